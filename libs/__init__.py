@@ -1,0 +1,1 @@
+"""What the services share: contracts (words), chassis (how a service stands), embedded (one-machine default), client (callers)."""

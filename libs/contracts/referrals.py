@@ -1,0 +1,266 @@
+"""What the referrals service says. Every fact of a referral, its orientations included, is a fact of one aggregate: the referral."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from libs.contracts.envelope import Classification, Event, Part
+from libs.contracts.types import CommuneCode, Count, Day, DepartementCode, Id, Instant
+from libs.contracts.vocabularies import (
+    AgeBand,
+    Channel,
+    CloseReason,
+    ContactAgreement,
+    ContactMode,
+    ContactResult,
+    Force,
+    InterviewPlace,
+    KnownToServices,
+    Need,
+    OrientationFailure,
+    OrientationOutcome,
+    OrientationRejection,
+    PartnerKind,
+    PersonRole,
+    RoutingReason,
+    Sex,
+    Theme,
+    UnroutedReason,
+    Urgency,
+)
+
+
+class PersonCounted(Part):
+    """A person as figures need them."""
+
+    person_id: Id
+    role: PersonRole
+    sex: Sex
+    age_band: AgeBand
+    agreement: ContactAgreement
+    known_to_services: KnownToServices
+
+
+class ReferralEvent(Event):
+    """Common to all: whose fact it is and the département it belongs to."""
+
+    aggregate: ClassVar[tuple[str, str]] = ("referrals", "referral_id")
+    classification: ClassVar[Classification] = "restricted"
+
+    referral_id: Id
+    departement: DepartementCode
+
+
+class ReferralReceived(ReferralEvent):
+    """A police system's referral was received and stored. Said once per referral."""
+
+    type: ClassVar[str] = "fr.maillon.referral.received.v1"
+
+    commune: CommuneCode
+    unit_id: Id | None
+    force: Force | None
+    channel: Channel
+    urgency: Urgency
+    principal_theme: Theme
+    themes: tuple[Theme, ...] = Field(min_length=1, max_length=10)
+    penal: bool | None
+    danger: bool
+    children_present: Count
+    occurred_on: Day
+    received_at: Instant
+    persons: tuple[PersonCounted, ...] = Field(max_length=50)
+
+
+class ReferralCorrected(ReferralEvent):
+    """What was received was corrected: the whole corrected state."""
+
+    type: ClassVar[str] = "fr.maillon.referral.corrected.v1"
+
+    commune: CommuneCode
+    unit_id: Id | None
+    force: Force | None
+    channel: Channel
+    urgency: Urgency
+    principal_theme: Theme
+    themes: tuple[Theme, ...] = Field(min_length=1, max_length=10)
+    penal: bool | None
+    danger: bool
+    children_present: Count
+    occurred_on: Day
+    received_at: Instant
+    corrected_at: Instant
+    persons: tuple[PersonCounted, ...] = Field(max_length=50)
+
+
+class ReferralAssigned(ReferralEvent):
+    type: ClassVar[str] = "fr.maillon.referral.assigned.v1"
+
+    post_id: Id
+    reason: RoutingReason
+    assigned_at: Instant
+
+
+class ReferralUnrouted(ReferralEvent):
+    type: ClassVar[str] = "fr.maillon.referral.unrouted.v1"
+
+    reason: UnroutedReason
+    unrouted_at: Instant
+
+
+class ReferralAccepted(ReferralEvent):
+    type: ClassVar[str] = "fr.maillon.referral.accepted.v1"
+
+    post_id: Id
+    accepted_at: Instant
+
+
+class ReferralClosed(ReferralEvent):
+    type: ClassVar[str] = "fr.maillon.referral.closed.v1"
+
+    post_id: Id | None
+    reason: CloseReason
+    closed_at: Instant
+
+
+class ReferralReopened(ReferralEvent):
+    type: ClassVar[str] = "fr.maillon.referral.reopened.v1"
+
+    post_id: Id | None
+    reopened_at: Instant
+
+
+class ReferralErased(ReferralEvent):
+    """The keys of the personal data were destroyed. Whoever holds a copy or a pseudonym drops it."""
+
+    type: ClassVar[str] = "fr.maillon.referral.erased.v1"
+
+    person_ids: tuple[Id, ...] = Field(max_length=50)
+    erased_at: Instant
+
+
+class ContactAttempted(ReferralEvent):
+    """`first` marks the first attempt of the referral: the delay is counted from reception to it, in whole minutes."""
+
+    type: ClassVar[str] = "fr.maillon.contact.attempted.v1"
+
+    contact_id: Id
+    person_id: Id
+    post_id: Id
+    mode: ContactMode
+    result: ContactResult
+    first: bool
+    delay_minutes: Count
+    attempted_at: Instant
+
+
+class InterviewHeld(ReferralEvent):
+    type: ClassVar[str] = "fr.maillon.interview.held.v1"
+
+    interview_id: Id
+    person_ids: tuple[Id, ...] = Field(min_length=1, max_length=50)
+    post_id: Id
+    place: InterviewPlace
+    duration_minutes: Count
+    held_at: Instant
+
+
+class AssessmentRecorded(ReferralEvent):
+    type: ClassVar[str] = "fr.maillon.assessment.recorded.v1"
+
+    assessment_id: Id
+    person_id: Id
+    post_id: Id
+    needs: tuple[Need, ...] = Field(max_length=18)
+    known_to_services: KnownToServices
+    recorded_at: Instant
+
+
+class OrientationEvent(ReferralEvent):
+    """Common to an orientation's facts: which one, of which post, to whom."""
+
+    orientation_id: Id
+    post_id: Id
+    service_id: Id
+    organization_id: Id
+
+
+class OrientationRequested(OrientationEvent):
+    type: ClassVar[str] = "fr.maillon.orientation.requested.v1"
+
+    partner_kind: PartnerKind
+    person_id: Id
+    need: Need
+    requested_at: Instant
+    expires_at: Instant
+
+
+class OrientationAccepted(OrientationEvent):
+    type: ClassVar[str] = "fr.maillon.orientation.accepted.v1"
+
+    partner_kind: PartnerKind
+    delay_minutes: Count
+    accepted_at: Instant
+
+
+class OrientationRejected(OrientationEvent):
+    type: ClassVar[str] = "fr.maillon.orientation.rejected.v1"
+
+    partner_kind: PartnerKind
+    reason: OrientationRejection
+    delay_minutes: Count
+    rejected_at: Instant
+
+
+class OrientationStarted(OrientationEvent):
+    type: ClassVar[str] = "fr.maillon.orientation.started.v1"
+
+    started_at: Instant
+
+
+class OrientationCompleted(OrientationEvent):
+    type: ClassVar[str] = "fr.maillon.orientation.completed.v1"
+
+    outcome: OrientationOutcome
+    completed_at: Instant
+
+
+class OrientationFailed(OrientationEvent):
+    type: ClassVar[str] = "fr.maillon.orientation.failed.v1"
+
+    reason: OrientationFailure
+    failed_at: Instant
+
+
+class OrientationExpired(OrientationEvent):
+    type: ClassVar[str] = "fr.maillon.orientation.expired.v1"
+
+    expired_at: Instant
+
+
+class OrientationCancelled(OrientationEvent):
+    type: ClassVar[str] = "fr.maillon.orientation.cancelled.v1"
+
+    cancelled_at: Instant
+
+
+EVENTS: tuple[type[Event], ...] = (
+    ReferralReceived,
+    ReferralCorrected,
+    ReferralAssigned,
+    ReferralUnrouted,
+    ReferralAccepted,
+    ReferralClosed,
+    ReferralReopened,
+    ReferralErased,
+    ContactAttempted,
+    InterviewHeld,
+    AssessmentRecorded,
+    OrientationRequested,
+    OrientationAccepted,
+    OrientationRejected,
+    OrientationStarted,
+    OrientationCompleted,
+    OrientationFailed,
+    OrientationExpired,
+    OrientationCancelled,
+)

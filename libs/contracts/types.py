@@ -1,0 +1,100 @@
+"""The scalar types that events, requests and answers are made of.
+
+Strict: a string stays a string, a number a number. JSON has no type for instants, days and ids, so these are read from one text form each.
+"""
+
+import re
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, GetCoreSchemaHandler, PlainSerializer
+from pydantic_core import CoreSchema, core_schema
+
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def _instant(value: object) -> object:
+    if isinstance(value, str):
+        if not _INSTANT.fullmatch(value):
+            raise ValueError("an instant looks like 2026-11-23T10:00:00Z, with its time zone")
+        return datetime.fromisoformat(value).astimezone(UTC)
+    return value
+
+
+def _day(value: object) -> object:
+    if isinstance(value, str):
+        if not _DAY.fullmatch(value):
+            raise ValueError("a day looks like 2026-11-23")
+        return date.fromisoformat(value)
+    return value
+
+
+def _id(value: object) -> object:
+    if isinstance(value, str):
+        if not _ID.fullmatch(value):
+            raise ValueError("an id is a UUID in lower case with dashes")
+        return UUID(value)
+    return value
+
+
+def _write_instant(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+Instant = Annotated[
+    AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc), PlainSerializer(_write_instant, return_type=str, when_used="json")
+]
+"""A moment with its time zone (RFC 3339), kept and written in UTC. Names end in `_at`."""
+
+Day = Annotated[date, BeforeValidator(_day)]
+"""A calendar day (ISO 8601). Names end in `_on`."""
+
+Id = Annotated[UUID, BeforeValidator(_id)]
+"""An opaque identifier: a UUID in its one canonical text form."""
+
+Cents = Annotated[int, Field(ge=0, le=10**12)]
+"""Money: integer cents of euro, zero or more."""
+
+SignedCents = Annotated[int, Field(ge=-(10**12), le=10**12)]
+"""A difference of money in integer cents of euro."""
+
+Count = Annotated[int, Field(ge=0, le=10**9)]
+"""A number of things."""
+
+CommuneCode = Annotated[str, Field(pattern=r"^(?:(?:0[1-9]|[1-8][0-9]|9[0-5]|2[AB])[0-9]{3}|9[78][0-9]{3})$", examples=["95127"])]
+"""A commune of INSEE's COG: five characters. The form is checked, not its existence: police software may know communes that have merged since."""
+
+DepartementCode = Annotated[str, Field(pattern=r"^(?:0[1-9]|1[0-9]|2[1-9AB]|[3-8][0-9]|9[0-5]|9[78][0-9])$", examples=["95"])]
+"""A département, or an overseas collectivity, of INSEE's COG."""
+
+
+def departement_of(commune: str) -> str:
+    """The département a commune code belongs to: its first two characters, three overseas (INSEE COG)."""
+    return commune[:3] if commune.startswith(("97", "98")) else commune[:2]
+
+
+class Code(StrEnum):
+    """One code of a vocabulary, with its French label: `Channel.ON_SCENE = "on_scene", "Lors d'une intervention"`.
+
+    Read from its exact text only, in JSON and in Python alike.
+    """
+
+    label: str
+
+    def __new__(cls, value: str, label: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.label = label
+        return member
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.enum_schema(cls, list(cls), sub_type="str", strict=False)
