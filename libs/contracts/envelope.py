@@ -15,10 +15,10 @@ class Part(BaseModel):
 
 
 class Event(Part):
-    """A past fact, thin by construction: ids, codes, dates, places down to the commune, counts, cents. Never a name, a contact, free text or a birth date.
+    """A past fact, thin by construction: ids, codes, dates, places down to the commune, counts, cents.
 
-    `aggregate` names the thing whose facts must stay in order and the field that holds its id: `("referrals", "referral_id")`. The CloudEvents
-    subject is made of the two.
+    Never a name, a contact, free text or a birth date. `aggregate` names the thing whose facts must stay in order and the field that holds
+    its id: `("referrals", "referral_id")`. The CloudEvents subject is made of the two.
     """
 
     type: ClassVar[str]
@@ -27,8 +27,7 @@ class Event(Part):
 
     @property
     def aggregate_id(self) -> UUID:
-        value = getattr(self, self.aggregate[1])
-        assert isinstance(value, UUID)
+        value: UUID = getattr(self, self.aggregate[1])
         return value
 
 

@@ -52,7 +52,10 @@ class ServiceEvent(PartnersEvent):
 
 
 class ServiceRegistered(ServiceEvent):
-    """`communes` lists what it covers; empty means the whole département. `capacity` is the number of people it can take now, `None` when unlimited."""
+    """`communes` lists what it covers; empty means the whole département.
+
+    `capacity` is the number of people it can take now, `None` when unlimited.
+    """
 
     type: ClassVar[str] = "fr.maillon.service.registered.v1"
 

@@ -70,7 +70,7 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 """A number of things."""
 
 CommuneCode = Annotated[str, Field(pattern=r"^(?:(?:0[1-9]|[1-8][0-9]|9[0-5]|2[AB])[0-9]{3}|9[78][0-9]{3})$", examples=["95127"])]
-"""A commune of INSEE's COG: five characters. The form is checked, not its existence: police software may know communes that have merged since."""
+"""A commune of INSEE's COG: five characters. The form is checked, not its existence: police software may know communes merged since."""
 
 DepartementCode = Annotated[str, Field(pattern=r"^(?:0[1-9]|1[0-9]|2[1-9AB]|[3-8][0-9]|9[0-5]|9[78][0-9])$", examples=["95"])]
 """A département, or an overseas collectivity, of INSEE's COG."""
