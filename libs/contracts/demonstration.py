@@ -9,8 +9,9 @@ An id tells what it is: `00000095-0004-4000-8000-000000000001` is post (0004) nu
 """
 
 from typing import NamedTuple
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID
 
+from libs.contracts.units import unit_id_of
 from libs.contracts.vocabularies import (
     Channel,
     Force,
@@ -29,14 +30,6 @@ _RELEASE, _ACTIVITY_REPORT = 48, 49
 
 def _id(departement: int, kind: int, number: int) -> UUID:
     return UUID(f"{departement:08d}-{kind:04x}-4000-8000-{number:012d}")
-
-
-def unit_id_of(institution: str, id_service: str, service: str) -> UUID:
-    """The id of a unit of the Interior's jurisdiction file, made from its natural key: the same at every import, on every machine.
-
-    `institution` is `PN` or `GN`; police rows have an empty `id_service`, so the service's name belongs to the key.
-    """
-    return uuid5(NAMESPACE_URL, f"https://maillon.example/units/{institution}/{id_service}/{service}")
 
 
 class DemonstrationOrganization(NamedTuple):
