@@ -122,9 +122,12 @@ class UnitClosed(UnitEvent):
 
 
 class PostEvent(PartnersEvent):
+    """Every fact of a post names its employer: it is told to the employer's own stream too (audiences.py)."""
+
     aggregate: ClassVar[tuple[str, str]] = ("posts", "post_id")
 
     post_id: Id
+    employer_id: Id
 
 
 class PostOpened(PostEvent):
@@ -132,7 +135,6 @@ class PostOpened(PostEvent):
 
     type: ClassVar[str] = "fr.maillon.post.opened.v1"
 
-    employer_id: Id
     force: PostForce
     full_time_percent: int = Field(ge=1, le=100)
     channels: tuple[Channel, ...] = Field(max_length=9)

@@ -135,6 +135,8 @@ class ReferralErased(ReferralEvent):
     type: ClassVar[str] = "fr.maillon.referral.erased.v1"
 
     person_ids: tuple[Id, ...] = Field(max_length=50)
+    organization_ids: tuple[Id, ...] = Field(default=(), max_length=100)
+    """Those that were asked to take an orientation of it, whatever came of it: each is told in its own stream, without a repeat."""
     erased_at: Instant
 
 
