@@ -1,0 +1,176 @@
+"""The bus: Kafka's protocol through aiokafka. One topic with one partition per stream, CloudEvents 1.0 in Kafka binary mode.
+
+The mapping of attributes to headers is written here because the digest covers these exact texts; a test holds it against the `cloudevents` package.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+
+from libs.chassis.settings import ChassisSettings
+from libs.chassis.streams import PLACED, Record
+
+_log = structlog.get_logger(__name__)
+
+PARTITION = 0
+TIMEOUT = 10.0
+"""Seconds for any one exchange with the broker. aiokafka's idempotent producer waits for ever by itself (LIBRARIES.md)."""
+
+
+class BusError(Exception):
+    """The broker could not be reached or refused; transient, retried by the caller."""
+
+
+def headers_of(record: Record) -> list[tuple[str, bytes]]:
+    """The Kafka headers of an event: `content-type` and `ce_<attribute>`."""
+    attributes: dict[str, str] = json.loads(record.attributes)
+    content_type = attributes.pop("datacontenttype")
+    return [("content-type", content_type.encode())] + [(f"ce_{name}", value.encode()) for name, value in (attributes | record.place()).items()]
+
+
+def record_of(stream: str, headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Record:
+    """An event read from a topic. Raises ValueError or KeyError when the message is none of ours."""
+    texts = {name: content.decode() for name, content in headers}
+    attributes = {name.removeprefix("ce_"): content for name, content in texts.items() if name.startswith("ce_")}
+    attributes["datacontenttype"] = texts["content-type"]
+    place = {name: attributes.pop(name) for name in PLACED}
+    return Record.of_parts(stream, attributes, place, value or b"")
+
+
+class Bus:
+    """Makes producers and consumers with the settings' servers and security; holds one producer, dropped and made anew after an error."""
+
+    def __init__(self, settings: ChassisSettings) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._topics: set[str] = set()
+
+    def _connection(self) -> dict[str, Any]:
+        settings = self._settings
+        context = None
+        if settings.kafka_security_protocol == "SSL":
+            context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
+            if settings.kafka_ssl_certfile is not None:
+                context.load_cert_chain(settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile)
+        return {
+            "bootstrap_servers": settings.kafka_bootstrap_servers,
+            "security_protocol": settings.kafka_security_protocol,
+            "ssl_context": context,
+            "client_id": f"maillon-{settings.service}",
+            "request_timeout_ms": int(TIMEOUT * 1000),
+        }
+
+    async def send(self, topic: str, records: Sequence[Record]) -> None:
+        """Send records in order and wait until the broker holds them all (acks=all). Raises BusError; then nothing may be assumed of any of them."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                producer = await self._ready_producer(topic)
+                acknowledged = []
+                for record in records:
+                    subject = json.loads(record.attributes)["subject"]
+                    acknowledged.append(
+                        await producer.send(topic, record.data, key=subject.encode(), partition=PARTITION, headers=headers_of(record))
+                    )
+                await asyncio.gather(*acknowledged)
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self.drop_producer()
+            raise BusError(f"{type(error).__name__} on {topic}") from error
+
+    async def _ready_producer(self, topic: str) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(**self._connection(), acks="all", enable_idempotence=True, linger_ms=0, max_batch_size=256 * 1024)
+            try:
+                await producer.start()
+            except BaseException:
+                await stop_client(producer)
+                raise
+            self._producer = producer
+            self._topics.clear()
+        if topic not in self._topics:
+            await self.ensure_topics([topic])
+            self._topics.add(topic)
+        return self._producer
+
+    async def drop_producer(self) -> None:
+        """Let the producer go; the next `send` makes another."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await stop_client(producer)
+
+    async def ensure_topics(self, topics: Collection[str]) -> None:
+        """Create topics of one partition where the broker lets us; the embedded broker has no admin API and makes them on first use."""
+        if not self._settings.kafka_create_topics:
+            return
+        admin = AIOKafkaAdminClient(**{name: value for name, value in self._connection().items() if name != "request_timeout_ms"})
+        try:
+            await admin.start()
+            known = set(await admin.list_topics())
+            missing = [
+                NewTopic(
+                    name=name,
+                    num_partitions=1,
+                    replication_factor=self._settings.kafka_replication_factor,
+                    topic_configs={"retention.ms": str(self._settings.retention_days * 86_400_000)},
+                )
+                for name in topics
+                if name not in known
+            ]
+            if missing:
+                response = await admin.create_topics(missing)
+                for name, code, *_ in response.topic_errors:
+                    if code not in (0, TopicAlreadyExistsError.errno):
+                        raise BusError(f"topic {name} could not be created: error {code}")
+        finally:
+            await admin.close()
+
+    def consumer(self, *, group: str | None, **options: Any) -> AIOKafkaConsumer:
+        """A consumer that commits only what it is told to; not started."""
+        return AIOKafkaConsumer(
+            **self._connection(),
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=self._settings.kafka_fetch_max_wait_ms,
+            **options,
+        )
+
+    async def last_record(self, topic: str, stream: str) -> Record | None:
+        """The newest event on a topic, `None` when the topic is empty or absent. Raises BusError."""
+        consumer = self.consumer(group=None)
+        place = TopicPartition(topic, PARTITION)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await consumer.start()
+                if topic not in await consumer.topics():
+                    return None
+                consumer.assign([place])
+                end = (await consumer.end_offsets([place]))[place]
+                begin = (await consumer.beginning_offsets([place]))[place]
+                if end <= begin:
+                    return None
+                consumer.seek(place, end - 1)
+                message = await consumer.getone(place)
+                return record_of(stream, message.headers, message.value)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise BusError(f"{type(error).__name__} on {topic}") from error
+        finally:
+            await stop_client(consumer)
+
+    async def close(self) -> None:
+        await self.drop_producer()
+
+
+async def stop_client(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    """Stop a client within a bounded time: with idempotence on, `stop()` waits for ever while the broker is down."""
+    try:
+        async with asyncio.timeout(3):
+            await client.stop()
+    except (TimeoutError, KafkaError, OSError) as error:
+        _log.info("bus.client_abandoned", error=type(error).__name__)

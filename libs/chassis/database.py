@@ -1,0 +1,101 @@
+"""PostgreSQL: one database per service, one transaction per entry point, migrations of the chassis and of the service run together.
+
+URLs have the libpq form: `postgresql://user@/referrals?host=/run/postgresql` or `postgresql://user:password@host/referrals`.
+"""
+
+import importlib.util
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import registry
+from sqlmodel import SQLModel
+
+_MIGRATION_LOCK = 0x4D41494C  # "MAIL": only one process migrates a database at a time
+
+
+def table_base() -> type[SQLModel]:
+    """A base for the tables of one service, with a registry and metadata of its own.
+
+    Without it all SQLModel tables of a process share one metadata, and two services could not be looked at side by side.
+    """
+
+    class Table(SQLModel, registry=registry(metadata=MetaData())):
+        pass
+
+    return Table
+
+
+def _engine(url: str, **options: Any) -> AsyncEngine:
+    return create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"), **options)
+
+
+class Database:
+    """The door to one service's database. `info` rides in every session (`session.info`): what commands need to speak."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, info: Mapping[str, Any] | None = None) -> None:
+        self.url = url
+        self.engine = _engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=10, pool_pre_ping=False)
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, info=dict(info or {}))
+
+    @asynccontextmanager
+    async def transaction(self, *, repeatable_read: bool = False) -> AsyncIterator[AsyncSession]:
+        """One transaction: committed at the end, rolled back by any exception. Commands inside never commit."""
+        async with self._sessions() as session:
+            if repeatable_read:
+                await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            yield session
+            await session.commit()
+
+    async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
+        """A raw connection outside the pool, the caller's to close: the relay holds its lock on one."""
+        return await asyncpg.connect(self.url, timeout=10)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def _alembic(service: str) -> Config:
+    spec = importlib.util.find_spec(f"services.{service}")
+    if spec is None or spec.origin is None:
+        raise LookupError(f"there is no room services/{service}")
+    here = Path(__file__).parent / "migrations"
+    config = Config()
+    config.set_main_option("script_location", str(here))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", f"{here / 'versions'}\n{Path(spec.origin).parent / 'migrations' / 'versions'}")
+    return config
+
+
+def _upgrade(connection: Connection, config: Config) -> None:
+    config.attributes["connection"] = connection
+    command.upgrade(config, "heads")
+
+
+async def migrate(url: str, service: str) -> None:
+    """Bring a service's database to its newest shape. Safe to call at every start, from several processes at once."""
+    engine = _engine(url)
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            await connection.commit()
+            await connection.run_sync(_upgrade, _alembic(service))
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+async def is_migrated(session: AsyncSession, service: str) -> bool:
+    """Whether the database stands at the heads this code knows."""
+    heads = set(ScriptDirectory.from_config(_alembic(service)).get_heads())
+    if await session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        return False
+    return heads == set(await session.scalars(text("SELECT version_num FROM alembic_version")))

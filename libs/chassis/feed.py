@@ -1,0 +1,155 @@
+"""Reading other services' feeds and lists, as the consumer does when Kafka is behind: with this service's own token, bounded in time."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from libs.chassis import streams
+from libs.chassis.security import ServiceToken, TokenUnobtainable
+
+PAGE = 1000
+
+
+class FeedError(Exception):
+    """The feed cannot be read now; transient."""
+
+
+class FeedPast(Exception):
+    """The feed begins after the cursor: list, then follow."""
+
+    def __init__(self, oldest_sequence: int) -> None:
+        super().__init__(f"the feed begins at {oldest_sequence}")
+        self.oldest_sequence = oldest_sequence
+
+
+class FeedReplaced(Exception):
+    """The cursor stands in a history that was replaced: the last number that still holds, and the epoch that goes on from it."""
+
+    def __init__(self, epoch: int, last_sequence: int, last_digest: bytes) -> None:
+        super().__init__(f"epoch {epoch} goes on after {last_sequence}")
+        self.epoch = epoch
+        self.last_sequence = last_sequence
+        self.last_digest = last_digest
+
+
+@dataclass(frozen=True, slots=True)
+class FeedHead:
+    epoch: int
+    sequence: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    records: list[streams.Record]
+    head: FeedHead
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    epoch: int
+    sequence: int
+    digest: bytes
+
+
+class Listing:
+    """Reads a source's paged lists and remembers the stream position of the first page: following from there misses nothing."""
+
+    def __init__(self, feed: "Feed", source: str) -> None:
+        self._feed = feed
+        self._source = source
+        self._first: Position | None = None
+
+    async def read(self, path: str) -> AsyncIterator[dict[str, Any]]:
+        """Every item of the list at `path` (`/v1/posts`), page after page."""
+        next_path: str | None = path
+        while next_path is not None:
+            answer = await self._feed.get(self._source, next_path)
+            if self._first is None:
+                self._first = await self._position(answer.headers["Stream-Position"])
+            for item in answer.json()["items"]:
+                yield item
+            link = answer.links.get("next", {}).get("url")
+            next_path = httpx.URL(link).raw_path.decode() if link else None
+
+    async def _position(self, header: str) -> Position:
+        epoch, sequence = (int(part) for part in header.split(":"))
+        answer = await self._feed.get(self._source, f"/v1/streams/{streams.INTERNAL}/digests/{sequence}")
+        return Position(epoch, sequence, bytes.fromhex(answer.json()["digest"]))
+
+    def position(self) -> Position | None:
+        return self._first
+
+
+class Feed:
+    """`urls` maps the name of a source to the base URL of its service."""
+
+    def __init__(self, urls: dict[str, str], token: ServiceToken, *, transport: Callable[[str], httpx.AsyncBaseTransport | None] | None = None) -> None:
+        self._token = token
+        self._clients = {
+            source: httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(10, connect=3), transport=transport(source) if transport else None)
+            for source, url in urls.items()
+        }
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+
+    async def get(self, source: str, path: str, **params: str | int) -> httpx.Response:
+        """One authorised GET. Raises FeedError, FeedPast, FeedReplaced."""
+        client = self._clients.get(source)
+        if client is None:
+            raise FeedError(f"no URL is configured for {source}")
+        try:
+            answer = await client.get(path, params=params or None, headers=await self._token.headers())
+        except (httpx.HTTPError, TokenUnobtainable) as error:
+            raise FeedError(f"{source}: {type(error).__name__}") from error
+        if answer.status_code == 200:
+            return answer
+        if answer.status_code == 401:
+            self._token.forget()
+        try:
+            problem = answer.json()
+        except ValueError:
+            problem = {}
+        kind = str(problem.get("type", "")).rpartition("/")[2].rpartition(":")[2]
+        if answer.status_code == 410 and kind == streams.FeedTooOld.type:
+            raise FeedPast(int(problem["oldest_sequence"]))
+        if answer.status_code == 409 and kind == streams.EpochEnded.type:
+            raise FeedReplaced(int(problem["epoch"]), int(problem["last_sequence"]), bytes.fromhex(problem["last_digest"]))
+        raise FeedError(f"{source}: {answer.status_code} {kind}")
+
+    async def events(self, source: str, stream: str, epoch: int, after: int, digest: bytes) -> Page:
+        """A page of events after a number, saying where the reader stands, so that the speaker notices when it was restored from the past."""
+        answer = await self.get(
+            source, f"/v1/streams/{quote(stream, safe='')}/events", after=after, epoch=epoch, digest=digest.hex(), limit=PAGE
+        )
+        try:
+            body = answer.json()
+            return Page([streams.Record.of_cloudevent(stream, event) for event in body["events"]], _head(body["head"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise FeedError(f"{source}: the feed is unreadable ({type(error).__name__})") from error
+
+    async def head(self, source: str, stream: str) -> FeedHead:
+        answer = await self.get(source, f"/v1/streams/{quote(stream, safe='')}")
+        try:
+            return _head(answer.json())
+        except (ValueError, KeyError, TypeError) as error:
+            raise FeedError(f"{source}: the head is unreadable ({type(error).__name__})") from error
+
+    def listing(self, source: str) -> Listing:
+        return Listing(self, source)
+
+
+def _head(body: dict[str, Any]) -> FeedHead:
+    return FeedHead(body["epoch"], body["sequence"], bytes.fromhex(body["digest"]))

@@ -1,0 +1,122 @@
+"""The outbox: facts are said in the transaction that makes them true.
+
+An event is validated, projected for every audience and serialised here, at append: what cannot be published fails its own command, not the relay. The caller
+has locked the aggregate before (a transaction that draws its outbox position and then waits for the lock publishes two facts of one aggregate in the wrong order).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis.ids import new_id
+from libs.chassis.streams import INTERNAL, canonical
+from libs.chassis.telemetry import current_trace
+from libs.contracts.envelope import Event, Projection
+
+SESSION_KEY = "speaker"
+
+_INSERT = text(
+    "INSERT INTO outbox (stream, event_id, type, subject, attributes, data)"
+    " SELECT stream, event_id, type, subject, attributes, data FROM unnest(CAST(:streams AS text[]), CAST(:ids AS text[]), CAST(:types AS text[]),"
+    " CAST(:subjects AS text[]), CAST(:attributes AS bytea[]), CAST(:data AS bytea[]))"
+    " WITH ORDINALITY AS said (stream, event_id, type, subject, attributes, data, place) ORDER BY place"
+)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Who speaks: the CloudEvents source and how its events are projected for the audiences. Rides in every session of the service."""
+
+    source: str
+    project: Callable[[Event, UUID], Sequence[Projection]]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One row of the outbox: one event as one audience is told."""
+
+    stream: str
+    event_id: str
+    type: str
+    subject: str
+    attributes: bytes
+    data: bytes
+
+
+def source_uri(source: str) -> str:
+    """The CloudEvents `source` attribute of a service."""
+    return f"urn:maillon:{source}"
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def write(speaker: Speaker, event: Event, occurred_at: datetime | None) -> list[Said]:
+    """What each audience is told of an event, as the rows to insert. Only `internal` learns how facts hang together (correlation, causation, trace)."""
+    now = datetime.now(UTC)
+    trace = current_trace()
+    common = {
+        "specversion": "1.0",
+        "source": source_uri(speaker.source),
+        "type": event.type,
+        "time": _instant(occurred_at or now),
+        "recordedtime": _instant(now),
+        "datacontenttype": "application/json",
+        "dataclassification": event.classification,
+    }
+    said = []
+    for told in speaker.project(event, new_id()):
+        attributes = {**common, "id": told.event_id, "subject": told.subject, "dataschema": f"urn:maillon:schema:{event.type}"}
+        if told.audience == INTERNAL:
+            attributes |= {name: value for name, value in trace.attributes() if value}
+        else:
+            attributes["dataschema"] += f":{told.audience.partition(':')[0]}"
+        said.append(Said(told.audience, told.event_id, event.type, told.subject, canonical(attributes), told.data))
+    return said
+
+
+async def append(session: AsyncSession, *events: Event, occurred_at: datetime | None = None) -> None:
+    """Say facts, in order, in the caller's transaction. `occurred_at` is when they happened, now unless told."""
+    speaker: Speaker = session.info[SESSION_KEY]
+    await _insert(session, [row for event in events for row in write(speaker, event, occurred_at)])
+
+
+async def append_raw(session: AsyncSession, *, stream: str, type: str, subject: str, data: bytes) -> None:
+    """Write an entry of the chassis' own (the audit log) to a stream that is no audience's: numbered and chained like any other."""
+    speaker: Speaker = session.info[SESSION_KEY]
+    now = _instant(datetime.now(UTC))
+    event_id = str(new_id())
+    attributes = canonical(
+        {
+            "specversion": "1.0",
+            "source": source_uri(speaker.source),
+            "type": type,
+            "id": event_id,
+            "subject": subject,
+            "time": now,
+            "recordedtime": now,
+            "datacontenttype": "application/json",
+            "dataclassification": "restricted",
+        }
+    )
+    await _insert(session, [Said(stream, event_id, type, subject, attributes, data)])
+
+
+async def _insert(session: AsyncSession, rows: Sequence[Said]) -> None:
+    if rows:
+        await session.execute(
+            _INSERT,
+            {
+                "streams": [row.stream for row in rows],
+                "ids": [row.event_id for row in rows],
+                "types": [row.type for row in rows],
+                "subjects": [row.subject for row in rows],
+                "attributes": [row.attributes for row in rows],
+                "data": [row.data for row in rows],
+            },
+        )

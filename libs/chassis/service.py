@@ -1,0 +1,38 @@
+"""What a service is, as data: its `app.py` fills one of these in, and the chassis does the rest."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+
+from libs.chassis.access import AccessTable
+from libs.chassis.consumer import Listener
+from libs.chassis.settings import Settings
+from libs.contracts.envelope import Event
+
+if TYPE_CHECKING:
+    from libs.chassis.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work done every so often by one replica at a time (an advisory lock says which): expiries, reminders, purges. Opens its own transactions."""
+
+    name: str
+    every_seconds: float
+    run: Callable[["Runtime"], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Service:
+    """One room: what it answers, says and hears. `says` lists every event type it may append."""
+
+    name: str
+    title: str
+    settings: type[Settings]
+    routers: Sequence[APIRouter]
+    access: AccessTable
+    says: Sequence[type[Event]]
+    listener: Listener | None = None
+    jobs: Sequence[Job] = ()

@@ -1,0 +1,283 @@
+"""Streams: numbered, hash-chained logs of what this service says, one per audience. The feed is the truth, Kafka the fast path.
+
+Numbers of a stream have no holes: sequence 1, 2, 3... An *epoch* is one unbroken history; a database restored from the past opens a new one, which states
+the last number that still holds. The digest of an event covers its stored bytes, its place and its predecessor's digest:
+
+    digest = SHA-256( previous digest (32 bytes) | epoch (4 bytes) | sequence (8 bytes) | length of attributes (4 bytes) | attributes | data )
+
+integers unsigned and big-endian; the predecessor of the first event is 32 zero bytes. `attributes` is the canonical JSON of the CloudEvents attributes that are
+known when the event is said (all but epoch, sequence, previousdigest): keys sorted, no spaces, UTF-8. `data` is the JSON text that was published.
+tests/chassis/vectors/digests.json holds test vectors.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis.refusals import NotFound, Refusal
+
+_log = structlog.get_logger(__name__)
+
+GENESIS = bytes(32)
+INTERNAL = "internal"
+AUDIT = "audit"
+PLACED = frozenset({"epoch", "sequence", "previousdigest"})
+"""The CloudEvents attributes that a place in a stream gives; everything else is known at append."""
+
+
+def canonical(attributes: Mapping[str, str]) -> bytes:
+    """The bytes of attributes that are stored, hashed and, header by header, sent."""
+    return json.dumps(attributes, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest(previous: bytes, epoch: int, sequence: int, attributes: bytes, data: bytes) -> bytes:
+    """One link of the chain, as the head of this file defines it."""
+    link = hashlib.sha256(previous)
+    link.update(struct.pack(">IQI", epoch, sequence, len(attributes)))
+    link.update(attributes)
+    link.update(data)
+    return link.digest()
+
+
+def topic(source: str, stream: str) -> str | None:
+    """The Kafka topic of a stream, or `None` for streams that have no topic (the audit log; single organisations have feed and webhooks)."""
+    if stream == AUDIT or stream.startswith("organization:"):
+        return None
+    if stream == INTERNAL:
+        return f"maillon.{source}.v1"
+    return f"maillon.{source}.for.{stream.replace(':', '.')}.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One event at its place in a stream, as it is stored, sent and read back."""
+
+    stream: str
+    epoch: int
+    sequence: int
+    previous_digest: bytes
+    attributes: bytes
+    data: bytes
+
+    @property
+    def digest(self) -> bytes:
+        return digest(self.previous_digest, self.epoch, self.sequence, self.attributes, self.data)
+
+    def cloudevent(self) -> bytes:
+        """The JSON text of the event in the CloudEvents JSON format, its data embedded byte for byte."""
+        place = json.dumps(self.place(), separators=(",", ":")).encode()
+        return b"%b,%b" % (self.attributes[:-1], place[1:-1]) + b',"data":' + self.data + b"}"
+
+    def place(self) -> dict[str, str]:
+        return {"epoch": str(self.epoch), "sequence": str(self.sequence), "previousdigest": self.previous_digest.hex()}
+
+    @classmethod
+    def of_cloudevent(cls, stream: str, event: Mapping[str, Any]) -> "Record":
+        """Read back what `cloudevent` wrote: JSON without floats, so the compact text is the original one.
+
+        Raises ValueError or KeyError when it is no event of ours.
+        """
+        attributes = {name: value for name, value in event.items() if name not in PLACED and name != "data"}
+        return cls.of_parts(
+            stream,
+            attributes,
+            {name: event[name] for name in PLACED},
+            json.dumps(event["data"], separators=(",", ":"), ensure_ascii=False).encode(),
+        )
+
+    @classmethod
+    def of_parts(cls, stream: str, attributes: Mapping[str, str], place: Mapping[str, str], data: bytes) -> "Record":
+        previous = bytes.fromhex(place["previousdigest"])
+        if len(previous) != len(GENESIS):
+            raise ValueError("a digest has 32 bytes")
+        return cls(stream, int(place["epoch"]), int(place["sequence"]), previous, canonical(attributes), data)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a stream stands. `digest` is that of the event numbered `sequence` (of the genesis when 0)."""
+
+    stream: str
+    epoch: int
+    sequence: int
+    digest: bytes
+    stamped_at: datetime | None
+    sent_sequence: int
+    purged_sequence: int
+    purged_digest: bytes
+    """The digest of the last event no longer kept: what the oldest kept one is chained to."""
+    diverged_reason: str | None
+
+    def statement(self, source: str) -> bytes:
+        """The bytes that are signed: what a chain is proved against."""
+        return canonical({"source": source, "stream": self.stream, "epoch": str(self.epoch), "sequence": str(self.sequence), "digest": self.digest.hex()})
+
+
+_HEAD = "stream, epoch, sequence, digest, stamped_at, sent_sequence, purged_sequence, purged_digest, diverged_reason"
+
+
+class FeedTooOld(Refusal):
+    status: ClassVar[int] = 410
+    type: ClassVar[str] = "feed-too-old"
+    title: ClassVar[str] = "Événements trop anciens"
+
+
+class EpochEnded(Refusal):
+    """The caller's history went on after the point where this database was restored. `last` is the last number that still holds."""
+
+    status: ClassVar[int] = 409
+    type: ClassVar[str] = "epoch-ended"
+    title: ClassVar[str] = "Historique remplacé"
+
+
+class Diverged(Refusal):
+    status: ClassVar[int] = 409
+    type: ClassVar[str] = "stream-diverged"
+    title: ClassVar[str] = "Flux divergent"
+
+
+async def head(session: AsyncSession, stream: str) -> Head:
+    """A stream's head; one that never said anything stands at epoch 1, number 0."""
+    row = (await session.execute(text(f"SELECT {_HEAD} FROM streams WHERE stream = :stream"), {"stream": stream})).one_or_none()  # noqa: S608 - a constant
+    return Head(*row) if row is not None else Head(stream, 1, 0, GENESIS, None, 0, 0, GENESIS, None)
+
+
+async def heads(session: AsyncSession) -> list[Head]:
+    return [Head(*row) for row in await session.execute(text(f"SELECT {_HEAD} FROM streams ORDER BY stream"))]  # noqa: S608 - a constant
+
+
+async def position(session: AsyncSession) -> str:
+    """`<epoch>:<sequence>` of the internal stream, for the `Stream-Position` header of a list read in the same repeatable-read transaction.
+
+    Whoever follows from this number on misses nothing that is not in the list; what is in the list already may come once more.
+    """
+    now = await head(session, INTERNAL)
+    return f"{now.epoch}:{now.sequence}"
+
+
+async def read(session: AsyncSession, stream: str, after: int, limit: int) -> list[Record]:
+    """The events of a stream after a number, in order, at most `limit`. Raises FeedTooOld when they are no longer kept."""
+    now = await head(session, stream)
+    if after < now.purged_sequence:
+        raise FeedTooOld(
+            "Les événements demandés ne sont plus conservés. Relisez les listes, puis suivez le flux à partir de leur en-tête Stream-Position.",
+            more={"oldest_sequence": now.purged_sequence + 1},
+        )
+    rows = await session.execute(
+        text(
+            "SELECT epoch, sequence, attributes, data, digest FROM stream_events WHERE stream = :stream AND sequence >= :after"
+            " ORDER BY sequence LIMIT :limit"
+        ),
+        {"stream": stream, "after": after, "limit": limit + 1},
+    )
+    records: list[Record] = []
+    previous = now.purged_digest
+    for epoch, sequence, attributes, data, own in rows:
+        if sequence > after:
+            records.append(Record(stream, epoch, sequence, previous, attributes, data))
+        previous = own
+    return records[:limit]
+
+
+async def check_claim(session: AsyncSession, stream: str, *, epoch: int, after: int, claimed: bytes | None) -> str | None:
+    """Compare where a listener says it stands with this service's own history.
+
+    Raises EpochEnded when the listener went on in a history that was replaced. Returns why the two histories diverge, or `None` when they agree: the listener is
+    ahead in the same epoch, or holds another digest at the same number, or knows an epoch that this database does not: this database was restored from the past.
+    """
+    now = await head(session, stream)
+    ended = (
+        await session.execute(
+            text(
+                "SELECT epoch, after_sequence, after_digest FROM stream_epochs WHERE stream = :stream AND epoch > :epoch"
+                " ORDER BY after_sequence, epoch LIMIT 1"
+            ),
+            {"stream": stream, "epoch": epoch},
+        )
+    ).one_or_none()
+    if ended is not None and after > ended.after_sequence:
+        raise EpochEnded(
+            "La base de ce service a été restaurée : reprenez après le dernier numéro encore valable.",
+            more={"epoch": now.epoch, "last_sequence": ended.after_sequence, "last_digest": ended.after_digest.hex()},
+        )
+    if epoch > now.epoch:
+        return f"a listener knows epoch {epoch}, this database only {now.epoch}"
+    if ended is None and after > now.sequence:
+        return f"a listener has seen number {after} of epoch {epoch}, this database only {now.sequence}"
+    if claimed is not None and after >= max(now.purged_sequence, 1):
+        own = now.purged_digest if after == now.purged_sequence else await digest_at(session, stream, after)
+        if own is not None and own != claimed:
+            return f"a listener holds another digest at number {after} of epoch {epoch}"
+    return None
+
+
+async def digest_at(session: AsyncSession, stream: str, sequence: int) -> bytes | None:
+    """The digest of one event, `None` when it is not (or no longer) kept."""
+    found = await session.scalar(
+        text("SELECT digest FROM stream_events WHERE stream = :stream AND sequence = :sequence"), {"stream": stream, "sequence": sequence}
+    )
+    return bytes(found) if found is not None else None
+
+
+async def mark_diverged(session: AsyncSession, stream: str, reason: str) -> None:
+    """Stop stamping and sending of the whole service until an operator opens a new epoch: the relay looks at this mark before each batch."""
+    await session.execute(
+        text("UPDATE streams SET diverged_at = now(), diverged_reason = :reason WHERE stream = :stream AND diverged_at IS NULL"),
+        {"stream": stream, "reason": reason},
+    )
+    _log.error("stream.diverged", stream=stream, reason=reason)
+
+
+async def new_epoch(session: AsyncSession, reason: str) -> list[Head]:
+    """After a restore: every stream of this service begins a new history after the last number this database holds, and the marks of divergence go.
+
+    The lock waits for a stamp under way. Answers the new heads; listeners that were further go back to them.
+    """
+    await session.execute(text("LOCK TABLE streams IN EXCLUSIVE MODE"))
+    await session.execute(
+        text(
+            "INSERT INTO stream_epochs (stream, epoch, after_sequence, after_digest, started_at, reason)"
+            " SELECT stream, epoch + 1, sequence, digest, now(), :reason FROM streams"
+        ),
+        {"reason": reason},
+    )
+    await session.execute(
+        text("UPDATE streams SET epoch = epoch + 1, sent_sequence = least(sent_sequence, sequence), diverged_at = NULL, diverged_reason = NULL")
+    )
+    return await heads(session)
+
+
+async def purge(session: AsyncSession, *, keep_days: int, keep_audit_days: int, limit: int = 10_000) -> int:
+    """Forget the oldest events of each stream, at most `limit` each, oldest first and without a hole. Only what was sent goes. Returns how many went."""
+    gone = 0
+    for now in await heads(session):
+        days = keep_audit_days if now.stream == AUDIT else keep_days
+        last = await session.scalar(
+            text(
+                "SELECT max(sequence) FROM (SELECT sequence, recorded_at FROM stream_events WHERE stream = :stream ORDER BY sequence LIMIT :limit) oldest"
+                " WHERE recorded_at < now() - make_interval(days => :days)"
+            ),
+            {"stream": now.stream, "limit": limit, "days": days},
+        )
+        if topic("", now.stream) is not None and last is not None:
+            last = min(last, now.sent_sequence)
+        if last is None or last <= now.purged_sequence:
+            continue
+        await session.execute(
+            text(
+                "UPDATE streams SET purged_sequence = :last, purged_digest ="
+                " (SELECT digest FROM stream_events WHERE stream = :stream AND sequence = :last) WHERE stream = :stream"
+            ),
+            {"stream": now.stream, "last": last},
+        )
+        await session.execute(text("DELETE FROM stream_events WHERE stream = :stream AND sequence <= :last"), {"stream": now.stream, "last": last})
+        gone += last - now.purged_sequence
+    return gone

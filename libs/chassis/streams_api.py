@@ -1,0 +1,140 @@
+"""The feed: `/v1/streams`, the same bytes and numbers as on Kafka, for whoever missed something or has no Kafka."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import Field
+
+from libs.chassis import streams
+from libs.chassis.access import AccessTable, Rule
+from libs.chassis.problems import problems
+from libs.chassis.refusals import NotFound
+from libs.chassis.runtime import Run, Runtime
+from libs.chassis.security import Caller, Principal
+from libs.chassis.strict import Answer, QueryInt
+from libs.contracts.audiences import streams_of
+from libs.contracts.types import Instant
+from libs.contracts.vocabularies import Role
+
+router = APIRouter(tags=["Streams"])
+
+_READERS = Rule(roles=set(Role) - {Role.POLICE})
+ACCESS = AccessTable({"list_streams": _READERS, "read_stream": _READERS, "read_stream_events": _READERS, "read_stream_digest": _READERS})
+
+StreamName = Annotated[str, Path(pattern=r"^[a-z]+(:[0-9A-Za-z-]+)?$", max_length=60, examples=["internal"])]
+Sequence = Annotated[QueryInt, Field(ge=0, le=2**62)]
+LIMIT = 1000
+
+
+class HeadOut(Answer):
+    """A stream's head. `signature`: a detached JWS (ES256, keys at /v1/keys) over `statement`, so that a chain is a proof."""
+
+    source: str
+    stream: str
+    epoch: int
+    sequence: int
+    digest: str
+    oldest_sequence: int
+    stamped_at: Instant | None
+    statement: str
+    signature: str
+
+
+class StreamsOut(Answer):
+    items: list[HeadOut]
+
+
+class DigestOut(Answer):
+    sequence: int
+    digest: str
+
+
+class FeedOut(Answer):
+    """`events` are CloudEvents in their JSON format, in order."""
+
+    stream: str
+    events: list[dict[str, Any]]
+    head: HeadOut
+
+
+def _readable(caller: Principal, stream: str) -> str:
+    if stream not in streams_of(caller.role, caller.perimeter, caller.organization):
+        raise NotFound
+    return stream
+
+
+def _head_out(runtime: Runtime, head: streams.Head) -> HeadOut:
+    statement = head.statement(runtime.service.name)
+    return HeadOut(
+        source=runtime.service.name,
+        stream=head.stream,
+        epoch=head.epoch,
+        sequence=head.sequence,
+        digest=head.digest.hex(),
+        oldest_sequence=head.purged_sequence + 1,
+        stamped_at=head.stamped_at,
+        statement=statement.decode(),
+        signature=runtime.signer.sign_detached(statement),
+    )
+
+
+@router.get("/v1/streams", operation_id="list_streams", response_model=StreamsOut)
+async def list_streams(caller: Caller, runtime: Run) -> StreamsOut:
+    """The streams the caller may read, with their signed heads."""
+    names = streams_of(caller.role, caller.perimeter, caller.organization)
+    async with runtime.database.transaction() as session:
+        heads = [await streams.head(session, name) for name in names]
+    return StreamsOut(items=[_head_out(runtime, head) for head in heads])
+
+
+@router.get("/v1/streams/{stream}", operation_id="read_stream", response_model=HeadOut, responses=problems(404))
+async def read_stream(stream: StreamName, caller: Caller, runtime: Run) -> HeadOut:
+    """One stream's signed head."""
+    async with runtime.database.transaction() as session:
+        head = await streams.head(session, _readable(caller, stream))
+    return _head_out(runtime, head)
+
+
+@router.get("/v1/streams/{stream}/digests/{sequence}", operation_id="read_stream_digest", response_model=DigestOut, responses=problems(404))
+async def read_stream_digest(stream: StreamName, sequence: Sequence, caller: Caller, runtime: Run) -> DigestOut:
+    """The digest at a number: what a follower that starts there checks its first event against."""
+    async with runtime.database.transaction() as session:
+        head = await streams.head(session, _readable(caller, stream))
+        found = head.purged_digest if sequence == head.purged_sequence else await streams.digest_at(session, stream, sequence)
+    if found is None:
+        raise NotFound
+    return DigestOut(sequence=sequence, digest=found.hex())
+
+
+@router.get("/v1/streams/{stream}/events", operation_id="read_stream_events", response_model=FeedOut, responses=problems(404, 409, 410))
+async def read_stream_events(
+    stream: StreamName,
+    caller: Caller,
+    runtime: Run,
+    after: Annotated[Sequence, Query(description="The last number the caller has; 0 for the beginning")] = 0,
+    epoch: Annotated[QueryInt | None, Query(ge=1, le=2**31 - 1, description="The epoch the caller's number belongs to")] = None,
+    digest: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="The digest the caller holds at that number")] = None,
+    limit: Annotated[QueryInt, Query(ge=1, le=LIMIT)] = 100,
+) -> Response:
+    """The events after a number. 410 when they are no longer kept (list, then follow); 409 `epoch-ended` when the caller's history was replaced."""
+    _readable(caller, stream)
+    reason = None
+    async with runtime.database.transaction(repeatable_read=True) as session:
+        if epoch is not None:
+            claimed = bytes.fromhex(digest) if digest is not None else None
+            reason = await streams.check_claim(session, stream, epoch=epoch, after=after, claimed=claimed)
+        if reason is None:
+            records = await streams.read(session, stream, after, limit)
+            head = await streams.head(session, stream)
+    if reason is not None:
+        if caller.role is Role.SERVICE:
+            # only our own services are believed: anybody else could stop the relay by a made-up claim
+            async with runtime.database.transaction() as session:
+                await streams.mark_diverged(session, stream, reason)
+        raise streams.Diverged("Votre historique de ce flux et celui de ce service ne concordent pas ; l'exploitant est prévenu.")
+    body = b'{"stream":"%b","events":[%b],"head":%b}' % (
+        stream.encode(),
+        b",".join(record.cloudevent() for record in records),
+        _head_out(runtime, head).model_dump_json().encode(),
+    )
+    return Response(body, media_type="application/json")
