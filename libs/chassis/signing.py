@@ -1,0 +1,73 @@
+"""Signatures that anybody can check offline: stream heads, audit checkpoints, receipts.
+
+A *detached* JWS (RFC 7515 appendix F) in compact form, `header..signature`, by ES256: the signed bytes travel beside it,
+untouched. Not RFC 7797's unencoded payload: joserfc 1.8 does not detach a payload made of URL-safe characters and fails
+on one that is not UTF-8.
+"""
+
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from typing import Any
+
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet
+
+_ALGORITHMS = ("ES256",)
+_REGISTRY = jws.JWSRegistry(algorithms=list(_ALGORITHMS))
+_ES256 = jws.JWSRegistry.algorithms["ES256"]
+
+
+def _base64url(value: bytes) -> bytes:
+    return urlsafe_b64encode(value).rstrip(b"=")
+
+
+class SignatureInvalid(ValueError):
+    """The signature is not one of these bytes by one of these keys."""
+
+
+class Signer:
+    """Signs with one private key, and publishes the public half of it beside the public keys that signed before it."""
+
+    def __init__(self, jwk: str | Mapping[str, Any], *, former: Mapping[str, Any] | None = None) -> None:
+        """`jwk`: a private EC P-256 key as JWK (RFC 7517). `former`: a JWKS of earlier public keys, so that old signatures stay checkable.
+
+        Raises ValueError, which never quotes the key.
+        """
+        try:
+            key = ECKey.import_key(json.loads(jwk) if isinstance(jwk, str) else dict(jwk))
+        except (JoseError, ValueError, TypeError, KeyError):
+            raise ValueError("the signing key is not a JWK with a private EC key on P-256") from None
+        if key.curve_name != "P-256" or not key.is_private:
+            raise ValueError("the signing key is not a JWK with a private EC key on P-256")
+        self._key = key
+        self.key_id: str = key.kid or key.thumbprint()
+        # serialised once: jws.serialize_compact checks and serialises the same header again for each signature, a third of its time
+        self._header = _base64url(json.dumps({"alg": "ES256", "kid": self.key_id}, separators=(",", ":")).encode())
+        public = {**key.as_dict(private=False), "kid": self.key_id, "use": "sig", "alg": "ES256"}
+        earlier = [one for one in (former or {}).get("keys", []) if one.get("kid") != self.key_id]
+        self._jwks: dict[str, Any] = {"keys": [public, *earlier]}
+
+    def sign_detached(self, payload: bytes) -> str:
+        """`header..signature` over exactly these bytes."""
+        signature = _ES256.sign(self._header + b"." + _base64url(payload), self._key)
+        return (self._header + b".." + _base64url(signature)).decode("ascii")
+
+    def public_jwks(self) -> dict[str, Any]:
+        """The JWKS (RFC 7517 §5) with which `verify_detached` checks: public keys only."""
+        return self._jwks
+
+
+def verify_detached(signature: str, payload: bytes, jwks: Mapping[str, Any]) -> str:
+    """Check a detached JWS over these bytes against the published keys; gives the id of the key that signed. Raises SignatureInvalid.
+
+    Only ES256 and only keys of `jwks` count, whatever the header says of keys (`jku`, `jwk`, `x5u` are never followed).
+    """
+    if signature.count(".") != 2 or signature.split(".")[1]:
+        raise SignatureInvalid("this is not a detached signature: header..signature")
+    try:
+        checked = jws.deserialize_compact(signature, KeySet.import_key_set(dict(jwks)), registry=_REGISTRY, payload=payload)  # type: ignore[arg-type]  # joserfc's own type of a key set is narrower than what it reads
+        return str(checked.headers()["kid"])
+    except (JoseError, ValueError, TypeError, KeyError):
+        raise SignatureInvalid("the signature does not belong to these bytes and keys") from None
