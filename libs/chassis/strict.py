@@ -1,0 +1,116 @@
+"""Strict input: unknown fields refused, no lax coercion, every size bounded, no control character.
+
+    class UnitIn(Body):
+        name: Annotated[str, line(200)]
+        communes: Annotated[list[CommuneCode], Field(max_length=1000)]
+
+Use `list`, not `tuple`, in request models (JSON has lists, and strict tuples refuse them).
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+
+class Body(BaseModel):
+    """What a request brings. Frozen: what was received is what is stored."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Answer(BaseModel):
+    """What an answer says. No defaults: a field that is in the schema is in the answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        defaults = [name for name, field in cls.model_fields.items() if not field.is_required()]
+        if defaults:
+            raise TypeError(f"{cls.__name__}: an answer has no defaults ({', '.join(defaults)})")
+
+
+# Bidirectional overrides and isolates make a text show as something else than it is (CVE-2021-42574); U+2028/9 break lines.
+_NOT_IN_LINES = "\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_NOT_IN_PROSE = "\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_BAD_IN_LINE = re.compile(f"[{_NOT_IN_LINES}\ud800-\udfff]")
+_BAD_IN_PROSE = re.compile(f"[{_NOT_IN_PROSE}\ud800-\udfff]")
+
+
+def _schema_pattern(refused: str, minimum: int) -> str:
+    escaped = "".join(character if character == "-" else f"\\u{ord(character):04x}" for character in refused)
+    return f"^[^{escaped}]*$" if minimum == 0 else f"^[^{escaped}]*[^{escaped}\\s][^{escaped}]*$"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Metadata for `Annotated[str, …]`: stripped, NFC, between `minimum` and `maximum` characters after that."""
+
+    maximum: int
+    minimum: int
+    lines: bool
+
+    def read(self, value: str) -> str:
+        if self.lines and "\r" in value:
+            value = value.replace("\r\n", "\n")
+        if not (value.isascii() and value.isprintable()):  # the fast path: plain ASCII needs no table look-up
+            if (_BAD_IN_PROSE if self.lines else _BAD_IN_LINE).search(value):
+                raise PydanticCustomError("text_characters", "control characters are not allowed")
+            value = unicodedata.normalize("NFC", value)
+        value = value.strip()
+        if len(value) > self.maximum:
+            raise PydanticCustomError("string_too_long", "at most {max_length} characters", {"max_length": self.maximum})
+        if len(value) < self.minimum:
+            raise PydanticCustomError("string_too_short", "at least {min_length} characters", {"min_length": self.minimum})
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.read, core_schema.str_schema(strict=True))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(schema)
+        pattern = _schema_pattern(_NOT_IN_PROSE if self.lines else _NOT_IN_LINES, self.minimum)
+        made.update(minLength=self.minimum, maxLength=self.maximum, pattern=pattern)
+        return made
+
+
+def line(maximum: int, minimum: int = 1) -> Text:
+    """One line of text: `Annotated[str, line(200)]`."""
+    return Text(maximum, minimum, lines=False)
+
+
+def prose(maximum: int, minimum: int = 1) -> Text:
+    r"""Text with line breaks (\n) and tabs: `Annotated[str, prose(20_000)]`."""
+    return Text(maximum, minimum, lines=True)
+
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, str):
+        if not _WHOLE.fullmatch(value):
+            raise PydanticCustomError("int_parsing", "a whole number in decimal digits")
+        return int(value)
+    return value
+
+
+def _flag(value: object) -> object:
+    if isinstance(value, str):
+        if value not in ("true", "false"):
+            raise PydanticCustomError("bool_parsing", "true or false")
+        return value == "true"
+    return value
+
+
+QueryInt = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
+"""A whole number in a query string or path: plain digits, no `+1`, `1.0`, `1_000` or blanks."""
+
+QueryBool = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
+"""`true` or `false` in a query string."""
