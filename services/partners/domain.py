@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 from libs.chassis.refusals import Conflict, Invalid, Pointer, Refusal
 from libs.contracts.types import Code, departement_of
 from libs.contracts.units import plain_label
-from libs.contracts.vocabularies import Force, UnitKind
+from libs.contracts.vocabularies import Force, PostForce, UnitKind
 
 MAX_COMMUNES = 1000
 """Of one unit, post or service: the bound of the events that list them (libs/contracts/partners.py)."""
@@ -45,24 +45,15 @@ def is_siret(text: str) -> bool:
 # Refusals
 
 
-class SiretInvalid(Invalid):
-    type: ClassVar[str] = "siret-invalid"
-    title: ClassVar[str] = "SIRET invalide"
-
-    def __init__(self) -> None:
-        sentence = "Ce numéro n'est pas un SIRET : vérifiez ses quatorze chiffres."
-        super().__init__(sentence, pointers=[("/siret", sentence)])
-
-
 class SiretTaken(Conflict):
     type: ClassVar[str] = "siret-taken"
     title: ClassVar[str] = "SIRET déjà enregistré"
 
-    def __init__(self, organization_id: UUID) -> None:
+    def __init__(self, organization_id: UUID | None) -> None:
         super().__init__(
             "Une structure ouverte porte déjà ce SIRET.",
             pointers=[("/siret", "Une structure ouverte porte déjà ce SIRET.")],
-            more={"organization_id": str(organization_id)},
+            more={"organization_id": str(organization_id)} if organization_id is not None else {},
         )
 
 
@@ -80,8 +71,17 @@ class Closed(Conflict):
     type: ClassVar[str] = "closed"
     title: ClassVar[str] = "Objet fermé"
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} : plus aucun changement n'est possible.")
+    def __init__(self) -> None:
+        super().__init__("Cet objet est fermé : plus aucun changement n'est possible.")
+
+
+class ForceFixed(Conflict):
+    type: ClassVar[str] = "force-fixed"
+    title: ClassVar[str] = "Changement de force impossible"
+
+    def __init__(self) -> None:
+        sentence = "Une unité ne change pas de force : fermez-la et enregistrez-en une autre."
+        super().__init__(sentence, pointers=[("/force", sentence)])
 
 
 class StillUsed(Conflict):
@@ -136,6 +136,9 @@ class PostState(Code):
     CLOSED = "closed", "Fermé"
 
 
+POST_STATES: Mapping[str, PostState] = {str(state): state for state in PostState}
+
+
 class Move(Code):
     OPEN = "open", "Ouvrir, sans titulaire"
     OPEN_FILLED = "open_filled", "Ouvrir, avec un titulaire"
@@ -171,6 +174,14 @@ def moved(state: PostState | None, move: Move) -> PostState:
 def moves_from(state: PostState | None) -> list[Move]:
     """The moves that a state allows."""
     return [move for move, table in MOVES.items() if state in table]
+
+
+FORCES_SERVED: Mapping[str, frozenset[Force]] = {
+    PostForce.POLICE: frozenset({Force.POLICE}),
+    PostForce.GENDARMERIE: frozenset({Force.GENDARMERIE}),
+    PostForce.MIXED: frozenset(Force),
+}
+"""Whose units a post may cover: only a mixed one covers both forces."""
 
 
 # Units and their territory
