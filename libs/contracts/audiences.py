@@ -152,7 +152,7 @@ _ACTIVITY_REPORT: Rows = {s.ActivityReportIssued: "activity_report_id departemen
 # Facts of a referral: each audience its own share
 
 _RECEIVED_IN_NUMBERS = (
-    "channel urgency principal_theme themes penal danger children_present received_at persons(person_id role sex age_band)"
+    "channel urgency principal_theme themes penal danger children_present received_at persons(role sex age_band)"
 )
 
 _INTERIOR: Rows = {
@@ -163,7 +163,7 @@ _INTERIOR: Rows = {
     r.ReferralAccepted: "referral_id departement accepted_at",
     r.ReferralClosed: "referral_id departement closed_at",
     r.ReferralReopened: "referral_id departement reopened_at",
-    r.ReferralErased: "referral_id departement person_ids erased_at",
+    r.ReferralErased: "referral_id departement erased_at",
     r.ContactAttempted: "referral_id departement first delay_minutes attempted_at",
     r.OrientationRequested: "referral_id departement orientation_id requested_at",
     r.OrientationAccepted: "referral_id departement orientation_id delay_minutes accepted_at",
@@ -181,7 +181,7 @@ _JUSTICE: Rows = {
     r.ReferralAccepted: "referral_id departement accepted_at",
     r.ReferralClosed: "referral_id departement reason closed_at",
     r.ReferralReopened: "referral_id departement reopened_at",
-    r.ReferralErased: "referral_id departement person_ids erased_at",
+    r.ReferralErased: "referral_id departement erased_at",
     r.ContactAttempted: "referral_id departement first delay_minutes attempted_at",
     r.OrientationRequested: "referral_id departement orientation_id partner_kind requested_at",
     r.OrientationAccepted: "referral_id departement orientation_id partner_kind delay_minutes accepted_at",

@@ -1,6 +1,6 @@
 """What every event is, before and on the wire: a thin fact, and the CloudEvent that carries it."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -31,10 +31,8 @@ class Event(Part):
         return value
 
 
-class Projection(BaseModel):
+class Projection(NamedTuple):
     """What one audience is told of one event: made by `libs.contracts.audiences.project`, published as it is."""
-
-    model_config = ConfigDict(frozen=True)
 
     audience: str
     """The stream's name: `internal`, `interior`, `departement:95`..."""

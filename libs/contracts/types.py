@@ -42,7 +42,8 @@ def _id(value: object) -> object:
 
 
 def _write_instant(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    # [:-6] takes off the +00:00
+    return f"{(value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat(timespec='microseconds')[:-6]}Z"
 
 
 def _in_utc(value: datetime) -> datetime:
