@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from libs.chassis.settings import ChassisSettings
-from libs.chassis.streams import PLACED, Record
+from libs.chassis.streams import PLACED, Record, topic
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +32,9 @@ def headers_of(record: Record) -> list[tuple[str, bytes]]:
     """The Kafka headers of an event: `content-type` and `ce_<attribute>`."""
     attributes: dict[str, str] = json.loads(record.attributes)
     content_type = attributes.pop("datacontenttype")
-    return [("content-type", content_type.encode())] + [(f"ce_{name}", value.encode()) for name, value in (attributes | record.place()).items()]
+    return [("content-type", content_type.encode())] + [
+        (f"ce_{name}", value.encode()) for name, value in (attributes | record.place()).items()
+    ]
 
 
 def record_of(stream: str, headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Record:
@@ -52,6 +54,9 @@ class Bus:
         self._producer: AIOKafkaProducer | None = None
         self._topics: set[str] = set()
 
+    def topic(self, source: str, stream: str) -> str:
+        return topic(source, stream, self._settings.kafka_topic_prefix)
+
     def _connection(self) -> dict[str, Any]:
         settings = self._settings
         context = None
@@ -67,23 +72,23 @@ class Bus:
             "request_timeout_ms": int(TIMEOUT * 1000),
         }
 
-    async def send(self, topic: str, records: Sequence[Record]) -> None:
+    async def send(self, to: str, records: Sequence[Record]) -> None:
         """Send records in order and wait until the broker holds them all (acks=all). Raises BusError; then nothing may be assumed of any of them."""
         try:
             async with asyncio.timeout(TIMEOUT):
-                producer = await self._ready_producer(topic)
+                producer = await self._ready_producer(to)
                 acknowledged = []
                 for record in records:
                     subject = json.loads(record.attributes)["subject"]
                     acknowledged.append(
-                        await producer.send(topic, record.data, key=subject.encode(), partition=PARTITION, headers=headers_of(record))
+                        await producer.send(to, record.data, key=subject.encode(), partition=PARTITION, headers=headers_of(record))
                     )
                 await asyncio.gather(*acknowledged)
         except (KafkaError, OSError, TimeoutError) as error:
             await self.drop_producer()
-            raise BusError(f"{type(error).__name__} on {topic}") from error
+            raise BusError(f"{type(error).__name__} on {to}") from error
 
-    async def _ready_producer(self, topic: str) -> AIOKafkaProducer:
+    async def _ready_producer(self, to: str) -> AIOKafkaProducer:
         if self._producer is None:
             producer = AIOKafkaProducer(**self._connection(), acks="all", enable_idempotence=True, linger_ms=0, max_batch_size=256 * 1024)
             try:
@@ -93,9 +98,9 @@ class Bus:
                 raise
             self._producer = producer
             self._topics.clear()
-        if topic not in self._topics:
-            await self.ensure_topics([topic])
-            self._topics.add(topic)
+        if to not in self._topics:
+            await self.ensure_topics([to])
+            self._topics.add(to)
         return self._producer
 
     async def drop_producer(self) -> None:
@@ -141,14 +146,15 @@ class Bus:
             **options,
         )
 
-    async def last_record(self, topic: str, stream: str) -> Record | None:
+    async def last_record(self, source: str, stream: str) -> Record | None:
         """The newest event on a topic, `None` when the topic is empty or absent. Raises BusError."""
         consumer = self.consumer(group=None)
-        place = TopicPartition(topic, PARTITION)
+        name = self.topic(source, stream)
+        place = TopicPartition(name, PARTITION)
         try:
             async with asyncio.timeout(TIMEOUT):
                 await consumer.start()
-                if topic not in await consumer.topics():
+                if name not in await consumer.topics():
                     return None
                 consumer.assign([place])
                 end = (await consumer.end_offsets([place]))[place]
@@ -159,7 +165,7 @@ class Bus:
                 message = await consumer.getone(place)
                 return record_of(stream, message.headers, message.value)
         except (KafkaError, OSError, TimeoutError) as error:
-            raise BusError(f"{type(error).__name__} on {topic}") from error
+            raise BusError(f"{type(error).__name__} on {name}") from error
         finally:
             await stop_client(consumer)
 

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from alembic import command
@@ -18,6 +18,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import registry
 from sqlmodel import SQLModel
+
+if TYPE_CHECKING:
+    RawConnection = asyncpg.Connection[asyncpg.Record]  # generic in its stubs only
+else:
+    RawConnection = asyncpg.Connection
 
 _MIGRATION_LOCK = 0x4D41494C  # "MAIL": only one process migrates a database at a time
 
@@ -55,7 +60,7 @@ class Database:
             yield session
             await session.commit()
 
-    async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
+    async def connect(self) -> RawConnection:
         """A raw connection outside the pool, the caller's to close: the relay holds its lock on one."""
         return await asyncpg.connect(self.url, timeout=10)
 
@@ -63,15 +68,18 @@ class Database:
         await self.engine.dispose()
 
 
-def _alembic(service: str) -> Config:
-    spec = importlib.util.find_spec(f"services.{service}")
-    if spec is None or spec.origin is None:
-        raise LookupError(f"there is no room services/{service}")
+def _alembic(service: str | None) -> Config:
     here = Path(__file__).parent / "migrations"
+    locations = [here / "versions"]
+    if service is not None:
+        spec = importlib.util.find_spec(f"services.{service}")
+        if spec is None or spec.origin is None:
+            raise LookupError(f"there is no room services/{service}")
+        locations.append(Path(spec.origin).parent / "migrations" / "versions")
     config = Config()
     config.set_main_option("script_location", str(here))
     config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", f"{here / 'versions'}\n{Path(spec.origin).parent / 'migrations' / 'versions'}")
+    config.set_main_option("version_locations", "\n".join(map(str, locations)))
     return config
 
 
@@ -80,8 +88,8 @@ def _upgrade(connection: Connection, config: Config) -> None:
     command.upgrade(config, "heads")
 
 
-async def migrate(url: str, service: str) -> None:
-    """Bring a service's database to its newest shape. Safe to call at every start, from several processes at once."""
+async def migrate(url: str, service: str | None) -> None:
+    """Bring a service's database to its newest shape (`None`: the chassis' tables alone). Safe at every start, from several processes at once."""
     engine = _engine(url)
     try:
         async with engine.connect() as connection:
@@ -93,7 +101,7 @@ async def migrate(url: str, service: str) -> None:
         await engine.dispose()
 
 
-async def is_migrated(session: AsyncSession, service: str) -> bool:
+async def is_migrated(session: AsyncSession, service: str | None) -> bool:
     """Whether the database stands at the heads this code knows."""
     heads = set(ScriptDirectory.from_config(_alembic(service)).get_heads())
     if await session.scalar(text("SELECT to_regclass('alembic_version')")) is None:

@@ -7,8 +7,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import streams
-from libs.chassis.consumer import Projector
 from libs.chassis.parking import decide, read
+from libs.chassis.projector import Projector
 from libs.chassis.refusals import Conflict, NotFound
 
 

@@ -10,6 +10,7 @@ import httpx
 
 from libs.chassis import streams
 from libs.chassis.security import ServiceToken, TokenUnobtainable
+from libs.chassis.streams import Place
 
 PAGE = 1000
 
@@ -37,23 +38,9 @@ class FeedReplaced(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class FeedHead:
-    epoch: int
-    sequence: int
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     records: list[streams.Record]
-    head: FeedHead
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    epoch: int
-    sequence: int
-    digest: bytes
+    head: Place
 
 
 class Listing:
@@ -62,7 +49,7 @@ class Listing:
     def __init__(self, feed: "Feed", source: str) -> None:
         self._feed = feed
         self._source = source
-        self._first: Position | None = None
+        self._first: Place | None = None
 
     async def read(self, path: str) -> AsyncIterator[dict[str, Any]]:
         """Every item of the list at `path` (`/v1/posts`), page after page."""
@@ -76,22 +63,26 @@ class Listing:
             link = answer.links.get("next", {}).get("url")
             next_path = httpx.URL(link).raw_path.decode() if link else None
 
-    async def _position(self, header: str) -> Position:
+    async def _position(self, header: str) -> Place:
         epoch, sequence = (int(part) for part in header.split(":"))
         answer = await self._feed.get(self._source, f"/v1/streams/{streams.INTERNAL}/digests/{sequence}")
-        return Position(epoch, sequence, bytes.fromhex(answer.json()["digest"]))
+        return Place(epoch, sequence, bytes.fromhex(answer.json()["digest"]))
 
-    def position(self) -> Position | None:
+    def position(self) -> Place | None:
         return self._first
 
 
 class Feed:
     """`urls` maps the name of a source to the base URL of its service."""
 
-    def __init__(self, urls: dict[str, str], token: ServiceToken, *, transport: Callable[[str], httpx.AsyncBaseTransport | None] | None = None) -> None:
+    def __init__(
+        self, urls: dict[str, str], token: ServiceToken, *, transport: Callable[[str], httpx.AsyncBaseTransport | None] | None = None
+    ) -> None:
         self._token = token
         self._clients = {
-            source: httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(10, connect=3), transport=transport(source) if transport else None)
+            source: httpx.AsyncClient(
+                base_url=url, timeout=httpx.Timeout(10, connect=3), transport=transport(source) if transport else None
+            )
             for source, url in urls.items()
         }
 
@@ -140,7 +131,7 @@ class Feed:
         except (ValueError, KeyError, TypeError) as error:
             raise FeedError(f"{source}: the feed is unreadable ({type(error).__name__})") from error
 
-    async def head(self, source: str, stream: str) -> FeedHead:
+    async def head(self, source: str, stream: str) -> Place:
         answer = await self.get(source, f"/v1/streams/{quote(stream, safe='')}")
         try:
             return _head(answer.json())
@@ -151,5 +142,5 @@ class Feed:
         return Listing(self, source)
 
 
-def _head(body: dict[str, Any]) -> FeedHead:
-    return FeedHead(body["epoch"], body["sequence"], bytes.fromhex(body["digest"]))
+def _head(body: dict[str, Any]) -> Place:
+    return Place(body["epoch"], body["sequence"], bytes.fromhex(body["digest"]))

@@ -16,7 +16,10 @@ from libs.chassis.refusals import NotFound
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """An event to park. `cause`: `unknown-type`, `invalid` (it does not parse), `failed` (its handler raised `error`), `follows` (another of its aggregate is parked)."""
+    """An event to park.
+
+    `cause`: `unknown-type`, `invalid` (it does not parse), `failed` (its handler raised `error`), `follows` (another of its aggregate is parked).
+    """
 
     record: streams.Record
     cause: str
@@ -114,4 +117,4 @@ async def decide(session: AsyncSession, letter_id: UUID, status: str, by: str, r
 async def counts(session: AsyncSession) -> dict[str, int]:
     """How many aggregates of each source are parked, for metrics and readiness."""
     rows = await session.execute(text("SELECT source, count(DISTINCT subject) FROM dead_letters WHERE status = 'parked' GROUP BY source"))
-    return {source: aggregates for source, aggregates in rows}
+    return {row[0]: row[1] for row in rows}

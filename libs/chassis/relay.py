@@ -15,7 +15,7 @@ import structlog
 
 from libs.chassis import streams
 from libs.chassis.bus import Bus, BusError
-from libs.chassis.database import Database
+from libs.chassis.database import Database, RawConnection
 from libs.chassis.health import Heartbeat
 
 _log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ class _Taken:
     data: bytes
 
 
-async def stamp(connection: asyncpg.Connection[asyncpg.Record], limit: int = BATCH) -> int:
+async def stamp(connection: RawConnection, limit: int = BATCH) -> int:
     """Move up to `limit` rows, in order, out of the outbox into their streams: number, digest of the predecessor, new head; one transaction.
 
     Returns how many were stamped; 0 also when the service has diverged.
@@ -92,7 +92,7 @@ async def stamp(connection: asyncpg.Connection[asyncpg.Record], limit: int = BAT
         return len(taken)
 
 
-async def send(connection: asyncpg.Connection[asyncpg.Record], bus: Bus, source: str, limit: int = BATCH) -> int:
+async def send(connection: RawConnection, bus: Bus, source: str, limit: int = BATCH) -> int:
     """Send what lies after each stream's `sent_sequence`, in order, then move it: one update a batch and stream. Returns how many were sent.
 
     Raises BusError; a part may then be on the topic already and is sent again.
@@ -126,9 +126,7 @@ async def send(connection: asyncpg.Connection[asyncpg.Record], bus: Bus, source:
 
 
 async def _send_stream(bus: Bus, source: str, stream: str, records: Sequence[streams.Record]) -> None:
-    topic = streams.topic(source, stream)
-    if topic is not None:
-        await bus.send(topic, records)
+    await bus.send(bus.topic(source, stream), records)
 
 
 def divergence(mine: streams.Head, own_digest: bytes | None, last: streams.Record) -> str | None:
@@ -181,7 +179,7 @@ class Relay:
     def _on_notice(self, *_: object) -> None:
         self._wake.set()
 
-    async def _stamp_for_ever(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    async def _stamp_for_ever(self, connection: RawConnection) -> None:
         while True:
             self.heartbeat.beat()
             self._wake.clear()
@@ -224,13 +222,12 @@ class Relay:
         finally:
             await _closed(connection)
 
-    async def _look_at_topics(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    async def _look_at_topics(self, connection: RawConnection) -> None:
         """At the start, and after the broker was away: do the topics know more than this database?"""
         async with self._database.transaction() as session:
             mine = await streams.heads(session)
         for head in mine:
-            topic = streams.topic(self._source, head.stream)
-            if topic is None or (last := await self._bus.last_record(topic, head.stream)) is None:
+            if not streams.has_topic(head.stream) or (last := await self._bus.last_record(self._source, head.stream)) is None:
                 continue
             async with self._database.transaction() as session:
                 own = await streams.digest_at(session, head.stream, last.sequence)
@@ -252,7 +249,7 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-async def _closed(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def _closed(connection: RawConnection) -> None:
     try:
         await connection.close(timeout=2)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):

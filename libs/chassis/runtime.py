@@ -1,6 +1,7 @@
 """A running service: everything that is opened at start and closed at the end, wired in one place."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-import httpx
 from fastapi import Depends, Request
 from sqlalchemy import text
 
@@ -22,7 +22,7 @@ from libs.chassis.outbox import SESSION_KEY, Speaker
 from libs.chassis.relay import Relay
 from libs.chassis.security import ServiceToken, TokenVerifier
 from libs.chassis.service import Service
-from libs.chassis.settings import Settings, secret_bytes
+from libs.chassis.settings import Settings, named_keys, secret_bytes
 from libs.chassis.signing import Signer
 from libs.chassis.vault import Vault
 from libs.contracts.audiences import PseudonymKeys, project
@@ -52,8 +52,8 @@ class Runtime:
         keys = PseudonymKeys(secret_bytes(settings.pseudonym_key))
         self.speaker = Speaker(service.name, _projector(service, keys))
         self.database = Database(settings.database_url, pool_size=settings.database_pool_size, info={SESSION_KEY: self.speaker})
-        self.vault = Vault(settings)
-        self.signer = Signer(settings.signing_key.get_secret_value())
+        self.vault = Vault(named_keys(settings.vault_keys), settings.vault_active_key)
+        self.signer = Signer(settings.signing_key.get_secret_value(), former=json.loads(settings.former_signing_keys))
         self.tokens = TokenVerifier(settings)
         self.service_token = ServiceToken(settings)
         self.bus = Bus(settings)
@@ -66,7 +66,7 @@ class Runtime:
                 self.bus,
                 self.feed,
                 service.listener,
-                group=f"maillon.{service.name}",
+                group=f"{settings.kafka_topic_prefix}.{service.name}",
                 share_group=settings.kafka_group_sharing,
                 park_limit=settings.consumer_park_limit,
                 head_seconds=settings.head_poll_seconds,
@@ -80,7 +80,9 @@ class Runtime:
             return []
         async with self.database.transaction() as session:
             rows = await session.execute(
-                text("SELECT source, epoch, sequence, head_sequence, head_seen_at FROM cursors WHERE projection = :projection ORDER BY source"),
+                text(
+                    "SELECT source, epoch, sequence, head_sequence, head_seen_at FROM cursors WHERE projection = :projection ORDER BY source"
+                ),
                 {"projection": self.consumer.listener.projection},
             )
             return [
@@ -99,7 +101,11 @@ class Runtime:
             if self.relay.bus_error is not None:
                 found.append("broker-absent")
             if self.consumer is not None:
-                found += [f"{state.health}:{name}" for name, state in self.consumer.states.items() if state.health not in {"following", "starting"}]
+                found += [
+                    f"{state.health}:{name}"
+                    for name, state in self.consumer.states.items()
+                    if state.health not in {"following", "starting"}
+                ]
         return found
 
     async def close(self) -> None:

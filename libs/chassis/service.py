@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 
 from libs.chassis.access import AccessTable
-from libs.chassis.consumer import Listener
+from libs.chassis.listener import Listener
 from libs.chassis.settings import Settings
 from libs.contracts.envelope import Event
 

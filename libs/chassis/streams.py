@@ -22,7 +22,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.chassis.refusals import NotFound, Refusal
+from libs.chassis.refusals import Refusal
 
 _log = structlog.get_logger(__name__)
 
@@ -47,13 +47,25 @@ def digest(previous: bytes, epoch: int, sequence: int, attributes: bytes, data: 
     return link.digest()
 
 
-def topic(source: str, stream: str) -> str | None:
-    """The Kafka topic of a stream, or `None` for streams that have no topic (the audit log; single organisations have feed and webhooks)."""
-    if stream == AUDIT or stream.startswith("organization:"):
-        return None
+def has_topic(stream: str) -> bool:
+    """Not the audit log, which nobody hears, nor the streams of single organizations, which have feed and webhooks."""
+    return stream != AUDIT and not stream.startswith("organization:")
+
+
+def topic(source: str, stream: str, prefix: str = "maillon") -> str:
+    """The Kafka topic of a stream. A topic name holds no colon: Apache Kafka refuses it."""
     if stream == INTERNAL:
-        return f"maillon.{source}.v1"
-    return f"maillon.{source}.for.{stream.replace(':', '.')}.v1"
+        return f"{prefix}.{source}.v1"
+    return f"{prefix}.{source}.for.{stream.replace(':', '.')}.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where somebody stands in a stream: the last number of an epoch, and the digest there."""
+
+    epoch: int
+    sequence: int
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +130,9 @@ class Head:
 
     def statement(self, source: str) -> bytes:
         """The bytes that are signed: what a chain is proved against."""
-        return canonical({"source": source, "stream": self.stream, "epoch": str(self.epoch), "sequence": str(self.sequence), "digest": self.digest.hex()})
+        return canonical(
+            {"source": source, "stream": self.stream, "epoch": str(self.epoch), "sequence": str(self.sequence), "digest": self.digest.hex()}
+        )
 
 
 _HEAD = "stream, epoch, sequence, digest, stamped_at, sent_sequence, purged_sequence, purged_digest, diverged_reason"
@@ -250,7 +264,9 @@ async def new_epoch(session: AsyncSession, reason: str) -> list[Head]:
         {"reason": reason},
     )
     await session.execute(
-        text("UPDATE streams SET epoch = epoch + 1, sent_sequence = least(sent_sequence, sequence), diverged_at = NULL, diverged_reason = NULL")
+        text(
+            "UPDATE streams SET epoch = epoch + 1, sent_sequence = least(sent_sequence, sequence), diverged_at = NULL, diverged_reason = NULL"
+        )
     )
     return await heads(session)
 
@@ -267,7 +283,7 @@ async def purge(session: AsyncSession, *, keep_days: int, keep_audit_days: int, 
             ),
             {"stream": now.stream, "limit": limit, "days": days},
         )
-        if topic("", now.stream) is not None and last is not None:
+        if has_topic(now.stream) and last is not None:
             last = min(last, now.sent_sequence)
         if last is None or last <= now.purged_sequence:
             continue
@@ -278,6 +294,8 @@ async def purge(session: AsyncSession, *, keep_days: int, keep_audit_days: int, 
             ),
             {"stream": now.stream, "last": last},
         )
-        await session.execute(text("DELETE FROM stream_events WHERE stream = :stream AND sequence <= :last"), {"stream": now.stream, "last": last})
+        await session.execute(
+            text("DELETE FROM stream_events WHERE stream = :stream AND sequence <= :last"), {"stream": now.stream, "last": last}
+        )
         gone += last - now.purged_sequence
     return gone

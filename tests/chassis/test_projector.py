@@ -1,0 +1,252 @@
+"""Listening: exactly once in effect, in order; what cannot be handled is parked with its successors, what is transient is not."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis import dead_letters, parking, streams
+from libs.chassis.database import Database
+from libs.chassis.listener import Heard, Listener, Source
+from libs.chassis.projector import ChainBroken, Projector, TooManyParked, successors
+from libs.chassis.streams import Place
+from libs.contracts.partners import UnitChanged, UnitClosed
+from tests.chassis.speaking import database, everything, fact, say, stamp_all
+
+DatabaseUrl = Callable[[str | None], str]
+
+
+@dataclass
+class Scene:
+    """A speaker, and a listener that notes what it hears in a table; `poison` are the units whose facts its handler refuses."""
+
+    speaker: Database
+    listening: Database
+    projector: Projector
+    poison: set[UUID] = field(default_factory=set)
+    transient: set[UUID] = field(default_factory=set)
+
+    async def say(self, *units: UUID) -> None:
+        await say(self.speaker, *(fact(unit) for unit in units))
+        await stamp_all(self.speaker)
+
+    async def records(self) -> list[streams.Record]:
+        return await everything(self.speaker)
+
+    async def heard(self) -> list[UUID]:
+        async with self.listening.transaction() as session:
+            return list(await session.scalars(text("SELECT unit_id FROM noted ORDER BY place")))
+
+    async def parked(self) -> list[tuple[int, str]]:
+        async with self.listening.transaction() as session:
+            return [
+                (row.sequence, row.cause)
+                for row in await session.execute(text("SELECT sequence, cause FROM dead_letters WHERE status = 'parked' ORDER BY sequence"))
+            ]
+
+
+@pytest.fixture(params=["one by one", "by batches"])
+async def scene(database_url: DatabaseUrl, request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    speaker, listening = database(database_url(None)), Database(database_url(None))
+    async with listening.transaction() as session:
+        await session.execute(text("CREATE TABLE noted (place bigint GENERATED ALWAYS AS IDENTITY, unit_id uuid NOT NULL)"))
+
+    async def on_unit_closed(session: AsyncSession, heard: Heard[UnitClosed]) -> None:
+        await session.execute(text("INSERT INTO noted (unit_id) VALUES (:unit)"), {"unit": heard.event.unit_id})
+        if heard.event.unit_id in made.poison:
+            raise ValueError("poison")
+        if heard.event.unit_id in made.transient:
+            raise OperationalError("statement", {}, Exception("the server closed the connection"))
+
+    async def apply(session: AsyncSession, run: Sequence[Heard[UnitClosed]]) -> None:
+        for heard in run:
+            await on_unit_closed(session, heard)
+
+    if request.param == "one by one":
+        listener = Listener("test", [Source("partners", handles={UnitClosed: on_unit_closed}, ignores=(UnitChanged,))])
+    else:
+        listener = Listener("test", [Source("partners", handles={UnitClosed}, ignores=(UnitChanged,))], apply=apply)  # type: ignore[arg-type]  # a handler of one type
+    made = Scene(speaker, listening, Projector(listening, listener, park_limit=3))
+    await made.projector.ensure_cursors()
+    yield made
+    await speaker.close()
+    await listening.close()
+
+
+async def test_what_comes_twice_takes_effect_once(scene: Scene) -> None:
+    units = [uuid4() for _ in range(4)]
+    await scene.say(*units)
+    records = await scene.records()
+
+    assert await scene.projector.apply("partners", records[:3])
+    assert await scene.projector.apply("partners", records[:3])
+    assert await scene.projector.apply("partners", records[1:])
+
+    assert await scene.heard() == units
+
+
+async def test_nothing_after_a_hole_takes_effect(scene: Scene) -> None:
+    units = [uuid4() for _ in range(4)]
+    await scene.say(*units)
+    records = await scene.records()
+
+    complete = await scene.projector.apply("partners", [records[0], records[2], records[3]])
+
+    assert not complete
+    assert await scene.heard() == units[:1]
+
+
+async def test_a_successor_by_number_that_is_none_by_digest_is_refused(scene: Scene) -> None:
+    await scene.say(uuid4(), uuid4())
+    first, second = await scene.records()
+    await scene.projector.apply("partners", [first])
+    forged = streams.Record("internal", 1, 2, bytes(32), second.attributes, second.data)
+
+    with pytest.raises(ChainBroken):
+        await scene.projector.apply("partners", [forged])
+
+    assert (await scene.projector.where("partners")).sequence == 1
+
+
+async def test_a_poison_event_is_parked_with_its_successors_and_the_others_go_on(scene: Scene) -> None:
+    bad, good, other = uuid4(), uuid4(), uuid4()
+    scene.poison.add(bad)
+    await scene.say(good, bad, other, bad, good)
+
+    assert await scene.projector.apply("partners", await scene.records())
+
+    assert await scene.heard() == [good, other, good]
+    assert await scene.parked() == [(2, "failed"), (4, "follows")]
+    assert (await scene.projector.where("partners")).sequence == 5
+
+
+async def test_a_later_batch_parks_the_successors_of_what_is_parked(scene: Scene) -> None:
+    bad, good = uuid4(), uuid4()
+    scene.poison.add(bad)
+    await scene.say(bad)
+    await scene.projector.apply("partners", await scene.records())
+    scene.poison.clear()
+
+    await scene.say(bad, good)
+    await scene.projector.apply("partners", await scene.records())
+
+    assert await scene.heard() == [good]
+    assert await scene.parked() == [(1, "failed"), (2, "follows")]
+
+
+async def test_a_replay_heals_in_order(scene: Scene) -> None:
+    bad, good = uuid4(), uuid4()
+    scene.poison.add(bad)
+    await scene.say(bad, good, bad)
+    await scene.projector.apply("partners", await scene.records())
+    async with scene.listening.transaction() as session:
+        [first, *_] = await parking.page(session, status="parked", after=None, limit=10)
+
+    with pytest.raises(dead_letters.ReplayFailed):
+        async with scene.listening.transaction() as session:
+            await dead_letters.replay(session, scene.projector, first.id, "operator")
+    scene.poison.clear()
+    async with scene.listening.transaction() as session:
+        done = await dead_letters.replay(session, scene.projector, first.id, "operator")
+
+    assert len(done) == 2
+    assert await scene.heard() == [good, bad, bad]
+    assert await scene.parked() == []
+
+
+async def test_what_was_replayed_is_not_replayed_again(scene: Scene) -> None:
+    bad = uuid4()
+    scene.poison.add(bad)
+    await scene.say(bad)
+    await scene.projector.apply("partners", await scene.records())
+    scene.poison.clear()
+    async with scene.listening.transaction() as session:
+        [letter] = await parking.page(session, status="parked", after=None, limit=10)
+        await dead_letters.replay(session, scene.projector, letter.id, "operator")
+
+    with pytest.raises(dead_letters.NotParked):
+        async with scene.listening.transaction() as session:
+            await dead_letters.replay(session, scene.projector, letter.id, "operator")
+
+    assert await scene.heard() == [bad]
+
+
+async def test_a_transient_error_parks_nothing_and_moves_nothing(scene: Scene) -> None:
+    shaky, good = uuid4(), uuid4()
+    scene.transient.add(shaky)
+    await scene.say(good, shaky)
+
+    with pytest.raises(OperationalError):
+        await scene.projector.apply("partners", await scene.records())
+    assert await scene.heard() == []
+    assert await scene.parked() == []
+    scene.transient.clear()
+    await scene.projector.apply("partners", await scene.records())
+
+    assert await scene.heard() == [good, shaky]
+
+
+async def test_a_handler_broken_for_every_event_pauses_instead_of_parking_the_world(scene: Scene) -> None:
+    units = [uuid4() for _ in range(10)]
+    scene.poison.update(units)
+    await scene.say(*units)
+
+    with pytest.raises(TooManyParked):
+        await scene.projector.apply("partners", await scene.records())
+
+    assert await scene.parked() == []
+    assert (await scene.projector.where("partners")).sequence == 0
+
+
+async def test_a_type_in_neither_list_is_parked_and_an_ignored_one_is_not(scene: Scene) -> None:
+    from libs.contracts.partners import UnitRegistered
+    from libs.contracts.vocabularies import Force, UnitKind
+    from tests.chassis.speaking import MORNING
+
+    newer, known = uuid4(), uuid4()
+    common = {"departement": "95", "force": Force.POLICE, "kind": UnitKind.COMMISSARIAT, "communes": ()}
+    await say(
+        scene.speaker,
+        UnitRegistered(unit_id=newer, registered_at=MORNING, **common),
+        UnitChanged(unit_id=known, changed_at=MORNING, **common),
+        fact(newer),
+        fact(known),
+    )
+    await stamp_all(scene.speaker)
+
+    await scene.projector.apply("partners", await scene.records())
+
+    assert await scene.heard() == [known]
+    assert await scene.parked() == [(1, "unknown-type"), (3, "follows")]
+
+
+def record(epoch: int, sequence: int, previous: bytes = streams.GENESIS) -> streams.Record:
+    return streams.Record("internal", epoch, sequence, previous, b"{}", b"{}")
+
+
+FIRST = record(1, 1)
+SECOND = record(1, 2, FIRST.digest)
+NEWER = record(2, 2, FIRST.digest)
+START = Place(1, 0, streams.GENESIS)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "records", "taken", "complete"),
+    [
+        (START, [], 0, True),
+        (START, [FIRST, SECOND], 2, True),
+        (START, [SECOND], 0, False),  # a hole
+        (Place(1, 1, FIRST.digest), [FIRST, SECOND], 1, True),
+        (Place(1, 2, SECOND.digest), [FIRST, SECOND], 0, True),
+        (Place(1, 1, FIRST.digest), [NEWER], 0, False),  # a newer epoch is entered by the feed's word only
+        (Place(2, 2, NEWER.digest), [SECOND, record(1, 3)], 0, True),  # what an ended epoch left on the topic
+    ],
+)
+def test_only_successors_are_taken(cursor: Place, records: list[streams.Record], taken: int, complete: bool) -> None:
+    run, done = successors(cursor, records)
+
+    assert (len(run), done) == (taken, complete)

@@ -1,0 +1,76 @@
+"""What every test stands on: a real PostgreSQL, a broker that speaks the real protocol (Apache Kafka when KAFKA_BOOTSTRAP_SERVERS is set)."""
+
+import asyncio
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from libs.chassis.database import migrate
+from libs.embedded.broker import Broker
+from libs.embedded.postgres import Postgres
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with tempfile.TemporaryDirectory(prefix="maillon-test-") as folder:
+        server = Postgres.start(Path(folder) / "postgres", durable=False)
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def _templates() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def database_url(postgres: Postgres, _templates: dict[str, str]) -> Iterator[Callable[[str | None], str]]:
+    """`database_url("referrals")`: a fresh migrated database of that service, `None` for the chassis' tables alone; dropped after the test."""
+    made: list[str] = []
+
+    def fresh(service: str | None) -> str:
+        kind = service or "chassis"
+        if kind not in _templates:
+            name = f"template_{kind}"
+            postgres.create_database(name)
+            # in a thread: a session-wide event loop may be running here
+            _in_thread(lambda: asyncio.run(migrate(postgres.url(name), service)))
+            _templates[kind] = name
+        name = f"{kind}_{next(_numbers)}"
+        postgres.create_database(name, template=_templates[kind])
+        made.append(name)
+        return postgres.url(name)
+
+    yield fresh
+    for name in made:
+        postgres.drop_database(name)
+
+
+def _in_thread(work: Callable[[], None]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers() -> Iterator[str]:
+    """Apache Kafka where the lane gives one, else the embedded broker."""
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if given:
+        yield given
+        return
+    broker = Broker.started()
+    yield broker.bootstrap_servers
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def on_kafka() -> bool:
+    return bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS"))
