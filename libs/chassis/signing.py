@@ -8,6 +8,7 @@ on one that is not UTF-8.
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from joserfc import jws
@@ -54,20 +55,46 @@ class Signer:
         signature = _ES256.sign(self._header + b"." + _base64url(payload), self._key)
         return (self._header + b".." + _base64url(signature)).decode("ascii")
 
+    def sign(self, payload: bytes) -> str:
+        """`header.payload.signature`: carries what it signs, to be kept or sent alone."""
+        payload_part = _base64url(payload)
+        signature = _ES256.sign(self._header + b"." + payload_part, self._key)
+        return b".".join((self._header, payload_part, _base64url(signature))).decode("ascii")
+
     def public_jwks(self) -> dict[str, Any]:
         """The JWKS (RFC 7517 §5) with which `verify_detached` checks: public keys only."""
         return self._jwks
 
 
 def verify_detached(signature: str, payload: bytes, jwks: Mapping[str, Any]) -> str:
-    """Check a detached JWS over these bytes against the published keys; gives the id of the key that signed. Raises SignatureInvalid.
+    """Check a detached JWS over these bytes against the published keys; gives the id of the key that signed.
 
     Only ES256 and only keys of `jwks` count, whatever the header says of keys (`jku`, `jwk`, `x5u` are never followed).
+    Raises SignatureInvalid.
     """
-    if signature.count(".") != 2 or signature.split(".")[1]:
+    if signature.count(".") != 2 or signature.split(".")[1] or not payload:
         raise SignatureInvalid("this is not a detached signature: header..signature")
+    return str(_checked(signature, payload, jwks).headers()["kid"])
+
+
+def verify(signature: str, jwks: Mapping[str, Any]) -> bytes:
+    """The payload that a compact JWS carries, once its signature was checked as `verify_detached` does. Raises SignatureInvalid."""
+    if signature.count(".") != 2 or not signature.split(".")[1]:
+        raise SignatureInvalid("this is not a signature with its payload: header.payload.signature")
+    return _checked(signature, None, jwks).payload
+
+
+@lru_cache(maxsize=16)
+def _key_set(keys: str) -> KeySet:
+    """Reading a key costs more than checking a signature with it."""
+    return KeySet.import_key_set({"keys": json.loads(keys)})
+
+
+def _checked(signature: str, payload: bytes | None, jwks: Mapping[str, Any]) -> jws.CompactSignature:
     try:
-        checked = jws.deserialize_compact(signature, KeySet.import_key_set(dict(jwks)), registry=_REGISTRY, payload=payload)  # type: ignore[arg-type]  # joserfc's own type of a key set is narrower than what it reads
-        return str(checked.headers()["kid"])
+        checked = jws.deserialize_compact(signature, _key_set(json.dumps(jwks["keys"])), registry=_REGISTRY, payload=payload)
+        if "kid" not in checked.headers():
+            raise SignatureInvalid("the signature does not name its key")
     except (JoseError, ValueError, TypeError, KeyError):
         raise SignatureInvalid("the signature does not belong to these bytes and keys") from None
+    return checked

@@ -1,0 +1,412 @@
+"""The audit log: who read or did what, on which object, why, and when. A stream like any other, named "audit": numbered and chained by the relay.
+
+An entry is written in the transaction of what it tells about, so that nothing is read without leaving a trace. It holds ids and codes only (CNIL:
+minimal, apart, append-only). What keeps the log honest:
+
+- the chain: each entry's digest covers its bytes, its place and its predecessor's digest; the stream's head holds the last one;
+- checkpoints: the head, signed with its time, kept in `stream_checkpoints` and written to the service's own log, so that an
+  archive outside the database holds them too. Who rewrites the whole chain and its head cannot rewrite a signature there;
+- `verify_stream`, which recomputes all of it from the stored bytes.
+"""
+
+import json
+import re
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+import asyncpg
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis import streams
+from libs.chassis.outbox import append_raw
+from libs.chassis.security import Principal
+from libs.chassis.signing import SignatureInvalid, Signer, verify
+from libs.chassis.telemetry import current_trace
+from libs.contracts.vocabularies import Purpose
+
+if TYPE_CHECKING:
+    from libs.chassis.runtime import Runtime
+
+_log = structlog.get_logger(__name__)
+
+ENTRY = "fr.maillon.audit.entry.v1"
+KEEP_DAYS = 3 * 365
+"""CNIL: logs of documented internal control are kept up to three years (DOMAIN §8)."""
+CHECKPOINT_SECONDS = 300
+"""How often a head that moved is signed: what a forger of the whole chain could still rewrite unnoticed."""
+FINDINGS = 100
+"""A verification stops counting here: a chain this broken needs no longer list."""
+
+_CODE = re.compile(r"[A-Za-z0-9_.:/-]{1,120}", re.ASCII)
+
+
+class NotACode(ValueError):
+    """An audit entry holds ids and codes; this looks like something else."""
+
+
+def _code(value: str) -> str:
+    if not _CODE.fullmatch(value):
+        raise NotACode("an audit entry holds ids and codes only: letters, digits and _.:/- up to 120 characters")
+    return value
+
+
+async def audit(
+    session: AsyncSession,
+    caller: Principal,
+    *,
+    operation: str,
+    subject: str,
+    purpose: Purpose | None = None,
+    detail: Mapping[str, str] | None = None,
+) -> None:
+    """Write one entry in the session's transaction. `subject`: `referrals/<id>`, or the collection for a list.
+
+    `detail`: codes, never a personal value. Raises NotACode for a text that could hold one.
+    """
+    entry = {
+        "at": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "client": caller.client_id,
+        "actor": caller.subject,
+        "role": caller.role.value,
+        "organization": None if caller.organization is None else str(caller.organization),
+        "operation": _code(operation),
+        "subject": _code(subject),
+        "purpose": None if purpose is None else purpose.value,
+        "trace": _trace_id(),
+        "detail": {_code(name): _code(value) for name, value in sorted((detail or {}).items())},
+    }
+    data = json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode()
+    await append_raw(session, stream=streams.AUDIT, type=ENTRY, subject=subject, data=data)
+
+
+def _trace_id() -> str | None:
+    """The trace id of the W3C traceparent under which this runs, if any."""
+    traceparent = current_trace().attributes().get("traceparent")
+    return traceparent.split("-")[1] if traceparent else None
+
+
+# Checkpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A stream's head at one moment, as it was signed."""
+
+    source: str
+    stream: str
+    epoch: int
+    sequence: int
+    digest: bytes
+    at: datetime
+
+    def statement(self) -> bytes:
+        return streams.canonical(
+            {
+                "source": self.source,
+                "stream": self.stream,
+                "epoch": str(self.epoch),
+                "sequence": str(self.sequence),
+                "digest": self.digest.hex(),
+                "at": self.at.astimezone(UTC).isoformat(),
+            }
+        )
+
+    @classmethod
+    def signed(cls, jws: str, jwks: Mapping[str, Any]) -> "Checkpoint":
+        """Read a signed checkpoint. Raises SignatureInvalid."""
+        payload = verify(jws, jwks)
+        try:
+            said = json.loads(payload)
+            return cls(
+                source=str(said["source"]),
+                stream=str(said["stream"]),
+                epoch=int(said["epoch"]),
+                sequence=int(said["sequence"]),
+                digest=bytes.fromhex(said["digest"]),
+                at=datetime.fromisoformat(said["at"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            raise SignatureInvalid("the signed text is not a checkpoint") from None
+
+
+_KEEP_CHECKPOINT = text("""
+    INSERT INTO stream_checkpoints (stream, epoch, sequence, digest, jws, at)
+    VALUES (:stream, :epoch, :sequence, :digest, :jws, :at) ON CONFLICT DO NOTHING RETURNING sequence
+""")
+
+
+async def checkpoint(session: AsyncSession, signer: Signer, source: str, stream: str = streams.AUDIT) -> str | None:
+    """Sign where the stream stands and keep it. Gives the JWS, or None when the stream did not move since the last one."""
+    head = await streams.head(session, stream)
+    if head.sequence == 0:
+        return None
+    at = datetime.now(UTC)
+    jws = signer.sign(Checkpoint(source, stream, head.epoch, head.sequence, head.digest, at).statement())
+    kept = await session.scalar(
+        _KEEP_CHECKPOINT,
+        {"stream": stream, "epoch": head.epoch, "sequence": head.sequence, "digest": head.digest, "jws": jws, "at": at},
+    )
+    return jws if kept is not None else None
+
+
+async def checkpoint_audit(runtime: "Runtime") -> None:
+    """The job: a signed checkpoint into the database and, through the log, out of it.
+
+    Checkpoints are kept a month longer than what they vouch for.
+    """
+    async with runtime.database.transaction() as session:
+        jws = await checkpoint(session, runtime.signer, runtime.service.name)
+        await session.execute(
+            text("DELETE FROM stream_checkpoints WHERE at < now() - make_interval(days => :days)"), {"days": KEEP_DAYS + 31}
+        )
+    if jws is not None:
+        _log.info("audit.checkpoint", source=runtime.service.name, stream=streams.AUDIT, jws=jws)
+
+
+# Verification
+
+Kind = Literal[
+    "altered",  # an entry's bytes, number or epoch do not give its digest: edited, moved, or its predecessor is not the one it was chained to
+    "relabelled",  # what the table shows beside an entry (id, type, subject) is not what its bytes say
+    "missing",  # numbers are absent in the middle
+    "truncated",  # the last entries are absent
+    "beyond-head",  # entries after the head
+    "head-altered",  # the head's digest is not the last entry's
+    "epoch-unexplained",  # an epoch begins that no opening explains, or elsewhere than its opening says
+    "checkpoint-invalid",  # a stored checkpoint's signature does not hold, or is another stream's
+    "checkpoint-contradicted",  # a signed checkpoint names another digest at a number
+    "checkpoint-ahead",  # a signed checkpoint names a number that the stream no longer reaches
+    "history-replaced",  # a signed checkpoint vouches for entries that a later epoch gave up
+    "purged-early",  # entries younger than the retention are absent at the beginning
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    kind: Kind
+    sequence: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a verification saw. Intact when `findings` is empty; then `entries` entries up to `last_sequence` chain to `digest`."""
+
+    source: str
+    stream: str
+    epoch: int
+    first_sequence: int
+    last_sequence: int
+    digest: bytes
+    entries: int
+    vouched_sequence: int
+    """The highest number that a signed checkpoint confirmed: what comes after it is proved by the chain alone. 0: none was compared."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def intact(self) -> bool:
+        return not self.findings
+
+
+class _Findings(list[Finding]):
+    def note(self, kind: Kind, sequence: int, sentence: str) -> None:
+        if len(self) < FINDINGS:
+            self.append(Finding(kind, sequence, sentence))
+
+
+async def verify_stream(
+    connection: asyncpg.Connection[asyncpg.Record],
+    stream: str,
+    *,
+    source: str,
+    jwks: Mapping[str, Any],
+    checkpoints: Sequence[str] = (),
+    keep_days: int | None = None,
+) -> Verified:
+    """Recompute a stream's whole chain from its stored bytes, in one snapshot, an entry at a time: memory does not grow with the stream.
+
+    `checkpoints`: signed ones that were kept outside the database, beside those that it holds. `keep_days`: how long entries must be kept, to tell
+    a purge from a truncation of the beginning. Raises SignatureInvalid when one of the given `checkpoints` is not signed by a key of `jwks` or is
+    another stream's.
+    """
+    given = [Checkpoint.signed(jws, jwks) for jws in checkpoints]
+    if any((one.source, one.stream) != (source, stream) for one in given):
+        raise SignatureInvalid("a given checkpoint is another stream's, or another service's")
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        return await _Verification(connection, source, stream, jwks, sorted(given, key=lambda one: one.sequence)).run(keep_days)
+
+
+_LIMITS = "SELECT epoch, sequence, digest, purged_sequence, purged_digest, now() AS now FROM streams WHERE stream = $1"
+_EPOCHS = "SELECT epoch, after_sequence, after_digest FROM stream_epochs WHERE stream = $1 ORDER BY epoch"
+_ENTRIES = (
+    "SELECT epoch, sequence, event_id, type, subject, attributes, data, digest FROM stream_events WHERE stream = $1 ORDER BY sequence"
+)
+_CHECKPOINTS = "SELECT epoch, sequence, digest, jws FROM stream_checkpoints WHERE stream = $1 ORDER BY sequence, epoch"
+
+
+class _Verification:
+    """One walk over the entries in the order of their numbers, holding one digest, with the signed checkpoints walking beside it."""
+
+    def __init__(
+        self,
+        connection: asyncpg.Connection[asyncpg.Record],
+        source: str,
+        stream: str,
+        jwks: Mapping[str, Any],
+        given: Sequence[Checkpoint],
+    ) -> None:
+        self._connection, self._source, self._stream, self._jwks, self._given = connection, source, stream, jwks, given
+        self._findings = _Findings()
+        self._epochs: list[asyncpg.Record] = []
+        self._first = self._sequence = self._entries = self._vouched = 0
+        self._digest = streams.GENESIS
+
+    async def run(self, keep_days: int | None) -> Verified:
+        note = self._findings.note
+        head = await self._connection.fetchrow(_LIMITS, self._stream)
+        self._epochs = await self._connection.fetch(_EPOCHS, self._stream)
+        last = 0
+        if head is not None:
+            last, self._first = head["sequence"], head["purged_sequence"]
+            self._sequence, self._digest = self._first, bytes(head["purged_digest"])
+        young = head["now"] - timedelta(days=keep_days) if head is not None and keep_days is not None else None
+
+        vouched = self._checkpoints()
+        one = await anext(vouched, None)
+        while one is not None and one.sequence < self._first:
+            if young is not None and one.at > young:
+                self._purged_early(one)
+                young = None  # said once
+            one = await anext(vouched, None)
+        self._look_at_epochs()
+        while one is not None and one.sequence <= self._sequence:
+            self._compare(one)
+            one = await anext(vouched, None)
+        async for row in self._connection.cursor(_ENTRIES, self._stream, prefetch=1000):
+            self._link(row)
+            while one is not None and one.sequence <= self._sequence:
+                self._compare(one)
+                one = await anext(vouched, None)
+        while one is not None:
+            self._ahead(one)
+            one = await anext(vouched, None)
+
+        if self._sequence < last:
+            note(
+                "truncated", last, f"La fin manque : la tête annonce le n° {last}, la dernière entrée présente est le n° {self._sequence}."
+            )
+        elif self._sequence > last:
+            note("beyond-head", self._sequence, f"Des entrées suivent la tête, qui est au n° {last} : jusqu'au n° {self._sequence}.")
+        elif head is not None and self._digest != bytes(head["digest"]):
+            note("head-altered", last, f"L'empreinte de la tête (n° {last}) n'est pas celle de la dernière entrée.")
+        epoch = head["epoch"] if head is not None else 1
+        if epoch != max((opened["epoch"] for opened in self._epochs), default=1):
+            note("epoch-unexplained", last, f"La tête annonce l'époque {epoch}, qu'aucune ouverture n'explique.")
+        return Verified(
+            source=self._source,
+            stream=self._stream,
+            epoch=epoch,
+            first_sequence=self._first + 1,
+            last_sequence=self._sequence,
+            digest=self._digest,
+            entries=self._entries,
+            vouched_sequence=self._vouched,
+            findings=tuple(self._findings),
+        )
+
+    async def _checkpoints(self) -> AsyncGenerator[Checkpoint, None]:
+        """The given and the stored checkpoints, merged in the order of their numbers. A stored one that is not validly signed is noted."""
+        given = deque(self._given)
+        async for row in self._connection.cursor(_CHECKPOINTS, self._stream, prefetch=500):
+            while given and given[0].sequence <= row["sequence"]:
+                yield given.popleft()
+            kept = (self._source, self._stream, row["epoch"], row["sequence"], bytes(row["digest"]))
+            try:
+                one = Checkpoint.signed(row["jws"], self._jwks)
+            except SignatureInvalid:
+                one = None
+            if one is not None and (one.source, one.stream, one.epoch, one.sequence, one.digest) == kept:
+                yield one
+            else:
+                sentence = f"La signature du point de contrôle n° {row['sequence']} gardé dans la base n'est pas valable."
+                self._findings.note("checkpoint-invalid", row["sequence"], sentence)
+        while given:
+            yield given.popleft()
+
+    def _link(self, row: asyncpg.Record) -> None:
+        sequence, note = row["sequence"], self._findings.note
+        if sequence <= self._first:
+            note("beyond-head", sequence, f"L'entrée n° {sequence} précède le début du journal, qui est au n° {self._first + 1}.")
+            return
+        if sequence != self._sequence + 1:
+            note("missing", self._sequence + 1, f"Des entrées manquent : du n° {self._sequence + 1} au n° {sequence - 1}.")
+        epoch = max((opened["epoch"] for opened in self._epochs if opened["after_sequence"] < sequence), default=1)
+        if row["epoch"] != epoch:
+            sentence = f"L'entrée n° {sequence} se dit de l'époque {row['epoch']} ; à ce numéro, l'époque est {epoch}."
+            note("epoch-unexplained", sequence, sentence)
+        digest = streams.digest(self._digest, row["epoch"], sequence, bytes(row["attributes"]), bytes(row["data"]))
+        if digest != bytes(row["digest"]):
+            note("altered", sequence, f"L'entrée n° {sequence}, ou celle qui la précède, a été modifiée, déplacée ou retirée.")
+        if not _is_labelled(row):
+            sentence = f"Ce que la table affiche de l'entrée n° {sequence} (identifiant, type, objet) n'est pas ce que dit l'entrée."
+            note("relabelled", sequence, sentence)
+        # go on from the stored digest: what follows is judged by itself
+        self._sequence, self._digest = sequence, bytes(row["digest"])
+        self._entries += 1
+        self._look_at_epochs()
+
+    def _look_at_epochs(self) -> None:
+        for opened in self._epochs:
+            if opened["after_sequence"] == self._sequence and bytes(opened["after_digest"]) != self._digest:
+                sentence = f"L'époque {opened['epoch']} dit continuer une autre entrée n° {self._sequence} que celle qui est présente."
+                self._findings.note("epoch-unexplained", self._sequence, sentence)
+
+    def _compare(self, one: Checkpoint) -> None:
+        if one.sequence < self._sequence:
+            return  # the entry itself is missing, which was noted
+        if one.digest == self._digest:
+            self._vouched = one.sequence
+        elif self._is_replaced(one):
+            self._replaced(one)
+        else:
+            sentence = f"Le {_signed_on(one)} atteste une autre empreinte au n° {one.sequence} : l'historique a été réécrit."
+            self._findings.note("checkpoint-contradicted", one.sequence, sentence)
+
+    def _ahead(self, one: Checkpoint) -> None:
+        if self._is_replaced(one):
+            self._replaced(one)
+        else:
+            sentence = f"La fin manque : le {_signed_on(one)} atteste le n° {one.sequence}, le journal s'arrête au n° {self._sequence}."
+            self._findings.note("checkpoint-ahead", one.sequence, sentence)
+
+    def _is_replaced(self, one: Checkpoint) -> bool:
+        """Whether a later epoch gave up what the checkpoint vouches for."""
+        return any(opened["epoch"] > one.epoch and opened["after_sequence"] < one.sequence for opened in self._epochs)
+
+    def _replaced(self, one: Checkpoint) -> None:
+        sentence = f"Le {_signed_on(one)} atteste le n° {one.sequence} d'une époque abandonnée depuis : légitime seulement si la base a été restaurée."
+        self._findings.note("history-replaced", one.sequence, sentence)
+
+    def _purged_early(self, one: Checkpoint) -> None:
+        sentence = (
+            f"Le début manque : le journal commence au n° {self._first + 1}, alors que les entrées postérieures au n° {one.sequence}"
+            f" ({_signed_on(one)}) doivent encore être conservées."
+        )
+        self._findings.note("purged-early", self._first, sentence)
+
+
+def _signed_on(one: Checkpoint) -> str:
+    return f"point de contrôle signé le {one.at.astimezone(UTC):%d/%m/%Y à %H:%M} (UTC)"
+
+
+def _is_labelled(row: asyncpg.Record) -> bool:
+    try:
+        said = json.loads(bytes(row["attributes"]))
+        return bool((said["id"], said["type"], said["subject"]) == (row["event_id"], row["type"], row["subject"]))
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,71 @@
+"""The vault's keys, the signed checkpoints of the audit log, and the subscriptions that deliver streams over HTTPS."""
+
+from alembic import op
+
+revision = "chassis_vault_0001"
+down_revision = "chassis_0001"  # becomes chassis_http_0001 once that revision lies beside this one
+branch_labels = None
+depends_on = None
+
+STATEMENTS = (
+    """
+    CREATE TABLE vault_keys (
+        id uuid PRIMARY KEY,
+        purpose text NOT NULL,
+        kek_id text NOT NULL,
+        wrapped bytea,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        destroyed_at timestamptz,
+        CHECK ((wrapped IS NULL) = (destroyed_at IS NOT NULL))
+    )
+    """,
+    """
+    CREATE TABLE stream_checkpoints (
+        stream text NOT NULL,
+        epoch integer NOT NULL,
+        sequence bigint NOT NULL,
+        digest bytea NOT NULL,
+        jws text NOT NULL,
+        at timestamptz NOT NULL,
+        PRIMARY KEY (stream, epoch, sequence)
+    )
+    """,
+    # reading the audit log by subject or by actor: entries are JSON in bytea (their bytes are hashed), so the index is on what stream_events keeps beside them
+    "CREATE INDEX stream_events_audit_subject ON stream_events (subject, sequence) WHERE stream = 'audit'",
+    """
+    CREATE TABLE subscriptions (
+        id uuid PRIMARY KEY,
+        client_id text NOT NULL,
+        role text NOT NULL,
+        organization uuid,
+        perimeter text[] NOT NULL,
+        stream text NOT NULL,
+        url text NOT NULL,
+        secret_key_id uuid NOT NULL REFERENCES vault_keys (id),
+        secret bytea NOT NULL,
+        former_secret bytea,
+        former_secret_until timestamptz,
+        epoch integer NOT NULL,
+        sequence bigint NOT NULL,
+        status text NOT NULL,
+        disabled_reason text,
+        created_at timestamptz NOT NULL,
+        delivered_at timestamptz,
+        failing_since timestamptz,
+        failures integer NOT NULL DEFAULT 0,
+        last_failure text,
+        next_attempt_at timestamptz NOT NULL
+    )
+    """,
+    "CREATE INDEX subscriptions_client ON subscriptions (client_id, id)",
+    "CREATE INDEX subscriptions_due ON subscriptions (next_attempt_at) WHERE status = 'active'",
+)
+
+
+def upgrade() -> None:
+    for statement in STATEMENTS:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE subscriptions, stream_checkpoints, vault_keys; DROP INDEX stream_events_audit_subject")
