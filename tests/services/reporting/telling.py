@@ -249,7 +249,6 @@ def a_life(number: int, departement: str, choice: int) -> list[Event]:
             [corrected(number, departement, at=at, persons=()), erased(number, departement)],
         ]
     return start + lives[choice % len(lives)]
-    )
 
 
 def heard(source: str, events: Iterable[Event], *, after: int = 0, epoch: int = 1) -> list[Heard[Event]]:
