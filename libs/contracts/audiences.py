@@ -151,9 +151,7 @@ _ACTIVITY_REPORT: Rows = {s.ActivityReportIssued: "activity_report_id departemen
 # ------------------------------------------------------------------------------------------------------------------------
 # Facts of a referral: each audience its own share
 
-_RECEIVED_IN_NUMBERS = (
-    "channel urgency principal_theme themes penal danger children_present received_at persons(role sex age_band)"
-)
+_RECEIVED_IN_NUMBERS = "channel urgency principal_theme themes penal danger children_present received_at persons(role sex age_band)"
 
 _INTERIOR: Rows = {
     r.ReferralReceived: f"referral_id departement force {_RECEIVED_IN_NUMBERS}",
