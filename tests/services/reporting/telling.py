@@ -230,24 +230,22 @@ def a_life(number: int, departement: str, choice: int) -> list[Event]:
     at = NOON + timedelta(days=9 * number)
     start: list[Event] = [received(number, departement, at=at)]
     work: list[Event] = [assigned(number, departement), accepted(number, departement), contacted(number, departement, minutes=60 * choice)]
-    return (
-        start
-        + [
-            [],
-            [unrouted(number, departement)],
-            work,
-            [
-                *work,
-                interviewed(number, departement),
-                assessed(number, departement),
-                *oriented(number, departement),
-                closed(number, departement),
-            ],
-            [corrected(number, departement, at=at, principal_theme=Theme.HOUSING, persons=(person(number, 2), person(number, 3))), *work],
-            [*work, closed(number, departement), reopened(number, departement), contacted(number, departement, first=False)],
-            [*work, assessed(number, departement), closed(number, departement), erased(number, departement)],
-            [corrected(number, departement, at=at, persons=()), erased(number, departement)],
-        ]
+    lives: list[list[Event]] = [
+        [],
+        [unrouted(number, departement)],
+        work,
+        [
+            *work,
+            interviewed(number, departement),
+            assessed(number, departement),
+            *oriented(number, departement),
+            closed(number, departement),
+        ],
+        [corrected(number, departement, at=at, principal_theme=Theme.HOUSING, persons=(person(number, 2), person(number, 3))), *work],
+        [*work, closed(number, departement), reopened(number, departement), contacted(number, departement, first=False)],
+        [*work, assessed(number, departement), closed(number, departement), erased(number, departement)],
+        [corrected(number, departement, at=at, persons=()), erased(number, departement)],
+    ]
     return start + lives[choice % len(lives)]
 
 
