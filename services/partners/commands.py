@@ -395,7 +395,7 @@ async def register_unit(session: AsyncSession, caller: Principal, body: UnitIn) 
     communes = await _known_communes(session, body.communes)
     values = {"departement": body.departement, "force": body.force, "kind": body.kind, "code": body.code, "label": body.label}
     unit_id = body.id or new_id()
-    made = await _insert(session, Unit, {"id": unit_id, **values, **_life(now)})
+    made = await _insert(session, Unit, {"id": unit_id, **values, "imported": False, **_life(now)})
     if made is None:
         there = await _locked(session, Unit, unit_id)
         if any(getattr(there, name) != value for name, value in values.items()) or communes != await queries.unit_communes(

@@ -113,6 +113,8 @@ class Unit(Table, table=True):
     code: str | None = Field(sa_type=Text)
     """The Interior's `id_service`; police rows have none."""
     label: str = Field(sa_type=Text)
+    imported: bool
+    """The jurisdiction file knows it: an import says where it is competent. A unit that only the directory knows (a company) is left alone."""
     version: int
     registered_at: datetime = Field(sa_column=_instant())
     changed_at: datetime = Field(sa_column=_instant())

@@ -324,7 +324,6 @@ class JurisdictionRow(Body):
     id_service: Annotated[str, line(40, 0)]
     """Empty in the rows of the police."""
     service: Annotated[str, line(200)]
-    postcodes: Annotated[list[Postcode], Field(max_length=100)] = Field(default_factory=list)
 
 
 def _rows_schema(row: type[Body]) -> dict[str, object]:

@@ -90,6 +90,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text, nullable=False),
         sa.Column("code", sa.Text, nullable=True),
         sa.Column("label", sa.Text, nullable=False),
+        sa.Column("imported", sa.Boolean, nullable=False),
         *_life("registered_at"),
     )
     op.create_index("units_departement", "units", ["departement", "id"])
