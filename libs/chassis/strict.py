@@ -9,12 +9,15 @@ Use `list`, not `tuple`, in request models (JSON has lists, and strict tuples re
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from libs.chassis.refusals import Malformed
 
 
 class Body(BaseModel):
@@ -114,3 +117,23 @@ QueryInt = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
 
 QueryBool = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
 """`true` or `false` in a query string."""
+
+
+def wrong(sentence: str) -> PydanticCustomError:
+    """For validators: `raise wrong("La fin précède le début.")`. The sentence reaches the caller, so it never holds a submitted value.
+
+    (A plain ValueError's message does not: it may quote what was sent.)
+    """
+    return PydanticCustomError("refused", "{sentence}", {"sentence": sentence})
+
+
+def one_header(scope: Mapping[str, Any], name: str) -> str | None:
+    """The header's value, None when absent. Raises Malformed when it is sent twice or holds anything but visible ASCII."""
+    wanted = name.encode("ascii")
+    values = [value for key, value in scope["headers"] if key == wanted]
+    if not values:
+        return None
+    text: str = values[0].decode("latin-1").strip(" \t")
+    if len(values) > 1 or not (text.isascii() and text.isprintable()):
+        raise Malformed(f"L'en-tête {name} ne peut pas être lu : une seule valeur, en caractères ASCII visibles.")
+    return text
