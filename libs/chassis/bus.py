@@ -52,6 +52,7 @@ class Bus:
     def __init__(self, settings: ChassisSettings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
+        self._making = asyncio.Lock()  # streams are sent at the same time, through one producer
         self._topics: set[str] = set()
 
     def topic(self, source: str, stream: str) -> str:
@@ -76,7 +77,8 @@ class Bus:
         """Send records in order and wait until the broker holds them all (acks=all). Raises BusError; then nothing may be assumed of any of them."""
         try:
             async with asyncio.timeout(TIMEOUT):
-                producer = await self._ready_producer(to)
+                async with self._making:
+                    producer = await self._ready_producer(to)
                 acknowledged = []
                 for record in records:
                     subject = json.loads(record.attributes)["subject"]

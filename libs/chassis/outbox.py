@@ -73,7 +73,9 @@ def write(speaker: Speaker, event: Event, occurred_at: datetime | None) -> list[
     for told in speaker.project(event, new_id()):
         attributes = {**common, "id": told.event_id, "subject": told.subject, "dataschema": f"urn:maillon:schema:{event.type}"}
         if told.audience == INTERNAL:
-            attributes |= {name: value for name, value in trace.attributes() if value}
+            attributes |= {"correlationid": trace.correlation_id, "traceparent": trace.traceparent}
+            if trace.causation_id is not None:
+                attributes["causationid"] = trace.causation_id
         else:
             attributes["dataschema"] += f":{told.audience.partition(':')[0]}"
         said.append(Said(told.audience, told.event_id, event.type, told.subject, canonical(attributes), told.data))

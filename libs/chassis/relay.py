@@ -197,21 +197,19 @@ class Relay:
     async def _send_for_ever(self) -> None:
         """Its own connection: a broker that hangs must not keep the feed from growing."""
         connection = await self._database.connect()
-        looked = False
+        looked: set[str] = set()
         try:
             while True:
                 self._stamped.clear()
                 try:
-                    if not looked:
-                        await self._look_at_topics(connection)
-                        looked = True
+                    await self._look_at_topics(connection, looked)
                     sent = await send(connection, self._bus, self._source)
                     self.bus_error = None
                 except BusError as error:
                     if self.bus_error is None:
                         _log.warning("relay.broker_absent", error=str(error))
                     self.bus_error = str(error)
-                    looked = False
+                    looked.clear()
                     await asyncio.sleep(1)
                     continue
                 except RelayDiverged as stop:
@@ -222,17 +220,17 @@ class Relay:
         finally:
             await _closed(connection)
 
-    async def _look_at_topics(self, connection: RawConnection) -> None:
-        """At the start, and after the broker was away: do the topics know more than this database?"""
-        async with self._database.transaction() as session:
-            mine = await streams.heads(session)
-        for head in mine:
-            if not streams.has_topic(head.stream) or (last := await self._bus.last_record(self._source, head.stream)) is None:
-                continue
-            async with self._database.transaction() as session:
-                own = await streams.digest_at(session, head.stream, last.sequence)
-                if reason := divergence(await streams.head(session, head.stream), own, last):
-                    await streams.mark_diverged(session, head.stream, reason)
+    async def _look_at_topics(self, connection: RawConnection, looked: set[str]) -> None:
+        """Before anything of a stream is sent, and again after the broker was away: does its topic know more than this database?"""
+        names = {row["stream"] for row in await connection.fetch("SELECT stream FROM streams")}
+        for name in sorted(names - looked):
+            last = await self._bus.last_record(self._source, name) if streams.has_topic(name) else None
+            if last is not None:
+                async with self._database.transaction() as session:
+                    own = await streams.digest_at(session, name, last.sequence)
+                    if reason := divergence(await streams.head(session, name), own, last):
+                        await streams.mark_diverged(session, name, reason)
+            looked.add(name)
 
     async def _stopped_by(self, stop: RelayDiverged) -> None:
         if self.diverged is None:

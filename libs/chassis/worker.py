@@ -68,6 +68,9 @@ async def _for_ever(name: str, run: Callable[[], Awaitable[None]], heartbeat: He
         try:
             await run()
         except Exception as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                return  # a part that was cancelled within a query may end with that query's error
             errors = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
             _log.warning("worker.restarted", part=name, errors=sorted({type(one).__name__ for one in errors}))
             if all(isinstance(one, OSError | asyncpg.PostgresError | asyncpg.InterfaceError | TimeoutError) for one in errors):

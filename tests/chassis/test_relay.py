@@ -1,0 +1,134 @@
+"""The relay on a real broker: everything said arrives, in order, with its numbers, whatever the broker does meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from uuid import uuid4
+
+import pytest
+from aiokafka import TopicPartition
+
+from libs.chassis import streams
+from libs.chassis.bus import Bus, record_of, stop_client
+from libs.chassis.relay import Relay
+from libs.embedded.broker import Broker
+from tests.chassis.speaking import broken_links, database, everything, fact, say
+from tests.settings import settings_for
+from tests.waiting import ended, until
+
+DatabaseUrl = Callable[[str | None], str]
+
+
+async def on_topic(bus: Bus, stream: str = streams.INTERNAL, at_least: int = 0) -> list[streams.Record]:
+    """All that lies on the topic of a stream, once at least so many have come."""
+    consumer = bus.consumer(group=None)
+    place = TopicPartition(bus.topic("partners", stream), 0)
+    await consumer.start()
+    try:
+        consumer.assign([place])
+        await consumer.seek_to_beginning(place)
+        found: list[streams.Record] = []
+        async with asyncio.timeout(20):
+            while len(found) < at_least or await consumer.position(place) < (await consumer.end_offsets([place]))[place]:
+                for messages in (await consumer.getmany(timeout_ms=200)).values():
+                    found += [record_of(stream, message.headers, message.value) for message in messages]
+        return found
+    finally:
+        await stop_client(consumer)
+
+
+async def arrived_once(bus: Bus, number: int) -> bool:
+    """Whether the numbers up to this one are on the topic, unbroken; a relay that died may have sent its last batch without noting it, so some come twice."""
+    records = {record.sequence: record for record in await on_topic(bus, at_least=number)}
+    return len(records) == number and broken_links([records[one] for one in sorted(records)]) == []
+
+
+@pytest.fixture
+async def bus(bootstrap_servers: str, on_kafka: bool) -> AsyncIterator[Bus]:
+    made = Bus(
+        settings_for(
+            "partners", kafka_bootstrap_servers=bootstrap_servers, kafka_create_topics=on_kafka, kafka_topic_prefix=f"t{uuid4().hex[:12]}"
+        )
+    )
+    yield made
+    await made.close()
+
+
+async def test_what_is_said_arrives_in_order_and_chained(database_url: DatabaseUrl, bus: Bus) -> None:
+    speaker = database(database_url(None))
+    relay = Relay(speaker, bus, "partners")
+    running = asyncio.create_task(relay.run())
+    for _ in range(20):
+        await say(speaker, fact(), fact())
+
+    arrived = await on_topic(bus, at_least=40)
+    told = await on_topic(bus, "departement:95", at_least=40)
+
+    assert arrived == await everything(speaker)
+    assert broken_links(arrived) == []
+    assert broken_links(told) == []
+    await ended(running)
+    await speaker.close()
+
+
+async def test_a_stand_by_takes_over_when_the_leader_dies(database_url: DatabaseUrl, bus: Bus) -> None:
+    speaker = database(database_url(None))
+    first, second = Relay(speaker, bus, "partners"), Relay(speaker, bus, "partners")
+    leading = asyncio.create_task(first.run())
+    await until(lambda: first.leading)
+    standing_by = asyncio.create_task(second.run())
+    await say(speaker, fact())
+    await on_topic(bus, at_least=1)
+    assert not second.leading
+
+    await ended(leading)
+    await until(lambda: second.leading)
+    await say(speaker, fact())
+
+    await until(partial(arrived_once, bus, 2))
+    await ended(standing_by)
+    await speaker.close()
+
+
+async def test_a_topic_that_holds_more_than_the_database_stops_the_relay(database_url: DatabaseUrl, bus: Bus) -> None:
+    """As after a restore of an older backup: another database speaks to the topics of the first."""
+    speaker, restored = database(database_url(None)), database(database_url(None))
+    relay = Relay(speaker, bus, "partners")
+    running = asyncio.create_task(relay.run())
+    await say(speaker, fact(), fact(), fact())
+    await on_topic(bus, at_least=3)
+    await ended(running)
+    await say(restored, fact())
+
+    late = Relay(restored, bus, "partners")
+    restarted = asyncio.create_task(late.run())
+    await until(lambda: late.diverged is not None)
+    await say(restored, fact(), fact())
+
+    assert len(await on_topic(bus, at_least=3)) == 3
+    async with restored.transaction() as session:
+        assert (await streams.head(session, "internal")).diverged_reason is not None
+    await ended(restarted)
+    await speaker.close()
+    await restored.close()
+
+
+async def test_the_feed_grows_while_the_broker_is_absent_and_all_is_sent_when_it_comes(database_url: DatabaseUrl) -> None:
+    broker = Broker()
+    bus = Bus(settings_for("partners", kafka_bootstrap_servers=broker.bootstrap_servers, kafka_create_topics=False))
+    speaker = database(database_url(None))
+    relay = Relay(speaker, bus, "partners")
+    running = asyncio.create_task(relay.run())
+    units = [uuid4() for _ in range(5)]
+    await say(speaker, *(fact(unit) for unit in units))
+    await until(lambda: relay.bus_error is not None)
+
+    assert len(await everything(speaker)) == 5
+    broker.start()
+    try:
+        assert broken_links(await on_topic(bus, at_least=5)) == []
+    finally:
+        await ended(running)
+        await bus.close()
+        await speaker.close()
+        broker.stop()
