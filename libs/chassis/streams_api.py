@@ -57,8 +57,13 @@ class FeedOut(Answer):
     head: HeadOut
 
 
+def streams_for(caller: Principal) -> list[str]:
+    """The names of the streams a caller may read."""
+    return streams_of(caller.role, caller.perimeter, str(caller.organization) if caller.organization is not None else None)
+
+
 def _readable(caller: Principal, stream: str) -> str:
-    if stream not in streams_of(caller.role, caller.perimeter, caller.organization):
+    if stream not in streams_for(caller):
         raise NotFound
     return stream
 
@@ -81,7 +86,7 @@ def _head_out(runtime: Runtime, head: streams.Head) -> HeadOut:
 @router.get("/v1/streams", operation_id="list_streams", response_model=StreamsOut)
 async def list_streams(caller: Caller, runtime: Run) -> StreamsOut:
     """The streams the caller may read, with their signed heads."""
-    names = streams_of(caller.role, caller.perimeter, caller.organization)
+    names = streams_for(caller)
     async with runtime.database.transaction() as session:
         heads = [await streams.head(session, name) for name in names]
     return StreamsOut(items=[_head_out(runtime, head) for head in heads])
