@@ -501,7 +501,7 @@ def _streams(plan: _Plan, data: Mapping[str, Any]) -> Iterator[str]:
         yield plan.stream
         return
     value = data[plan.perimeter]
-    for each in value if isinstance(value, list) else (value,):
+    for each in dict.fromkeys(value) if isinstance(value, list) else (value,):
         yield f"{plan.stream}:{each}"
 
 
