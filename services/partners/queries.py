@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, t
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from libs.chassis.pagination import Key
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.contracts.types import departement_of
@@ -42,11 +43,11 @@ async def _one(session: AsyncSession, table: type[Row], id: UUID) -> Row:
     return row
 
 
-def _page(table: type[Row], where: Sequence[ColumnElement[bool]], *, closed: bool, after: UUID | None, limit: int) -> Select[Row]:
+def _page(table: type[Row], where: Sequence[ColumnElement[bool]], *, closed: bool, after: Key | None, limit: int) -> Select[Row]:
     statement = select(table).where(*where).order_by(col(table.id)).limit(limit + 1)
     if not closed:
         statement = statement.where(col(table.closed_at).is_(None))
-    return statement if after is None else statement.where(col(table.id) > after)
+    return statement if after is None else statement.where(col(table.id) > after[0])
 
 
 def _equal(column: Any, value: object | None) -> list[ColumnElement[bool]]:
@@ -71,7 +72,7 @@ async def organizations(
     kind: PartnerKind | None = None,
     siret: str | None = None,
     closed: bool = False,
-    after: UUID | None = None,
+    after: Key | None = None,
     limit: int = 50,
 ) -> list[OrganizationOut]:
     where = [*_equal(Organization.departement, departement), *_equal(Organization.kind, kind), *_equal(Organization.siret, siret)]
@@ -160,7 +161,7 @@ async def services(
     kind: PartnerKind | None = None,
     organization: UUID | None = None,
     closed: bool = False,
-    after: UUID | None = None,
+    after: Key | None = None,
     limit: int = 50,
 ) -> list[ServiceOut]:
     """`commune`: what covers it, by name or with its whole département."""
@@ -210,7 +211,7 @@ async def units(
     force: Force | None = None,
     kind: UnitKind | None = None,
     closed: bool = False,
-    after: UUID | None = None,
+    after: Key | None = None,
     limit: int = 50,
 ) -> list[UnitOut]:
     """`commune`: those that are competent there."""
@@ -231,13 +232,13 @@ async def commune(session: AsyncSession, code: str) -> CommuneOut:
 
 
 async def communes(
-    session: AsyncSession, *, departement: str | None = None, postcode: str | None = None, after: str | None = None, limit: int = 50
+    session: AsyncSession, *, departement: str | None = None, postcode: str | None = None, after: Key | None = None, limit: int = 50
 ) -> list[CommuneOut]:
     statement = select(Commune).where(*_equal(Commune.departement, departement)).order_by(col(Commune.code)).limit(limit + 1)
     if postcode is not None:
         statement = statement.where(col(Commune.postcodes).contains([postcode]))
     if after is not None:
-        statement = statement.where(col(Commune.code) > after)
+        statement = statement.where(col(Commune.code) > after[0])
     return [CommuneOut.model_validate(row, from_attributes=True) for row in await session.scalars(statement)]
 
 
@@ -253,10 +254,12 @@ _COVERAGE = text(
 
 
 async def coverage(
-    session: AsyncSession, *, departement: str, covered: bool | None = None, after: str | None = None, limit: int = 50
+    session: AsyncSession, *, departement: str, covered: bool | None = None, after: Key | None = None, limit: int = 50
 ) -> list[CoveredCommune]:
     """The communes of a département with their units and posts. `covered`: only those that a post covers, or only the others."""
-    rows = await session.execute(_COVERAGE, {"departement": departement, "covered": covered, "after": after or "", "limit": limit + 1})
+    rows = await session.execute(
+        _COVERAGE, {"departement": departement, "covered": covered, "after": after[0] if after is not None else "", "limit": limit + 1}
+    )
     return [CoveredCommune.model_validate(row, from_attributes=True) for row in rows]
 
 
@@ -327,7 +330,7 @@ async def posts(
     state: PostState | None = None,
     employer: UUID | None = None,
     closed: bool = False,
-    after: UUID | None = None,
+    after: Key | None = None,
     limit: int = 50,
 ) -> list[PostOut]:
     """`commune`: those that cover it, by one of their units or directly."""
