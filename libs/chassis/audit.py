@@ -77,17 +77,11 @@ async def audit(
         "operation": _code(operation),
         "subject": _code(subject),
         "purpose": None if purpose is None else purpose.value,
-        "trace": _trace_id(),
+        "trace": current_trace().traceparent.split("-")[1],
         "detail": {_code(name): _code(value) for name, value in sorted((detail or {}).items())},
     }
     data = json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode()
     await append_raw(session, stream=streams.AUDIT, type=ENTRY, subject=subject, data=data)
-
-
-def _trace_id() -> str | None:
-    """The trace id of the W3C traceparent under which this runs, if any."""
-    traceparent = current_trace().attributes().get("traceparent")
-    return traceparent.split("-")[1] if traceparent else None
 
 
 # Checkpoints

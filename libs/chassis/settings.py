@@ -7,6 +7,7 @@ plain connections are refused. No message ever shows a value, only the variable'
 import json
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from hashlib import sha256
+from ipaddress import ip_network
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -125,6 +126,8 @@ class Settings(BaseSettings):
     """Requests in work at once; more are answered 503 with Retry-After."""
     metrics_public: bool = True
     """Whether /metrics answers without a token (a scraper on the inner network)."""
+    webhook_networks: list[str] = Field(default_factory=list)
+    """Private networks that subscribers' URLs may lie in, as JSON: ["10.20.0.0/16"]. None: public addresses only."""
 
     @classmethod
     def settings_customise_sources(
@@ -179,6 +182,14 @@ class Settings(BaseSettings):
     @classmethod
     def _http_urls(cls, value: dict[str, str]) -> dict[str, str]:
         return {source: _base_url(url) for source, url in value.items()}
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        try:
+            return [str(ip_network(network)) for network in value]
+        except ValueError:
+            raise _wrong('doit être une liste JSON de réseaux, par exemple ["10.20.0.0/16"]') from None
 
     @field_validator("database_url")
     @classmethod

@@ -7,6 +7,7 @@ import asyncpg
 import structlog
 
 from libs.chassis import idempotency, streams
+from libs.chassis.audit import CHECKPOINT_SECONDS, KEEP_DAYS, checkpoint_audit
 from libs.chassis.health import Heartbeat
 from libs.chassis.runtime import Runtime
 from libs.chassis.service import Job
@@ -15,13 +16,11 @@ from libs.chassis.subscriptions import Deliverer
 _log = structlog.get_logger(__name__)
 
 JOB_LOCK = 0x4A4F4253  # "JOBS"
-KEEP_AUDIT_DAYS = 3 * 365
-"""CNIL: logs of documented internal control are kept up to three years (DOMAIN §8)."""
 
 
 async def purge_streams(runtime: Runtime) -> None:
     async with runtime.database.transaction() as session:
-        await streams.purge(session, keep_days=runtime.settings.retention_days, keep_audit_days=KEEP_AUDIT_DAYS)
+        await streams.purge(session, keep_days=runtime.settings.retention_days, keep_audit_days=KEEP_DAYS)
 
 
 async def purge_idempotency(runtime: Runtime) -> None:
@@ -29,7 +28,11 @@ async def purge_idempotency(runtime: Runtime) -> None:
         await idempotency.purge(session, hours=runtime.settings.idempotency_hours)
 
 
-CHASSIS_JOBS = (Job("purge-streams", 600, purge_streams), Job("purge-idempotency-keys", 3600, purge_idempotency))
+CHASSIS_JOBS = (
+    Job("purge-streams", 600, purge_streams),
+    Job("purge-idempotency-keys", 3600, purge_idempotency),
+    Job("checkpoint-audit", CHECKPOINT_SECONDS, checkpoint_audit),
+)
 
 
 class Worker:

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "chassis_vault_0001"
-down_revision = "chassis_0001"  # becomes chassis_http_0001 once that revision lies beside this one
+down_revision = "chassis_http_0001"
 branch_labels = None
 depends_on = None
 
@@ -30,8 +30,12 @@ STATEMENTS = (
         PRIMARY KEY (stream, epoch, sequence)
     )
     """,
-    # reading the audit log by subject or by actor: entries are JSON in bytea (their bytes are hashed), so the index is on what stream_events keeps beside them
+    # the audit log is read by subject, by actor and by time; the actor is in the entry's bytes
     "CREATE INDEX stream_events_audit_subject ON stream_events (subject, sequence) WHERE stream = 'audit'",
+    """
+    CREATE INDEX stream_events_audit_actor ON stream_events ((convert_from(data, 'UTF8')::jsonb ->> 'actor'), sequence) WHERE stream = 'audit'
+    """,
+    "CREATE INDEX stream_events_audit_recorded_at ON stream_events (recorded_at) WHERE stream = 'audit'",
     """
     CREATE TABLE subscriptions (
         id uuid PRIMARY KEY,
@@ -41,20 +45,22 @@ STATEMENTS = (
         perimeter text[] NOT NULL,
         stream text NOT NULL,
         url text NOT NULL,
-        secret_key_id uuid NOT NULL REFERENCES vault_keys (id),
+        key_id uuid NOT NULL REFERENCES vault_keys (id),
         secret bytea NOT NULL,
         former_secret bytea,
         former_secret_until timestamptz,
         epoch integer NOT NULL,
         sequence bigint NOT NULL,
-        status text NOT NULL,
+        status text NOT NULL DEFAULT 'active',
         disabled_reason text,
-        created_at timestamptz NOT NULL,
+        created_at timestamptz NOT NULL DEFAULT now(),
         delivered_at timestamptz,
-        failing_since timestamptz,
         failures integer NOT NULL DEFAULT 0,
+        failing_since timestamptz,
         last_failure text,
-        next_attempt_at timestamptz NOT NULL
+        next_attempt_at timestamptz NOT NULL DEFAULT now(),
+        lease uuid,
+        leased_until timestamptz
     )
     """,
     "CREATE INDEX subscriptions_client ON subscriptions (client_id, id)",
@@ -68,4 +74,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE subscriptions, stream_checkpoints, vault_keys; DROP INDEX stream_events_audit_subject")
+    op.execute(
+        "DROP TABLE subscriptions, stream_checkpoints, vault_keys; DROP INDEX stream_events_audit_subject, stream_events_audit_actor, stream_events_audit_recorded_at"
+    )
