@@ -51,12 +51,12 @@ async def _not_known(session: AsyncSession, heard: Sequence[Heard[Event]]) -> Se
     sources = sorted({one.source for one in heard})
     rows = await session.execute(
         text(
-            "SELECT source, coalesce((SELECT max(sequence) FROM facts WHERE facts.source = named.source), 0)"
+            "SELECT source, coalesce((SELECT max(sequence) FROM facts WHERE facts.source = named.source), 0) AS last"
             " FROM unnest(CAST(:sources AS text[])) AS named (source)"
         ),
         {"sources": sources},
     )
-    last: dict[str, int] = {source: sequence for source, sequence in rows}
+    last: dict[str, int] = {row.source: row.last for row in rows}
     known: set[tuple[str, int]] = set()
     if any(one.sequence <= last[one.source] for one in heard):  # said again, or parked and replayed: rare
         found = await session.execute(
