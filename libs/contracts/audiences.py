@@ -365,7 +365,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
 }
 
 
-def _check(audience: Audience) -> None:
+def check(audience: Audience) -> None:
     """A table that names a field that does not exist, forgets a type or lets a part leave whole is refused when the program starts."""
     for event in _ALL:
         if (event in audience.grants) == (event in audience.withheld):
@@ -390,7 +390,7 @@ def _check(audience: Audience) -> None:
 
 
 for _each in AUDIENCES.values():
-    _check(_each)
+    check(_each)
 
 # ------------------------------------------------------------------------------------------------------------------------
 # Pseudonyms
