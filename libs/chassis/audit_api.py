@@ -42,12 +42,12 @@ class AuditOut(Answer):
     next: str | None
 
 
-# The actor is in the entry's bytes, which are what is hashed: no column repeats it. stream_events_audit_actor is the index of that expression.
+# The actor is in the entry's bytes, which are what is hashed: no column repeats it, audit_actor reads it, an index keeps it.
 _READ = text("""
     SELECT sequence, data FROM stream_events
     WHERE stream = :stream AND sequence < :before
       AND (CAST(:subject AS text) IS NULL OR subject = :subject)
-      AND (CAST(:actor AS text) IS NULL OR convert_from(data, 'UTF8')::jsonb ->> 'actor' = :actor)
+      AND (CAST(:actor AS text) IS NULL OR audit_actor(data) = :actor)
       AND (CAST(:since AS timestamptz) IS NULL OR recorded_at >= :since)
       AND (CAST(:until AS timestamptz) IS NULL OR recorded_at < :until)
     ORDER BY sequence DESC LIMIT :limit

@@ -32,9 +32,12 @@ STATEMENTS = (
     """,
     # the audit log is read by subject, by actor and by time; the actor is in the entry's bytes
     "CREATE INDEX stream_events_audit_subject ON stream_events (subject, sequence) WHERE stream = 'audit'",
+    # convert_from is only STABLE, as encodings may be redefined; UTF8 is not
     """
-    CREATE INDEX stream_events_audit_actor ON stream_events ((convert_from(data, 'UTF8')::jsonb ->> 'actor'), sequence) WHERE stream = 'audit'
+    CREATE FUNCTION audit_actor(data bytea) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN convert_from(data, 'UTF8')::jsonb ->> 'actor'
     """,
+    "CREATE INDEX stream_events_audit_actor ON stream_events (audit_actor(data), sequence) WHERE stream = 'audit'",
     "CREATE INDEX stream_events_audit_recorded_at ON stream_events (recorded_at) WHERE stream = 'audit'",
     """
     CREATE TABLE subscriptions (
@@ -74,6 +77,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute(
-        "DROP TABLE subscriptions, stream_checkpoints, vault_keys; DROP INDEX stream_events_audit_subject, stream_events_audit_actor, stream_events_audit_recorded_at"
-    )
+    op.execute("DROP TABLE subscriptions, stream_checkpoints, vault_keys")
+    op.execute("DROP INDEX stream_events_audit_subject, stream_events_audit_actor, stream_events_audit_recorded_at")
+    op.execute("DROP FUNCTION audit_actor(bytea)")
