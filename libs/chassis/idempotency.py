@@ -215,7 +215,7 @@ class OnceOnly:
         return response_of(stored, replayed=False)
 
 
-async def _once(request: Request) -> OnceOnly:
+async def once_of(request: Request) -> OnceOnly:
     caller = await caller_of(request)
     operation: str = request.scope["route"].operation_id
     body = await request.body()
@@ -223,5 +223,5 @@ async def _once(request: Request) -> OnceOnly:
     return OnceOnly(database, claim_of(caller.client_id, key_of(request), operation, request.scope["path"], body))
 
 
-Once = Annotated[OnceOnly, Depends(_once)]
+Once = Annotated[OnceOnly, Depends(once_of)]
 """For every POST that creates: 400 without `Idempotency-Key`, 422 when it was used for something else, 409 when its twin takes too long."""

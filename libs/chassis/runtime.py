@@ -129,14 +129,16 @@ def _projector(service: Service, keys: PseudonymKeys) -> Callable[[Event, UUID],
     return speak
 
 
-def runtime_of(request: Request) -> Runtime:
+# FastAPI calls a plain function as a dependency in a thread, which costs more than the rest of a small request
+async def runtime_of(request: Request) -> Runtime:
     runtime: Runtime = request.app.state.runtime
     return runtime
 
 
-def _database_of(request: Request) -> Database:
-    return runtime_of(request).database
+async def database_of(request: Request) -> Database:
+    runtime: Runtime = request.app.state.runtime
+    return runtime.database
 
 
 Run = Annotated[Runtime, Depends(runtime_of)]
-Db = Annotated[Database, Depends(_database_of)]
+Db = Annotated[Database, Depends(database_of)]

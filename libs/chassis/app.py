@@ -1,0 +1,401 @@
+"""The HTTP face of a service: its routes and the chassis' own, each behind its row of the access table.
+
+An application whose routes and access rows do not match does not start. Middleware is pure ASGI, outermost first: `Watched` (request id, log,
+metrics, what nobody expected), `Limits`. Then each route's guard, in this order: token, access, purpose, parameters, content type; only then is
+the body read.
+"""
+
+import asyncio
+import json
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from pydantic import BaseModel
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.responses import Response
+
+from libs.chassis import audit_api, dead_letters_api, operations_api, problems, streams_api, subscriptions_api, telemetry
+from libs.chassis.access import AccessTable, RouteWithoutRule, Rule, check_complete
+from libs.chassis.docs import API_VERSION, depends_on, write_openapi
+from libs.chassis.limits import BODY_LIMIT, App, Limits, Message, Receive, Scope, Send
+from libs.chassis.pagination import cursor_secret
+from libs.chassis.refusals import Forbidden, Malformed, Refusal
+from libs.chassis.runtime import Runtime
+from libs.chassis.security import CALLER, PURPOSE, TokenVerifier, bearer, caller_of, purpose_of
+from libs.chassis.service import Service
+from libs.chassis.settings import Settings
+from libs.chassis.strict import one_header
+from libs.chassis.worker import Worker
+from libs.contracts.vocabularies import Purpose
+
+_log = structlog.get_logger("http")
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def create_app(service: Service, settings: Settings, *, roles: Collection[str] = ("api", "worker")) -> FastAPI:
+    """The application of a service; `app.state.runtime` is its Runtime, closed with the lifespan. Raises RouteWithoutRule.
+
+    Without the role `api` it answers health and metrics only; with the role `worker` the lifespan runs relay, consumer, deliveries and jobs.
+    """
+    runtime = Runtime(service, settings, roles)
+    routers = [operations_api.router]
+    access = operations_api.access(settings)
+    if "api" in runtime.roles:
+        routers += [streams_api.router, dead_letters_api.router, audit_api.router, subscriptions_api.router, *service.routers]
+        access = access | streams_api.ACCESS | dead_letters_api.ACCESS | audit_api.ACCESS | subscriptions_api.ACCESS | service.access
+
+    app = FastAPI(
+        title=service.title,
+        version=API_VERSION,
+        description="Réseau national d'orientation des intervenants sociaux en commissariat et gendarmerie (ISCG). Erreurs : RFC 9457.",
+        servers=[{"url": settings.public_url}],
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+        telemetry=telemetry.fastapi_telemetry(),
+        middleware=[
+            Middleware(Watched, service=service.name),
+            Middleware(
+                Limits,
+                body_bytes=settings.body_limit_bytes,
+                body_seconds=settings.body_timeout_seconds,
+                concurrency=settings.concurrency_limit,
+            ),
+        ],
+    )
+    app.state.runtime = runtime
+    app.state.settings = settings
+    app.state.cursor_secret = cursor_secret(settings)
+    problems.install(app)
+
+    found = [context for router in routers for context in iter_route_contexts(router.routes)]
+    check_complete((_operation(context) for context in found), access)
+    app.router.routes.extend(GuardedRoute(context, access, runtime.tokens) for context in found)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = write_openapi(app, access)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to write one's own
+    return app
+
+
+def _operation(context: RouteContext) -> str:
+    if not isinstance(context.original_route, APIRoute):
+        raise RouteWithoutRule(f"{context.path} is not an API route: no rule can guard it")
+    operation = context.original_route.operation_id
+    if operation is None:
+        raise RouteWithoutRule(f"{context.path} has no operation_id")
+    return operation
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Each part of the end has its own time limit: with the broker and the database dead it still ends (7 s at most)."""
+    runtime: Runtime = app.state.runtime
+    worker = Worker(runtime) if "worker" in runtime.roles else None
+    if worker is not None:
+        worker.start()
+    try:
+        yield
+    finally:
+        if worker is not None:
+            await worker.stop(3)
+        try:
+            async with asyncio.timeout(4):
+                await runtime.close()
+        except TimeoutError:
+            _log.warning("stop.incomplete")
+
+
+# The guard of a route
+
+_JSON = re.compile(r'application/json(?:[ \t]*;[ \t]*charset="?utf-8"?)?', re.ASCII | re.IGNORECASE)
+
+
+class PurposeMissing(Malformed):
+    type: ClassVar[str] = "purpose-missing"
+    title: ClassVar[str] = "Motif de consultation attendu"
+
+
+class NotJson(Refusal):
+    status: ClassVar[int] = 415
+    type: ClassVar[str] = "not-json"
+    title: ClassVar[str] = "Format non accepté"
+
+
+class GuardedRoute(APIRoute):
+    """A route as a service declared it, behind its rule. (Kept flat in the application's router: nested routers match every request twice.)"""
+
+    def __init__(self, declared: RouteContext, access: AccessTable, tokens: TokenVerifier) -> None:
+        assert declared.endpoint is not None  # noqa: S101  # every APIRoute has one
+        self._rule = access[_operation(declared)]
+        self._tokens = tokens
+        self._body_limit: int | None = declared.max_body_size
+        super().__init__(
+            declared.path or "",
+            declared.endpoint,
+            **{name: getattr(declared, name) for name in _KEPT},
+        )
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+        rule, tokens, body_limit = self._rule, self._tokens, self._body_limit
+        has_body = self.body_field is not None
+        parameters = _query_parameters(self.dependant)
+        _check_rule(self, rule)
+
+        async def guarded(request: Request) -> Response:
+            scope = request.scope
+            if not rule.public:
+                token = bearer(one_header(scope, "authorization"))
+                caller = tokens.remembered(token) or await tokens.verify(token)
+                if not rule.allows(caller):
+                    raise Forbidden("Votre rôle ou votre périmètre ne permet pas cette opération.")
+                scope[CALLER] = caller
+                if rule.purpose:
+                    scope[PURPOSE] = _purpose(one_header(scope, "x-purpose"))
+            if scope["query_string"]:
+                _check_query(request, parameters)
+            if body_limit is not None:
+                scope[BODY_LIMIT] = body_limit
+            if has_body:
+                _check_content_type(scope)
+            return await handle(StrictRequest(scope, request.receive, request._send))
+
+        return guarded
+
+
+_KEPT = (
+    "response_model",
+    "status_code",
+    "tags",
+    "dependencies",
+    "summary",
+    "description",
+    "response_description",
+    "responses",
+    "deprecated",
+    "name",
+    "methods",
+    "operation_id",
+    "response_model_include",
+    "response_model_exclude",
+    "response_model_by_alias",
+    "response_model_exclude_unset",
+    "response_model_exclude_defaults",
+    "response_model_exclude_none",
+    "include_in_schema",
+    "response_class",
+    "openapi_extra",
+)
+
+
+def _check_rule(route: APIRoute, rule: Rule) -> None:
+    """A route that asks for a caller or a purpose has a rule that brings them; one that reads content cannot be given without a purpose."""
+    if rule.public and depends_on(route.dependant, caller_of):
+        raise RouteWithoutRule(f"{route.operation_id} wants a caller, and its rule is public")
+    if depends_on(route.dependant, purpose_of) != rule.purpose:
+        raise RouteWithoutRule(f"{route.operation_id} and its rule do not agree on X-Purpose")
+
+
+def _query_parameters(dependant: Dependant) -> dict[str, bool]:
+    """Documented query parameters → whether they may be repeated."""
+    found: dict[str, bool] = {}
+    for one in dependant.query_params:
+        kind = one.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= {field.alias or name: _is_list(field.annotation) for name, field in kind.model_fields.items()}
+        else:
+            found[one.alias] = _is_list(kind)
+    for inner in dependant.dependencies:
+        found |= _query_parameters(inner)
+    return found
+
+
+def _is_list(annotation: Any) -> bool:
+    kinds = (annotation, getattr(annotation, "__origin__", None), *getattr(annotation, "__args__", ()))
+    return any(getattr(kind, "__origin__", kind) in (list, set, frozenset, tuple) for kind in kinds)
+
+
+def _check_query(request: Request, parameters: dict[str, bool]) -> None:
+    """What is not documented is refused, without repeating its name; so is what is given twice."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    errors: list[dict[str, Any]] = []
+    if any(name not in parameters for name in names):
+        errors.append({"type": "unknown_parameter", "loc": ("query",)})
+    repeated = {name for name in parameters if not parameters[name] and names.count(name) > 1}
+    errors += [{"type": "repeated_parameter", "loc": ("query", name)} for name in sorted(repeated)]
+    if errors:
+        raise RequestValidationError(errors)
+
+
+def _check_content_type(scope: Scope) -> None:
+    kind = one_header(scope, "content-type")
+    if kind is None and not any(name in (b"content-length", b"transfer-encoding") and value != b"0" for name, value in scope["headers"]):
+        return  # no body at all: "required" is the clearer refusal
+    if kind is None or not _JSON.fullmatch(kind):
+        raise NotJson("Le corps de la demande doit être du JSON en UTF-8 (Content-Type: application/json).")
+    encoding = one_header(scope, "content-encoding")
+    if encoding is not None and encoding.lower() != "identity":
+        raise NotJson("Le corps de la demande ne peut pas être compressé.")
+
+
+_PURPOSES = {purpose.value: purpose for purpose in Purpose}
+
+
+def _purpose(header: str | None) -> Purpose:
+    if not header:
+        raise PurposeMissing("Lire ce contenu demande un motif, dans l'en-tête X-Purpose : il est inscrit au journal.")
+    purpose = _PURPOSES.get(header)
+    if purpose is None:
+        raise RequestValidationError([{"type": "enum", "loc": ("header", "X-Purpose"), "ctx": {}}])
+    return purpose
+
+
+# Reading JSON strictly
+
+
+class StrictRequest(Request):
+    """JSON as RFC 8259 has it: UTF-8, no NaN, no key twice, no number that becomes infinite; anything else is malformed (400)."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = read_json(await self.body())
+        return self._json
+
+
+def read_json(body: bytes) -> Any:
+    """Raises Malformed."""
+    try:
+        return json.loads(
+            body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
+        )
+    except UnicodeDecodeError:
+        raise Malformed("Le corps de la demande n'est pas de l'UTF-8.") from None
+    except _JsonRefused as refused:
+        raise Malformed(str(refused)) from None
+    except RecursionError:
+        raise Malformed("Le corps de la demande est trop profondément imbriqué.") from None
+    except ValueError:
+        raise Malformed("Le corps de la demande n'est pas du JSON.") from None
+
+
+class _JsonRefused(ValueError):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise _JsonRefused("Un champ est donné deux fois dans le même objet.")
+    return made
+
+
+def _no_constant(_: str) -> Any:
+    raise _JsonRefused("NaN et Infinity ne sont pas du JSON.")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _JsonRefused("Un nombre est trop grand.")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > 40:
+        raise _JsonRefused("Un nombre est trop grand.")
+    return int(text)
+
+
+# What surrounds every request
+
+
+class Watched:
+    """Gives the request its id, answers what nobody expected, and writes one log line and two metrics about it: never its path, query or body."""
+
+    def __init__(self, app: App, *, service: str) -> None:
+        self._app = app
+        self._service = service
+        self._counted: dict[tuple[str, int], Any] = {}
+        self._timed: dict[str, Any] = {}
+        self._in_work = telemetry.IN_WORK.labels(service)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with telemetry.request_context(_traceparent(scope["headers"])):
+            await self._watch(scope, receive, send)
+
+    async def _watch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started, status = time.perf_counter(), 0
+        request_id = telemetry.request_id()
+
+        async def told(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        self._in_work.inc()
+        try:
+            await self._app(scope, receive, told)
+        except Exception as error:
+            answer = problems.failed(error)
+            if answer.status_code >= 500:
+                _log.error("request.failed", operation=_operation_of(scope), exc_info=error)
+            if status:
+                raise  # the answer has begun: the connection is cut, so that nobody takes it for whole
+            await answer(scope, receive, told)
+        finally:
+            self._in_work.dec()
+            self._note(_operation_of(scope), scope["method"], status, time.perf_counter() - started)
+
+    def _note(self, operation: str, method: str, status: int, seconds: float) -> None:
+        counted = self._counted.get((operation, status))
+        if counted is None:
+            counted = self._counted[operation, status] = telemetry.REQUESTS.labels(self._service, operation, str(status))
+        timed = self._timed.get(operation)
+        if timed is None:
+            timed = self._timed[operation] = telemetry.LATENCY.labels(self._service, operation)
+        counted.inc()
+        timed.observe(seconds)
+        if operation not in _QUIET:
+            _log.info(
+                "request", operation=operation, method=method if method in _METHODS else "other", status=status, ms=round(seconds * 1000, 2)
+            )
+
+
+_QUIET = frozenset({"is_alive", "is_ready", "read_metrics"})
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+
+def _operation_of(scope: Scope) -> str:
+    return getattr(scope.get("route"), "operation_id", None) or "unmatched"
+
+
+def _traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    for name, value in headers:
+        if name == b"traceparent":
+            return value.decode("latin-1")
+    return None
