@@ -66,12 +66,23 @@ def binaries() -> Path:
 class Postgres:
     """A running server that this process owns. `stop()` it; when this process is killed, the server shuts down by itself (Linux)."""
 
-    def __init__(self, folder: Path, socket_folder: Path, process: subprocess.Popen[bytes], lock: IO[bytes], log: Path) -> None:
+    def __init__(self, folder: Path, durable: bool) -> None:
+        """Use `start`."""
         self.folder = folder
-        self.socket_folder = socket_folder
-        self.process = process
-        self.log = log
-        self._lock = lock
+        self.log = folder.parent / f"{folder.name}.log"
+        self._lock = _locked(folder)
+        try:
+            _check_version(folder)
+            self._user = _user_of(folder)
+            if not (folder / "PG_VERSION").exists():
+                _check_space(folder)
+                _create(folder, self._user, durable)
+            self.socket_folder = _socket_folder(folder, self._user)
+            self._settings = _SETTINGS | ({} if durable else _NOT_DURABLE) | {"unix_socket_directories": _quoted(self.socket_folder)}
+            self.process = self._serve()
+        except BaseException:
+            self._lock.close()
+            raise
 
     @classmethod
     def start(cls, folder: Path, durable: bool = True) -> Self:
@@ -81,31 +92,24 @@ class Postgres:
         """
         folder = folder.absolute()
         try:
-            return cls._start(folder, durable)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            return cls(folder, durable)
         except OSError as error:
             raise CannotStart(_sentence_of(error, folder)) from error
 
-    @classmethod
-    def _start(cls, folder: Path, durable: bool) -> Self:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = _locked(folder)
+    def restart(self) -> None:
+        """Starts it again, at the same address, after it ended by itself or was killed. Raises `CannotStart`."""
+        children.stop(self.process, (signal.SIGINT, 20.0))
         try:
-            _check_version(folder)
-            user = _user_of(folder)
-            log = folder.parent / f"{folder.name}.log"
-            if not (folder / "PG_VERSION").exists():
-                _check_space(folder)
-                _create(folder, user, durable)
-            _end_orphan(folder)
-            socket_folder = _socket_folder(folder, user)
-            if log.exists() and log.stat().st_size > _LOG_BYTES:
-                log.unlink()
-            settings = _SETTINGS | ({} if durable else _NOT_DURABLE) | {"unix_socket_directories": _setting_list(socket_folder)}
-            process = _serve(folder, user, settings, log)
-        except BaseException:
-            lock.close()
-            raise
-        return cls(folder, socket_folder, process, lock, log)
+            self.process = self._serve()
+        except OSError as error:
+            raise CannotStart(_sentence_of(error, self.folder)) from error
+
+    def _serve(self) -> subprocess.Popen[bytes]:
+        _end_orphan(self.folder)
+        if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
+            self.log.unlink()
+        return _serve(self.folder, self._user, self._settings, self.log)
 
     def url(self, database: str) -> str:
         """`postgresql://postgres@/<database>?host=<socket folder>`"""
@@ -281,7 +285,7 @@ def _is_server(pid: int, folder: Path) -> bool:
     return "postgres" in line and str(folder) in line
 
 
-def _setting_list(path: Path) -> str:
+def _quoted(path: Path) -> str:
     return '"' + str(path).replace('"', '""') + '"'
 
 
