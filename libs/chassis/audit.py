@@ -23,6 +23,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import streams
+from libs.chassis.database import RawConnection
 from libs.chassis.outbox import append_raw
 from libs.chassis.security import Principal
 from libs.chassis.signing import SignatureInvalid, Signer, verify
@@ -214,7 +215,7 @@ class _Findings(list[Finding]):
 
 
 async def verify_stream(
-    connection: asyncpg.Connection[asyncpg.Record],
+    connection: RawConnection,
     stream: str,
     *,
     source: str,
@@ -248,7 +249,7 @@ class _Verification:
 
     def __init__(
         self,
-        connection: asyncpg.Connection[asyncpg.Record],
+        connection: RawConnection,
         source: str,
         stream: str,
         jwks: Mapping[str, Any],
