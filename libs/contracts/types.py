@@ -22,7 +22,10 @@ def _instant(value: object) -> object:
     if isinstance(value, str):
         if not _INSTANT.fullmatch(value):
             raise ValueError("an instant looks like 2026-11-23T10:00:00Z, with its time zone")
-        return datetime.fromisoformat(value).astimezone(UTC)
+        try:
+            return datetime.fromisoformat(value).astimezone(UTC)
+        except OverflowError:  # 0001-01-01T00:00:00+14:00 lies before the calendar once in UTC
+            raise ValueError("an instant looks like 2026-11-23T10:00:00Z, with its time zone") from None
     return value
 
 
