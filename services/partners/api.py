@@ -19,6 +19,7 @@ from libs.chassis.strict import QueryBool
 from libs.contracts.types import CommuneCode, DepartementCode, Id
 from libs.contracts.vocabularies import Force, Need, PartnerKind, UnitKind
 from services.partners import commands, queries
+from services.partners.examples import EXAMPLES
 from services.partners.schemas import (
     CapacityIn,
     CommuneList,
@@ -55,6 +56,7 @@ POSITION = "Stream-Position"
     "/v1/organizations",
     status_code=201,
     operation_id="register_organization",
+    openapi_extra=EXAMPLES["register_organization"],
     response_model=OrganizationOut,
     responses=problems(409, 422),
     tags=["Organisations"],
@@ -64,7 +66,13 @@ async def register_organization(body: OrganizationIn, caller: Caller, once: Once
     return await once(lambda session: commands.register_organization(session, caller, body), status=201, location="/v1/organizations/{id}")
 
 
-@router.get("/v1/organizations", operation_id="list_organizations", response_model=OrganizationList, tags=["Organisations"])
+@router.get(
+    "/v1/organizations",
+    operation_id="list_organizations",
+    openapi_extra=EXAMPLES["list_organizations"],
+    response_model=OrganizationList,
+    tags=["Organisations"],
+)
 async def list_organizations(
     caller: Caller,
     database: Db,
@@ -89,6 +97,7 @@ async def list_organizations(
 @router.get(
     "/v1/organizations/{organization_id}",
     operation_id="read_organization",
+    openapi_extra=EXAMPLES["read_organization"],
     response_model=OrganizationOut,
     responses=problems(404),
     tags=["Organisations"],
@@ -104,6 +113,7 @@ async def read_organization(organization_id: Id, caller: Caller, database: Db, r
 @router.put(
     "/v1/organizations/{organization_id}",
     operation_id="change_organization",
+    openapi_extra=EXAMPLES["change_organization"],
     response_model=OrganizationOut,
     responses=problems(404, 409, 412, 422, 428),
     tags=["Organisations"],
@@ -121,6 +131,7 @@ async def change_organization(
 @router.post(
     "/v1/organizations/{organization_id}/close",
     operation_id="close_organization",
+    openapi_extra=EXAMPLES["close_organization"],
     response_model=OrganizationOut,
     responses=problems(404, 409),
     tags=["Organisations"],
@@ -137,6 +148,7 @@ async def close_organization(organization_id: Id, caller: Caller, once: Once) ->
     "/v1/services",
     status_code=201,
     operation_id="register_service",
+    openapi_extra=EXAMPLES["register_service"],
     response_model=ServiceOut,
     responses=problems(404, 409, 422),
     tags=["Services"],
@@ -146,7 +158,9 @@ async def register_service(body: ServiceIn, caller: Caller, once: Once) -> Respo
     return await once(lambda session: commands.register_service(session, caller, body), status=201, location="/v1/services/{id}")
 
 
-@router.get("/v1/services", operation_id="list_services", response_model=ServiceList, tags=["Services"])
+@router.get(
+    "/v1/services", operation_id="list_services", openapi_extra=EXAMPLES["list_services"], response_model=ServiceList, tags=["Services"]
+)
 async def list_services(
     caller: Caller,
     database: Db,
@@ -179,7 +193,12 @@ async def list_services(
 
 
 @router.get(
-    "/v1/services/{service_id}", operation_id="read_service", response_model=ServiceDetail, responses=problems(404), tags=["Services"]
+    "/v1/services/{service_id}",
+    operation_id="read_service",
+    openapi_extra=EXAMPLES["read_service"],
+    response_model=ServiceDetail,
+    responses=problems(404),
+    tags=["Services"],
 )
 async def read_service(service_id: Id, caller: Caller, database: Db, response: Response) -> ServiceDetail:
     """One service, and how it answered orientations over the last twelve months."""
@@ -192,6 +211,7 @@ async def read_service(service_id: Id, caller: Caller, database: Db, response: R
 @router.put(
     "/v1/services/{service_id}",
     operation_id="change_service",
+    openapi_extra=EXAMPLES["change_service"],
     response_model=ServiceOut,
     responses=problems(404, 409, 412, 422, 428),
     tags=["Services"],
@@ -209,6 +229,7 @@ async def change_service(
 @router.put(
     "/v1/services/{service_id}/capacity",
     operation_id="change_capacity",
+    openapi_extra=EXAMPLES["change_capacity"],
     response_model=ServiceOut,
     responses=problems(404, 409, 412, 422, 428),
     tags=["Services"],
@@ -226,6 +247,7 @@ async def change_capacity(
 @router.post(
     "/v1/services/{service_id}/close",
     operation_id="close_service",
+    openapi_extra=EXAMPLES["close_service"],
     response_model=ServiceOut,
     responses=problems(404, 409),
     tags=["Services"],
@@ -239,14 +261,20 @@ async def close_service(service_id: Id, caller: Caller, once: Once) -> Response:
 
 
 @router.post(
-    "/v1/units", status_code=201, operation_id="register_unit", response_model=UnitOut, responses=problems(409, 422), tags=["Unités"]
+    "/v1/units",
+    status_code=201,
+    operation_id="register_unit",
+    openapi_extra=EXAMPLES["register_unit"],
+    response_model=UnitOut,
+    responses=problems(409, 422),
+    tags=["Unités"],
 )
 async def register_unit(body: UnitIn, caller: Caller, once: Once) -> Response:
     """Register a police or gendarmerie unit that the jurisdiction file does not have (a company, a groupement)."""
     return await once(lambda session: commands.register_unit(session, caller, body), status=201, location="/v1/units/{id}")
 
 
-@router.get("/v1/units", operation_id="list_units", response_model=UnitList, tags=["Unités"])
+@router.get("/v1/units", operation_id="list_units", openapi_extra=EXAMPLES["list_units"], response_model=UnitList, tags=["Unités"])
 async def list_units(
     caller: Caller,
     database: Db,
@@ -269,7 +297,14 @@ async def list_units(
     return UnitList(items=items, next=next)
 
 
-@router.get("/v1/units/{unit_id}", operation_id="read_unit", response_model=UnitOut, responses=problems(404), tags=["Unités"])
+@router.get(
+    "/v1/units/{unit_id}",
+    operation_id="read_unit",
+    openapi_extra=EXAMPLES["read_unit"],
+    response_model=UnitOut,
+    responses=problems(404),
+    tags=["Unités"],
+)
 async def read_unit(unit_id: Id, caller: Caller, database: Db, response: Response) -> UnitOut:
     """One unit and the communes where it is competent."""
     async with database.transaction() as session:
@@ -281,6 +316,7 @@ async def read_unit(unit_id: Id, caller: Caller, database: Db, response: Respons
 @router.put(
     "/v1/units/{unit_id}",
     operation_id="change_unit",
+    openapi_extra=EXAMPLES["change_unit"],
     response_model=UnitOut,
     responses=problems(404, 409, 412, 422, 428),
     tags=["Unités"],
@@ -293,7 +329,14 @@ async def change_unit(unit_id: Id, body: UnitChange, caller: Caller, version: If
     return changed
 
 
-@router.post("/v1/units/{unit_id}/close", operation_id="close_unit", response_model=UnitOut, responses=problems(404, 409), tags=["Unités"])
+@router.post(
+    "/v1/units/{unit_id}/close",
+    operation_id="close_unit",
+    openapi_extra=EXAMPLES["close_unit"],
+    response_model=UnitOut,
+    responses=problems(404, 409),
+    tags=["Unités"],
+)
 async def close_unit(unit_id: Id, caller: Caller, once: Once) -> Response:
     """Close a unit that no post covers."""
     return await once(lambda session: commands.close_unit(session, caller, unit_id), status=200)
@@ -302,7 +345,9 @@ async def close_unit(unit_id: Id, caller: Caller, once: Once) -> Response:
 # Communes and coverage
 
 
-@router.get("/v1/communes", operation_id="list_communes", response_model=CommuneList, tags=["Communes"])
+@router.get(
+    "/v1/communes", operation_id="list_communes", openapi_extra=EXAMPLES["list_communes"], response_model=CommuneList, tags=["Communes"]
+)
 async def list_communes(
     caller: Caller,
     database: Db,
@@ -320,14 +365,23 @@ async def list_communes(
     return CommuneList(items=items, next=next)
 
 
-@router.get("/v1/communes/{code}", operation_id="read_commune", response_model=CommuneOut, responses=problems(404), tags=["Communes"])
+@router.get(
+    "/v1/communes/{code}",
+    operation_id="read_commune",
+    openapi_extra=EXAMPLES["read_commune"],
+    response_model=CommuneOut,
+    responses=problems(404),
+    tags=["Communes"],
+)
 async def read_commune(code: CommuneCode, caller: Caller, database: Db) -> CommuneOut:
     """One commune."""
     async with database.transaction() as session:
         return await queries.commune(session, code)
 
 
-@router.get("/v1/coverage", operation_id="list_coverage", response_model=CoverageList, tags=["Communes"])
+@router.get(
+    "/v1/coverage", operation_id="list_coverage", openapi_extra=EXAMPLES["list_coverage"], response_model=CoverageList, tags=["Communes"]
+)
 async def list_coverage(
     caller: Caller,
     database: Db,

@@ -16,18 +16,26 @@ from libs.contracts.vocabularies import PostForce
 from services.partners import commands, queries
 from services.partners.api import POSITION, AlsoClosed, OfDepartement
 from services.partners.domain import Move, PostState
+from services.partners.examples import EXAMPLES
 from services.partners.schemas import CoverageIn, PostDetail, PostIn, PostLabel, PostList, PostOut
 
 router = APIRouter(tags=["Postes"])
 
 
-@router.post("/v1/posts", status_code=201, operation_id="open_post", response_model=PostOut, responses=problems(404, 409, 422))
+@router.post(
+    "/v1/posts",
+    status_code=201,
+    operation_id="open_post",
+    openapi_extra=EXAMPLES["open_post"],
+    response_model=PostOut,
+    responses=problems(404, 409, 422),
+)
 async def open_post(body: PostIn, caller: Caller, once: Once) -> Response:
     """Open a post that covers units, and communes besides. Another employer, force, working time or channels make another post."""
     return await once(lambda session: commands.open_post(session, caller, body), status=201, location="/v1/posts/{id}")
 
 
-@router.get("/v1/posts", operation_id="list_posts", response_model=PostList)
+@router.get("/v1/posts", operation_id="list_posts", openapi_extra=EXAMPLES["list_posts"], response_model=PostList)
 async def list_posts(
     caller: Caller,
     database: Db,
@@ -61,7 +69,9 @@ async def list_posts(
     return PostList(items=items, next=next)
 
 
-@router.get("/v1/posts/{post_id}", operation_id="read_post", response_model=PostDetail, responses=problems(404))
+@router.get(
+    "/v1/posts/{post_id}", operation_id="read_post", openapi_extra=EXAMPLES["read_post"], response_model=PostDetail, responses=problems(404)
+)
 async def read_post(post_id: Id, caller: Caller, database: Db, response: Response) -> PostDetail:
     """One post; its funding, year by year, for those who pay, employ or steer."""
     async with database.transaction() as session:
@@ -70,7 +80,13 @@ async def read_post(post_id: Id, caller: Caller, database: Db, response: Respons
     return found
 
 
-@router.patch("/v1/posts/{post_id}", operation_id="rename_post", response_model=PostOut, responses=problems(404, 409, 412, 422, 428))
+@router.patch(
+    "/v1/posts/{post_id}",
+    operation_id="rename_post",
+    openapi_extra=EXAMPLES["rename_post"],
+    response_model=PostOut,
+    responses=problems(404, 409, 412, 422, 428),
+)
 async def rename_post(post_id: Id, body: PostLabel, caller: Caller, version: IfMatch, database: Db, response: Response) -> PostOut:
     """Change the name a post goes by."""
     async with database.transaction() as session:
@@ -82,6 +98,7 @@ async def rename_post(post_id: Id, body: PostLabel, caller: Caller, version: IfM
 @router.put(
     "/v1/posts/{post_id}/coverage",
     operation_id="change_coverage",
+    openapi_extra=EXAMPLES["change_coverage"],
     response_model=PostOut,
     responses=problems(404, 409, 412, 422, 428),
 )
@@ -93,25 +110,49 @@ async def change_coverage(post_id: Id, body: CoverageIn, caller: Caller, version
     return changed
 
 
-@router.post("/v1/posts/{post_id}/fill", operation_id="fill_post", response_model=PostOut, responses=problems(404, 409))
-async def fill_post(post_id: Id, caller: Caller, once: Once) -> Response:
-    """Somebody holds the post; a suspension ends."""
-    return await once(lambda session: commands.move_post(session, caller, post_id, Move.FILL), status=200)
-
-
-@router.post("/v1/posts/{post_id}/vacate", operation_id="vacate_post", response_model=PostOut, responses=problems(404, 409))
-async def vacate_post(post_id: Id, caller: Caller, once: Once) -> Response:
-    """Nobody holds the post any more; a suspension ends."""
-    return await once(lambda session: commands.move_post(session, caller, post_id, Move.VACATE), status=200)
-
-
-@router.post("/v1/posts/{post_id}/suspend", operation_id="suspend_post", response_model=PostOut, responses=problems(404, 409))
+@router.post(
+    "/v1/posts/{post_id}/suspend",
+    operation_id="suspend_post",
+    openapi_extra=EXAMPLES["suspend_post"],
+    response_model=PostOut,
+    responses=problems(404, 409),
+)
 async def suspend_post(post_id: Id, caller: Caller, once: Once) -> Response:
     """The post receives nothing for a while (long absence, agreement in suspense)."""
     return await once(lambda session: commands.move_post(session, caller, post_id, Move.SUSPEND), status=200)
 
 
-@router.post("/v1/posts/{post_id}/close", operation_id="close_post", response_model=PostOut, responses=problems(404, 409))
+@router.post(
+    "/v1/posts/{post_id}/fill",
+    operation_id="fill_post",
+    openapi_extra=EXAMPLES["fill_post"],
+    response_model=PostOut,
+    responses=problems(404, 409),
+)
+async def fill_post(post_id: Id, caller: Caller, once: Once) -> Response:
+    """Somebody holds the post; a suspension ends."""
+    return await once(lambda session: commands.move_post(session, caller, post_id, Move.FILL), status=200)
+
+
+@router.post(
+    "/v1/posts/{post_id}/vacate",
+    operation_id="vacate_post",
+    openapi_extra=EXAMPLES["vacate_post"],
+    response_model=PostOut,
+    responses=problems(404, 409),
+)
+async def vacate_post(post_id: Id, caller: Caller, once: Once) -> Response:
+    """Nobody holds the post any more; a suspension ends."""
+    return await once(lambda session: commands.move_post(session, caller, post_id, Move.VACATE), status=200)
+
+
+@router.post(
+    "/v1/posts/{post_id}/close",
+    operation_id="close_post",
+    openapi_extra=EXAMPLES["close_post"],
+    response_model=PostOut,
+    responses=problems(404, 409),
+)
 async def close_post(post_id: Id, caller: Caller, once: Once) -> Response:
     """The post ends, for good."""
     return await once(lambda session: commands.move_post(session, caller, post_id, Move.CLOSE), status=200)

@@ -327,8 +327,8 @@ class JurisdictionRow(Body):
 
 
 def _rows_schema(row: type[Body]) -> dict[str, object]:
-    """Any object is taken and judged by itself: the schema names the columns, the outcome says what is wrong with one."""
-    columns = {name: {"description": f"See {row.__name__}."} for name in row.model_fields}
+    """Any object is taken and judged by itself: the schema names the columns and what is expected of them, the outcome says what is wrong."""
+    columns = {name: {"x-expected": expected} for name, expected in row.model_json_schema()["properties"].items()}
     return {
         "type": "array",
         "maxItems": MAX_ROWS,
