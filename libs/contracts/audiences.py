@@ -16,7 +16,7 @@ The flag decides what an organization may *fetch* of its own orientation; an eve
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
 from uuid import UUID
@@ -496,13 +496,13 @@ _PLANS: Final[dict[type[Event], tuple[_Plan, ...]]] = {
 }
 
 
-def _streams(plan: _Plan, data: Mapping[str, Any]) -> Iterator[str]:
+def _streams(plan: _Plan, data: Mapping[str, Any]) -> Sequence[str]:
     if plan.perimeter is None:
-        yield plan.stream
-        return
+        return (plan.stream,)
     value = data[plan.perimeter]
-    for each in dict.fromkeys(value) if isinstance(value, list) else (value,):
-        yield f"{plan.stream}:{each}"
+    if isinstance(value, list):
+        return [f"{plan.stream}:{each}" for each in dict.fromkeys(value)]
+    return (f"{plan.stream}:{value}",)
 
 
 def project(event: Event, event_id: UUID, keys: PseudonymKeys) -> list[Projection]:
@@ -517,7 +517,7 @@ def project(event: Event, event_id: UUID, keys: PseudonymKeys) -> list[Projectio
     collection, id_field = event.aggregate
     data: dict[str, Any] = event.__pydantic_serializer__.to_python(event, mode="json")
     own_id = str(event_id)
-    told = [Projection(audience=INTERNAL, event_id=own_id, subject=f"{collection}/{data[id_field]}", data=to_json(data))]
+    told = [Projection(INTERNAL, own_id, f"{collection}/{data[id_field]}", to_json(data))]
     for plan in plans:
         for stream in _streams(plan, data):
             name = keys.namer(stream)
@@ -530,7 +530,7 @@ def project(event: Event, event_id: UUID, keys: PseudonymKeys) -> list[Projectio
             for field, inside in plan.parts:
                 seen[field] = [{inner: name(part[inner]) if hidden else part[inner] for inner, hidden in inside} for part in seen[field]]
             subject = f"{collection}/{seen[id_field] if plan.subject_hidden else data[id_field]}"
-            told.append(Projection(audience=stream, event_id=name(own_id), subject=subject, data=to_json(seen)))
+            told.append(Projection(stream, name(own_id), subject, to_json(seen)))
     return told
 
 
