@@ -48,6 +48,8 @@ def create_app(service: Service, settings: Settings, *, roles: Collection[str] =
 
     Without the role `api` it answers health and metrics only; with the role `worker` the lifespan runs relay, consumer, deliveries and jobs.
     """
+    if not structlog.is_configured():
+        telemetry.start_logging(service.name, settings.log_level)
     runtime = Runtime(service, settings, roles)
     routers = [operations_api.router]
     access = operations_api.access(settings)
@@ -362,7 +364,9 @@ class Watched:
             await self._app(scope, receive, told)
         except Exception as error:
             answer = problems.failed(error)
-            if answer.status_code >= 500:
+            if answer.status_code == 503:  # the database is away or busy: /readyz and the metrics tell of it too
+                _log.warning("request.unavailable", operation=_operation_of(scope), exc_info=error)
+            else:
                 _log.error("request.failed", operation=_operation_of(scope), exc_info=error)
             if status:
                 raise  # the answer has begun: the connection is cut, so that nobody takes it for whole

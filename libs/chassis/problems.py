@@ -188,7 +188,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
         return _CONTRACT_SENTENCES.get(str(context.get("error", "")), "Cette valeur n'est pas acceptable.")
     if kind in _OWN_TYPES:
         return "Cette valeur n'est pas acceptable."
-    return str(error["msg"])  # a PydanticCustomError: its text is ours
+    return _CONTRACT_SENTENCES.get(str(error["msg"]), str(error["msg"]))  # a PydanticCustomError: its text is ours
 
 
 _OWN_TYPES = frozenset(get_args(core_schema.ErrorType))
