@@ -47,17 +47,25 @@ class Broker:
 
     def start(self) -> None:
         """Returns when it answers, 0.2 s later. Raises `CannotStart`."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """The first half of `start`: the process is there, but does not answer yet."""
         if is_listening(self.port):
             raise CannotStart(
                 f"Le port {self.port} est pris, et le courtier embarqué en a besoin : arrêtez le programme qui l'occupe, "
                 "ou indiquez votre courtier Kafka par KAFKA_BOOTSTRAP_SERVERS."
             )
-        self.process = process = children.start(
-            [sys.executable, "-m", "libs.embedded.broker_process", "--port", str(self.port)], cwd=_ROOT, ends_with=signal.SIGKILL
-        )
+        program = [sys.executable, "-m", "libs.embedded.broker_process", "--port", str(self.port)]
+        self.process = children.start(program, cwd=_ROOT, ends_with=signal.SIGKILL)
+        return self.process
+
+    def wait(self) -> None:
+        """The second half of `start`."""
         deadline = time.monotonic() + _READY_SECONDS
         while not is_listening(self.port):
-            if process.poll() is not None or time.monotonic() > deadline:
+            if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise CannotStart(
                     "Le courtier embarqué ne démarre pas (paquet confluent-kafka) : installez les dépendances par « make run », "

@@ -1,4 +1,4 @@
-"""Child processes that cannot outlive their parent."""
+"""Child processes that cannot outlive their parent, and what is known of processes by their id."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def start(
         command(program, ends_with=ends_with, user=user),
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=subprocess.STDOUT if output != subprocess.DEVNULL else subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
         env=dict(env) if env is not None else None,
         cwd=cwd,
     )
@@ -54,3 +54,56 @@ def stop(process: subprocess.Popen[bytes], *signals: tuple[signal.Signals, float
         return
     process.kill()
     process.wait()
+
+
+def command_of(pid: int) -> str:
+    """The command line of a running process, or nothing."""
+    if pid <= 0:
+        return ""
+    if Path("/proc/self").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            return ""
+    return subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+
+
+def identity_of(pid: int) -> str:
+    """Tells a process from another that was given the same id later; nothing when none has it."""
+    try:
+        # after the name, which may hold anything: the twentieth field is the start time in ticks since the machine's own
+        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        started = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    program = command_of(pid)
+    return f"{started.replace(' ', '_')} {program}" if program else ""
+
+
+def memory_of(roots: Mapping[str, int]) -> dict[str, int]:
+    """Resident bytes of each named process and its descendants; a page that several share counts once, in parts (PSS). Linux only."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # it ended meanwhile
+    named = {pid: name for name, pid in roots.items()}
+    found = dict.fromkeys(roots, 0)
+    for pid in parents:
+        ancestor = pid
+        while ancestor in parents and ancestor not in named:
+            ancestor = parents[ancestor]
+        if ancestor in named:
+            found[named[ancestor]] += _resident(pid)
+    return found
+
+
+def _resident(pid: int) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return 0
+    return 0

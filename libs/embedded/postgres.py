@@ -275,13 +275,7 @@ def _end_orphan(folder: Path) -> None:
 
 
 def _is_server(pid: int, folder: Path) -> bool:
-    if pid <= 0:
-        return False
-    try:
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        # Gone, or a system without /proc
-        line = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True).stdout
+    line = children.command_of(pid)
     return "postgres" in line and str(folder) in line
 
 
