@@ -31,7 +31,7 @@ async def seed(network: Network, folder: Path, say: Say) -> None:
     await _import_files(network)
     for unit in d.UNITS:
         if unit.departement not in _UNITS_OF_THE_FILE:
-            body = {
+            body: dict[str, Any] = {
                 "id": str(unit.id),
                 "departement": unit.departement,
                 "force": unit.force,
