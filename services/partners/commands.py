@@ -37,6 +37,7 @@ from libs.contracts.partners import (
     UnitClosed,
     UnitRegistered,
 )
+from libs.contracts.vocabularies import Role
 from services.partners import queries
 from services.partners.domain import (
     FORCES_SERVED,
@@ -73,6 +74,8 @@ from services.partners.schemas import (
 )
 
 Row = TypeVar("Row", Organization, Service, Unit, Post)
+
+_FOR_THEIR_ORGANIZATION = frozenset({Role.PARTNER, Role.EMPLOYER})
 
 
 def _within(caller: Principal, departement: str) -> None:
@@ -360,7 +363,7 @@ async def change_capacity(session: AsyncSession, caller: Principal, service_id: 
     """By its own organisation, or by the coordination of its département. Raises NotFound, Closed, StaleVersion."""
     now = datetime.now(UTC)
     service = await _locked(session, Service, service_id)
-    if caller.organization is not None:
+    if caller.role in _FOR_THEIR_ORGANIZATION:
         if caller.organization != service.organization_id:
             raise NotFound
     else:

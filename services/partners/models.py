@@ -3,8 +3,8 @@
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Column, DateTime, ForeignKey, Index, MetaData, SmallInteger, Text, Uuid, text
-from sqlalchemy.dialects.postgresql import ARRAY as PG_ARRAY
+from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Index, MetaData, SmallInteger, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -148,7 +148,7 @@ class Post(Table, table=True):
     full_time_percent: int = Field(sa_column=Column(SmallInteger, nullable=False))
     channels: list[str] = Field(sa_column=_texts())
     """Empty: every channel."""
-    units: list[UUID] = Field(sa_column=Column(PG_ARRAY(Uuid), nullable=False))
+    units: list[UUID] = Field(sa_column=Column(ARRAY(Uuid), nullable=False))
     communes: list[str] = Field(sa_column=_texts())
     """Covered directly, besides those of its units."""
     state: str = Field(sa_type=Text)

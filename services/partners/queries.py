@@ -192,7 +192,7 @@ async def _communes_of(session: AsyncSession, unit_ids: set[UUID]) -> dict[UUID,
 
 async def _units_out(session: AsyncSession, rows: Sequence[Unit]) -> list[UnitOut]:
     communes = await _communes_of(session, {row.id for row in rows})
-    return [UnitOut.model_validate({**row.model_dump(), "communes": communes.get(row.id, [])}) for row in rows]
+    return [UnitOut.model_validate({**row.model_dump(exclude={"imported"}), "communes": communes.get(row.id, [])}) for row in rows]
 
 
 async def unit_out(session: AsyncSession, row: Unit) -> UnitOut:
