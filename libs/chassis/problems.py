@@ -255,6 +255,7 @@ _AWAY = (
     sqlalchemy_errors.InterfaceError,
     sqlalchemy_errors.OperationalError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg 0.32 raises on a connection that was terminated while it lay in the pool
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
@@ -273,12 +274,19 @@ def sqlstate(error: BaseException) -> str:
     return str(getattr(origin, "sqlstate", None) or getattr(origin.__cause__, "sqlstate", None) or "")
 
 
+def _is_away(error: BaseException) -> bool:
+    """SQLAlchemy wraps what the driver raised, twice."""
+    if isinstance(error, _AWAY) or getattr(error, "connection_invalidated", False):
+        return True
+    return isinstance(error, sqlalchemy_errors.DBAPIError) and error.__cause__ is not None and isinstance(error.__cause__.__cause__, _AWAY)
+
+
 def failed(error: Exception) -> Response:
     """The answer to what nobody expected: 503 when the database is away or busy, else 500 without a word of what happened."""
     state = sqlstate(error)
     if state in _TRY_AGAIN:
         return refused(Unavailable("Cet objet est en cours de modification : réessayez dans un instant.", retry_after_seconds=1))
-    if state[:2] in _AWAY_CLASSES or (not state and isinstance(error, _AWAY)):
+    if state[:2] in _AWAY_CLASSES or (not state and _is_away(error)):
         return refused(Unavailable())
     if state[:2] == "22":  # data exception: PostgreSQL refused a value that our own checks let through
         return refused(Malformed("Une valeur ne peut pas être enregistrée : rien n'a été changé."))

@@ -31,7 +31,16 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
 _random = random.SystemRandom()
@@ -248,6 +257,7 @@ def fastapi_telemetry() -> TelemetryConfig:
 
 # Metrics
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves this one without types
 REGISTRY = CollectorRegistry()
 """The process' own: other parts put their gauges here."""
 ProcessCollector(registry=REGISTRY)
