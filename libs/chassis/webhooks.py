@@ -80,7 +80,7 @@ def checked_url(text: str, policy: Policy) -> httpx.URL:
         raise UrlRefused("Cette adresse n'est pas une URL valable.") from None
     if len(text) > LONGEST_URL or not text.isascii() or not host or (port is not None and not 0 < port < 65536):
         raise UrlRefused("Cette adresse n'est pas une URL valable.")
-    if url.scheme != "https" and not (url.scheme == "http" and policy.loopback):
+    if url.scheme != "https" and not (url.scheme == "http" and policy.loopback and _is_loopback(host)):
         raise UrlRefused("L'adresse doit être en https.")
     if url.userinfo or "#" in text:
         raise UrlRefused("L'adresse ne doit contenir ni identifiant, ni mot de passe, ni fragment.")
@@ -91,6 +91,13 @@ def checked_url(text: str, policy: Policy) -> httpx.URL:
     if literal is not None and not policy.admits(literal, url.scheme):
         raise UrlRefused("Cette adresse désigne un réseau privé ou local : elle n'est pas joignable depuis ce service.")
     return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def resolve(url: httpx.URL, policy: Policy) -> str:
