@@ -206,10 +206,12 @@ async def import_jurisdictions(session: AsyncSession, body: JurisdictionsImport)
         wanted[row.commune, row.institution].add(ids[place])
     links, gone = _move(units, wanted, spoiled)
 
+    named: set[UUID] = set()  # the first row of a unit gives its label: a file that writes it in two ways would change it at each import
     for place, row in good.items():
         unit = units.setdefault(ids[place], _Unit.of_row(ids[place], row))
-        if (unit.label, unit.code) != (row.service, row.id_service or None) and not unit.new and not unit.renamed:
-            unit.label, unit.code, unit.kind, unit.renamed = row.service, row.id_service or None, unit_kind_of(row.service), True
+        if unit.id not in named and not unit.new and plain_label(unit.label) != plain_label(row.service):
+            unit.label, unit.kind, unit.renamed = row.service, unit_kind_of(row.service), True
+        named.add(unit.id)
         if (unit.id, row.commune) in links:
             unit.communes.add(row.commune)
             unit.moved = True

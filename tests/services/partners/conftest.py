@@ -47,7 +47,7 @@ class Partners:
         headers = self.token(who) | {"Idempotency-Key": key or f"test-{next(_keys)}"}
         if body is None:
             return await self.client.post(address, headers=headers)
-        return await self.client.post(address, json=body, headers=headers)
+        return await self.client.post(address, content=json.dumps(body), headers=headers | {"Content-Type": "application/json"})
 
     async def change(self, who: str, address: str, body: Any, version: int | None = 1, method: str = "PUT") -> httpx.Response:
         headers = self.token(who) | ({"If-Match": f'"{version}"'} if version is not None else {})
