@@ -1,0 +1,36 @@
+"""Who may do what with referrals. The perimeter (whose post, which département, which organization) is checked in commands and queries: outside it is 404."""
+
+from libs.chassis.access import AccessTable, Rule
+from libs.contracts.vocabularies import Role
+
+_POLICE = Rule(roles={Role.POLICE})
+_ISCG = Rule(roles={Role.ISCG})
+_PARTNER = Rule(roles={Role.PARTNER})
+_COORDINATOR = Rule(roles={Role.COORDINATOR})
+_WORKING = {Role.ISCG, Role.COORDINATOR}
+
+ACCESS = AccessTable(
+    {
+        "receive_referral": _POLICE,
+        "list_referral_statuses": _POLICE,
+        "read_referral_status": _POLICE,
+        "list_referrals": Rule(roles={*_WORKING, Role.SERVICE}),
+        "read_referral": Rule(roles=_WORKING, purpose=True),
+        "read_routing": Rule(roles=_WORKING),
+        "assign_referral": _COORDINATOR,
+        "accept_referral": _ISCG,
+        "decline_referral": _ISCG,
+        "attempt_contact": _ISCG,
+        "close_referral": Rule(roles=_WORKING),
+        "reopen_referral": Rule(roles=_WORKING),
+        "request_orientation": _ISCG,
+        "list_orientations": Rule(roles={*_WORKING, Role.PARTNER}),
+        "read_orientation": Rule(roles={*_WORKING, Role.PARTNER}, purpose=True),
+        "accept_orientation": _PARTNER,
+        "reject_orientation": _PARTNER,
+        "start_orientation": _PARTNER,
+        "complete_orientation": _PARTNER,
+        "fail_orientation": _PARTNER,
+        "cancel_orientation": _ISCG,
+    }
+)

@@ -1,0 +1,268 @@
+"""Referrals over HTTP: the police posts and reads a status; the social worker and the coordinator work. Orientations are in orientations_api.py."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis import streams
+from libs.chassis.audit import audit
+from libs.chassis.docs import Example, examples
+from libs.chassis.etag import IfMatch, etag
+from libs.chassis.idempotency import Once
+from libs.chassis.pagination import Page, page_of
+from libs.chassis.problems import problems
+from libs.chassis.refusals import Refusal
+from libs.chassis.runtime import Db, Run
+from libs.chassis.security import Caller, Purpose
+from libs.chassis.settings import secret_bytes
+from libs.chassis.strict import line
+from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, UNIT_CERGY, VICTIM
+from libs.contracts.types import Id
+from libs.contracts.vocabularies import ReferralStatus, Urgency
+from services.referrals import queries, work
+from services.referrals.intake import Intake, Intakes, request_digest
+from services.referrals.schemas import (
+    AssignIn,
+    CloseIn,
+    ContactIn,
+    ContactMadeOut,
+    DeclineIn,
+    MovedOut,
+    ReferralIn,
+    ReferralList,
+    ReferralOut,
+    ReferralReceivedOut,
+    RoutingOut,
+    StatusList,
+    StatusOut,
+)
+
+router = APIRouter()
+_OF_REFERRAL = {"referral_id": REFERRAL}
+_FIRST_VERSION = {"If-Match": '"1"'}
+
+REFERRAL_EXAMPLE = {
+    "external_reference": "95-2026-0117",
+    "unit_id": UNIT_CERGY,
+    "commune": "95127",
+    "occurred_at": "2026-11-22T21:40:00+01:00",
+    "channel": "intervention",
+    "urgency": "priority",
+    "themes": ["couple_violence", "child_in_danger"],
+    "principal_theme": "couple_violence",
+    "penal": False,
+    "narrative": "Récit fictif : dispute entendue par les voisins, une enfant présente.",
+    "danger": True,
+    "children_present": 1,
+    "persons": [
+        {
+            "role": "victim",
+            "sex": "female",
+            "identity": {"family_name": "Exemple", "given_name": "Camille", "birth_on": "1991-04-12"},
+            "contact": {"phones": ["+33639980001"]},
+            "safe_contact": {
+                "modes": ["phone"],
+                "windows": [{"days": [1, 2, 3, 4, 5], "begins": "09:00", "ends": "16:00"}],
+                "voicemail_allowed": False,
+                "text_allowed": False,
+                "read_by_others": True,
+                "code_word": "bibliothèque",
+            },
+            "agreement": "accepted",
+        },
+        {"role": "alleged_perpetrator", "sex": "male", "approximate_age": 35, "agreement": "not_asked"},
+    ],
+}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+# The police
+
+
+@router.post(
+    "/v1/referrals",
+    status_code=201,
+    operation_id="receive_referral",
+    response_model=ReferralReceivedOut,
+    responses=problems(409, 422),
+    tags=["Police"],
+    openapi_extra=examples(Example("police-95", 201, REFERRAL_EXAMPLE, "Une intervention pour violences dans le couple")),
+)
+async def receive_referral(body: ReferralIn, request: Request, caller: Caller, runtime: Run, once: Once) -> Response:
+    """Receive a referral, route it to a post, and give a signed receipt. A referral that finds no post is kept and shown to the coordinator."""
+    intakes = Intakes(runtime.vault, secret_bytes(runtime.settings.search_key), runtime.signer)
+    intake = Intake(caller.client_id, body, request_digest(await request.body()))
+
+    async def receive(session: AsyncSession) -> ReferralReceivedOut:
+        [outcome] = await intakes.receive(session, [intake], _now())
+        if isinstance(outcome, Refusal):
+            raise outcome
+        return outcome
+
+    return await once(receive, status=201, location="/v1/referral-statuses/{id}")
+
+
+@router.get("/v1/referral-statuses", operation_id="list_referral_statuses", response_model=StatusList, tags=["Police"])
+async def list_referral_statuses(
+    caller: Caller,
+    database: Db,
+    page: Page,
+    response: Response,
+    external_reference: Annotated[str | None, line(100), Query(description="Only those with this reference")] = None,
+) -> StatusList:
+    """The caller's own referrals, oldest first: how far each is, never what was said, nor to whom the person was oriented."""
+    async with database.transaction() as session:
+        rows = await queries.statuses(session, caller, external_reference=external_reference, after=page.after, limit=page.limit)
+    items, following = page_of(rows, page, lambda row: (row.received_at, row.id))
+    page.link(response, following)
+    return StatusList(items=items, next=following)
+
+
+@router.get(
+    "/v1/referral-statuses/{referral_id}",
+    operation_id="read_referral_status",
+    response_model=StatusOut,
+    responses=problems(404),
+    tags=["Police"],
+)
+async def read_referral_status(referral_id: Id, caller: Caller, database: Db) -> StatusOut:
+    """How far one of the caller's own referrals is."""
+    async with database.transaction() as session:
+        return await queries.status(session, caller, referral_id)
+
+
+# The social worker and the coordinator
+
+
+@router.get("/v1/referrals", operation_id="list_referrals", response_model=ReferralList, tags=["Saisines"])
+async def list_referrals(
+    caller: Caller,
+    database: Db,
+    page: Page,
+    response: Response,
+    status: ReferralStatus | None = None,
+    urgency: Urgency | None = None,
+) -> ReferralList:
+    """The worklist of the caller's posts or département, oldest reception first; no personal content."""
+    async with database.transaction(repeatable_read=True) as session:
+        response.headers["Stream-Position"] = await streams.position(session)
+        rows = await queries.referrals(session, caller, status=status, urgency=urgency, after=page.after, limit=page.limit)
+    items, following = page_of(rows, page, lambda row: (row.received_at, row.id))
+    page.link(response, following)
+    return ReferralList(items=items, next=following)
+
+
+@router.get(
+    "/v1/referrals/{referral_id}", operation_id="read_referral", response_model=ReferralOut, responses=problems(404), tags=["Saisines"]
+)
+async def read_referral(referral_id: Id, caller: Caller, purpose: Purpose, runtime: Run, response: Response) -> ReferralOut:
+    """Everything of a referral. The reading is written to the audit log with its purpose."""
+    async with runtime.database.transaction() as session:
+        found = await queries.referral(session, caller, runtime.vault, referral_id)
+        await audit(session, caller, operation="read_referral", subject=f"referrals/{referral_id}", purpose=purpose)
+    etag(response, found.version)
+    return found
+
+
+@router.get(
+    "/v1/referrals/{referral_id}/routing",
+    operation_id="read_routing",
+    response_model=RoutingOut,
+    responses=problems(404),
+    tags=["Saisines"],
+)
+async def read_routing(referral_id: Id, caller: Caller, database: Db) -> RoutingOut:
+    """Why the referral is where it is: the posts that cover its unit or commune, and what spoke for or against each."""
+    async with database.transaction() as session:
+        return await queries.routing(session, caller, referral_id)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/assign",
+    operation_id="assign_referral",
+    response_model=MovedOut,
+    responses=problems(404, 409, 412, 422, 428),
+    tags=["Saisines"],
+    openapi_extra=examples(Example("coordinator-95", 200, {"post_id": POST_SARCELLES}, path=_OF_REFERRAL, headers=_FIRST_VERSION)),
+)
+async def assign_referral(referral_id: Id, body: AssignIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """Give a referral to a post by hand."""
+    return await once(lambda session: work.assign(session, caller, referral_id, version, body, _now()), status=200)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/accept",
+    operation_id="accept_referral",
+    response_model=MovedOut,
+    responses=problems(404, 409, 412, 428),
+    tags=["Saisines"],
+    openapi_extra=examples(Example("iscg-95", 200, path=_OF_REFERRAL, headers=_FIRST_VERSION)),
+)
+async def accept_referral(referral_id: Id, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """Take a referral over."""
+    return await once(lambda session: work.accept(session, caller, referral_id, version, _now()), status=200)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/decline",
+    operation_id="decline_referral",
+    response_model=MovedOut,
+    responses=problems(404, 409, 412, 422, 428),
+    tags=["Saisines"],
+    openapi_extra=examples(Example("iscg-95", 200, {"reason": "overloaded"}, path=_OF_REFERRAL, headers=_FIRST_VERSION)),
+)
+async def decline_referral(referral_id: Id, body: DeclineIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """Give a referral back to the coordinator."""
+    return await once(lambda session: work.decline(session, caller, referral_id, version, body, _now()), status=200)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/contacts",
+    status_code=201,
+    operation_id="attempt_contact",
+    response_model=ContactMadeOut,
+    responses=problems(404, 409, 422),
+    tags=["Saisines"],
+    openapi_extra=examples(
+        Example(
+            "iscg-95",
+            201,
+            {"person_id": VICTIM, "mode": "phone", "result": "reached", "attempted_at": "2026-11-23T10:05:00+01:00"},
+            path=_OF_REFERRAL,
+        )
+    ),
+)
+async def attempt_contact(referral_id: Id, body: ContactIn, caller: Caller, runtime: Run, once: Once) -> Response:
+    """Note an attempt to reach a person. Refused for who refused to be contacted, and for a mode that endangers."""
+    return await once(lambda session: work.contact(session, caller, runtime.vault, referral_id, body, _now()), status=201)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/close",
+    operation_id="close_referral",
+    response_model=MovedOut,
+    responses=problems(404, 409, 412, 422, 428),
+    tags=["Saisines"],
+    openapi_extra=examples(Example("iscg-95", 200, {"reason": "oriented"}, path=_OF_REFERRAL, headers=_FIRST_VERSION)),
+)
+async def close_referral(referral_id: Id, body: CloseIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """End a referral, with a coded reason."""
+    return await once(lambda session: work.close(session, caller, referral_id, version, body, _now()), status=200)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/reopen",
+    operation_id="reopen_referral",
+    response_model=MovedOut,
+    responses=problems(404, 409, 412, 428),
+    tags=["Saisines"],
+    openapi_extra=examples(Example("iscg-95", 200, path=_OF_REFERRAL, headers=_FIRST_VERSION)),
+)
+async def reopen_referral(referral_id: Id, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """Take a closed referral up again."""
+    return await once(lambda session: work.reopen(session, caller, referral_id, version, _now()), status=200)

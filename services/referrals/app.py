@@ -1,0 +1,46 @@
+"""The referrals service, wired."""
+
+from datetime import UTC, datetime
+
+from libs.chassis.runtime import Runtime
+from libs.chassis.service import Job, Service
+from libs.contracts.referrals import EVENTS
+from services.referrals import api, orientations, orientations_api, routing
+from services.referrals.access import ACCESS
+from services.referrals.handlers import LISTENER
+from services.referrals.settings import Settings
+
+
+async def route_unrouted(runtime: Runtime) -> None:
+    """After a change of coverage: try the unrouted referrals again, some at a time."""
+    async with runtime.database.transaction() as session:
+        due = await routing.due_since(session)
+    if due is None:
+        return
+    after: routing.Tried | None = None
+    while True:
+        async with runtime.database.transaction() as session:
+            after = await routing.route_again(session, datetime.now(UTC), after)
+            if after is None:
+                await routing.settle(session, due)
+                return
+
+
+async def expire_orientations(runtime: Runtime) -> None:
+    batch = 100
+    while True:
+        async with runtime.database.transaction() as session:
+            if await orientations.expire(session, datetime.now(UTC), batch) < batch:
+                return
+
+
+SERVICE = Service(
+    name="referrals",
+    title="Maillon : saisines et orientations",
+    settings=Settings,
+    routers=(api.router, orientations_api.router),
+    access=ACCESS,
+    says=EVENTS,
+    listener=LISTENER,
+    jobs=(Job("route-unrouted", 1, route_unrouted), Job("expire-orientations", 60, expire_orientations)),
+)

@@ -1,0 +1,459 @@
+"""The rules of a referral. Every legal move of a referral and of an orientation is in one of two tables; routing is a choice among candidates."""
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import ClassVar, Final, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from libs.chassis.refusals import Conflict
+from libs.contracts.types import Code, CommuneCode, departement_of
+from libs.contracts.vocabularies import (
+    Channel,
+    CloseReason,
+    ContactAgreement,
+    Need,
+    OrientationStatus,
+    ReferralStatus,
+    Role,
+    RoutingReason,
+    UnroutedReason,
+)
+
+# ------------------------------------------------------------------------------------------------------------------------
+# Moves of a referral
+
+
+class Move(Code):
+    ROUTE = "route", "Affecter selon la couverture"
+    UNROUTE = "unroute", "Constater qu'aucun poste ne convient"
+    ASSIGN = "assign", "Affecter à un poste"
+    ACCEPT = "accept", "Accepter"
+    DECLINE = "decline", "Décliner"
+    CONTACT = "contact", "Noter une tentative de contact"
+    ORIENT = "orient", "Orienter vers un partenaire"
+    CLOSE = "close", "Clore"
+    CLOSE_UNROUTED = "close_unrouted", "Clore sans poste"
+    REOPEN = "reopen", "Rouvrir"
+    REOPEN_UNROUTED = "reopen_unrouted", "Rouvrir sans poste"
+
+
+class Legal(NamedTuple):
+    """Who may do it (nobody: the service itself), and from which state to which."""
+
+    by: frozenset[Role]
+    states: Mapping[ReferralStatus, ReferralStatus]
+
+
+_S = ReferralStatus
+_SYSTEM: Final[frozenset[Role]] = frozenset()
+_ISCG: Final = frozenset({Role.ISCG})
+_COORDINATOR: Final = frozenset({Role.COORDINATOR})
+
+MOVES: Final[Mapping[Move, Legal]] = {
+    Move.ROUTE: Legal(_SYSTEM, {_S.RECEIVED: _S.ASSIGNED, _S.UNROUTED: _S.ASSIGNED}),
+    Move.UNROUTE: Legal(_SYSTEM, {_S.RECEIVED: _S.UNROUTED}),
+    Move.ASSIGN: Legal(_COORDINATOR, {_S.UNROUTED: _S.ASSIGNED, _S.ASSIGNED: _S.ASSIGNED, _S.ACCEPTED: _S.ASSIGNED}),
+    Move.ACCEPT: Legal(_ISCG, {_S.ASSIGNED: _S.ACCEPTED}),
+    Move.DECLINE: Legal(_ISCG, {_S.ASSIGNED: _S.UNROUTED}),
+    Move.CONTACT: Legal(_ISCG, {_S.ACCEPTED: _S.ACCEPTED}),
+    Move.ORIENT: Legal(_ISCG, {_S.ACCEPTED: _S.ACCEPTED}),
+    Move.CLOSE: Legal(_ISCG, {_S.ASSIGNED: _S.CLOSED, _S.ACCEPTED: _S.CLOSED}),
+    Move.CLOSE_UNROUTED: Legal(_COORDINATOR, {_S.UNROUTED: _S.CLOSED}),
+    Move.REOPEN: Legal(_ISCG, {_S.CLOSED: _S.ACCEPTED}),
+    Move.REOPEN_UNROUTED: Legal(_COORDINATOR, {_S.CLOSED: _S.UNROUTED}),
+}
+"""Every legal move of a referral. `received` lasts within one transaction: a referral is routed as it is received."""
+
+
+class PoliceStatus(Code):
+    """How far a referral is, as the police may know it (report 1.2.5). Never what was said, to whom the person was oriented, or whether it is known."""
+
+    RECEIVED = "received", "Reçue"
+    ASSIGNED = "assigned", "Affectée à un intervenant social"
+    ACCEPTED = "accepted", "Prise en charge"
+    CONTACTED = "contacted", "Premier contact engagé"
+    CLOSED = "closed", "Close"
+
+
+_POLICE_STATUSES: Final[Mapping[ReferralStatus, PoliceStatus]] = {
+    _S.RECEIVED: PoliceStatus.RECEIVED,
+    _S.UNROUTED: PoliceStatus.RECEIVED,
+    _S.ASSIGNED: PoliceStatus.ASSIGNED,
+    _S.ACCEPTED: PoliceStatus.ACCEPTED,
+    _S.CLOSED: PoliceStatus.CLOSED,
+    _S.ERASED: PoliceStatus.CLOSED,
+}
+
+
+def police_status(status: ReferralStatus, *, contacted: bool) -> PoliceStatus:
+    seen = _POLICE_STATUSES[status]
+    return PoliceStatus.CONTACTED if contacted and seen is PoliceStatus.ACCEPTED else seen
+
+
+class DeclineReason(Code):
+    """Why a social worker gives a referral back."""
+
+    OUTSIDE_AREA = "outside_area", "Hors secteur"
+    OUTSIDE_COMPETENCE = "outside_competence", "Hors compétence"
+    NO_CAPACITY = "no_capacity", "Charge trop élevée"
+    ABSENT = "absent", "Absence"
+    CLOSE_TO_PERSON = "close_to_person", "Lien avec une personne concernée"
+    OTHER = "other", "Autre motif"
+
+
+class MoveRefused(Conflict):
+    """The state does not allow it."""
+
+    type: ClassVar[str] = "move-not-allowed"
+    title: ClassVar[str] = "Action impossible dans cet état"
+
+
+def moved(status: ReferralStatus, move: Move) -> ReferralStatus:
+    """The state after a move. Raises MoveRefused when the table does not have it."""
+    after = MOVES[move].states.get(status)
+    if after is None:
+        raise MoveRefused(
+            f"Une saisine à l'état « {status.label} » ne permet pas : {_lower(move.label)}.",
+            more={"status": str(status), "move": str(move)},
+        )
+    return after
+
+
+def moves_open_to(role: Role, status: ReferralStatus, *, has_post: bool) -> list[Move]:
+    """What this role may do next with the referral."""
+    return [
+        move
+        for move, row in MOVES.items()
+        if role in row.by
+        and status in row.states
+        and (move is not Move.REOPEN or has_post)
+        and (move is not Move.REOPEN_UNROUTED or not has_post)
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------------------
+# Moves of an orientation (HL7 FHIR Task; DOMAIN §3)
+
+
+class OrientationMove(Code):
+    REQUEST = "request", "Demander"
+    ACCEPT = "accept", "Accepter"
+    REJECT = "reject", "Refuser"
+    START = "start", "Commencer"
+    COMPLETE = "complete", "Terminer"
+    FAIL = "fail", "Constater l'échec"
+    CANCEL = "cancel", "Annuler"
+    EXPIRE = "expire", "Constater l'expiration"
+
+
+class LegalOrientation(NamedTuple):
+    by: frozenset[Role]
+    states: Mapping[OrientationStatus | None, OrientationStatus]
+
+
+_O = OrientationStatus
+_PARTNER: Final = frozenset({Role.PARTNER})
+
+ORIENTATION_MOVES: Final[Mapping[OrientationMove, LegalOrientation]] = {
+    OrientationMove.REQUEST: LegalOrientation(_ISCG, {None: _O.REQUESTED}),
+    OrientationMove.ACCEPT: LegalOrientation(_PARTNER, {_O.REQUESTED: _O.ACCEPTED}),
+    OrientationMove.REJECT: LegalOrientation(_PARTNER, {_O.REQUESTED: _O.REJECTED}),
+    OrientationMove.START: LegalOrientation(_PARTNER, {_O.ACCEPTED: _O.IN_PROGRESS}),
+    OrientationMove.COMPLETE: LegalOrientation(_PARTNER, {_O.IN_PROGRESS: _O.COMPLETED}),
+    OrientationMove.FAIL: LegalOrientation(_PARTNER, {_O.ACCEPTED: _O.FAILED, _O.IN_PROGRESS: _O.FAILED}),
+    OrientationMove.CANCEL: LegalOrientation(_ISCG, {_O.REQUESTED: _O.CANCELLED}),
+    OrientationMove.EXPIRE: LegalOrientation(_SYSTEM, {_O.REQUESTED: _O.EXPIRED}),
+}
+"""Every legal move of an orientation (`None`: none yet). They go on after the referral was closed: the partner took over."""
+
+ORIENTATION_LIVES: Final = frozenset({_O.REQUESTED, _O.ACCEPTED, _O.IN_PROGRESS})
+"""While it lives, the partner reads the person's content, and the same person is not sent to the same service twice."""
+
+ORIENTATION_TAKEN: Final = frozenset({_O.REQUESTED, _O.ACCEPTED, _O.IN_PROGRESS, _O.COMPLETED})
+"""Nobody said no: what "a partner takes over" can rest on."""
+
+
+def orientation_moved(status: OrientationStatus | None, move: OrientationMove) -> OrientationStatus:
+    """The state after a move. Raises MoveRefused when the table does not have it."""
+    after = ORIENTATION_MOVES[move].states.get(status)
+    if after is None:
+        now = status.label if status is not None else "Inexistante"
+        raise MoveRefused(
+            f"Une orientation à l'état « {now} » ne permet pas : {_lower(move.label)}.",
+            more={"status": str(status) if status is not None else "none", "move": str(move)},
+        )
+    return after
+
+
+def orientation_moves_open_to(role: Role, status: OrientationStatus) -> list[OrientationMove]:
+    return [move for move, row in ORIENTATION_MOVES.items() if role in row.by and status in row.states]
+
+
+def _lower(label: str) -> str:
+    return label[0].lower() + label[1:]
+
+
+# ------------------------------------------------------------------------------------------------------------------------
+# Refusals
+
+
+class ReferenceTaken(Conflict):
+    """The unit (or, without a unit, the client) already used this external reference. The same client is given the first one's id."""
+
+    type: ClassVar[str] = "external-reference-taken"
+    title: ClassVar[str] = "Référence déjà utilisée"
+
+
+class PersonRefused(Conflict):
+    """Refused to be contacted: counted, never called, never sent on (DOMAIN §3)."""
+
+    type: ClassVar[str] = "person-refused-contact"
+    title: ClassVar[str] = "La personne refuse d'être contactée"
+
+
+class PostNotAvailable(Conflict):
+    type: ClassVar[str] = "post-not-available"
+    title: ClassVar[str] = "Poste indisponible"
+
+
+class ReasonUnfounded(Conflict):
+    """The reason of closing does not fit what was done."""
+
+    type: ClassVar[str] = "close-reason-unfounded"
+    title: ClassVar[str] = "Motif de clôture sans fondement"
+
+
+class ServiceClosed(Conflict):
+    type: ClassVar[str] = "service-closed"
+    title: ClassVar[str] = "Service fermé"
+
+
+class OrientedAlready(Conflict):
+    type: ClassVar[str] = "oriented-already"
+    title: ClassVar[str] = "Orientation déjà en cours"
+
+
+class OrientationOver(Conflict):
+    """It ended: the partner has no reason any more to read the person's content."""
+
+    type: ClassVar[str] = "orientation-over"
+    title: ClassVar[str] = "Orientation terminée"
+
+
+class Work(NamedTuple):
+    """What was done with a referral, as far as closing asks."""
+
+    statuses: frozenset[OrientationStatus]
+    contacts: int
+    agreements: frozenset[ContactAgreement]
+
+
+CLOSING: Final[Mapping[CloseReason, tuple[Callable[[Work], bool], str]]] = {
+    CloseReason.ORIENTED: (
+        lambda work: bool(work.statuses & ORIENTATION_TAKEN),
+        "Aucun partenaire n'a pris le relais ni n'est encore sollicité : orientez d'abord la personne, ou choisissez un autre motif.",
+    ),
+    CloseReason.UNREACHABLE: (
+        lambda work: work.contacts > 0,
+        "Aucune tentative de contact n'est notée : notez-la d'abord, ou choisissez un autre motif.",
+    ),
+    CloseReason.CONTACT_REFUSED: (
+        lambda work: ContactAgreement.REFUSED in work.agreements,
+        "Aucune personne de cette saisine n'a refusé d'être contactée : choisissez un autre motif.",
+    ),
+}
+"""What some reasons of closing rest on; the others rest on the social worker's judgement."""
+
+
+def check_closing(reason: CloseReason, work: Work) -> None:
+    """Raises ReasonUnfounded."""
+    holds, sentence = CLOSING.get(reason, (None, ""))
+    if holds is not None and not holds(work):
+        raise ReasonUnfounded(sentence, more={"reason": str(reason)})
+
+
+# ------------------------------------------------------------------------------------------------------------------------
+# Routing
+
+
+class PostState(Code):
+    """As the partners service says it."""
+
+    FILLED = "filled", "Pourvu"
+    VACANT = "vacant", "Vacant"
+    SUSPENDED = "suspended", "Suspendu"
+    CLOSED = "closed", "Fermé"
+
+
+class Verdict(Code):
+    """Why a post was, or was not, given a referral."""
+
+    CHOSEN = "chosen", "Retenu : le moins chargé des postes possibles"
+    BUSIER = "busier", "Possible, mais plus chargé"
+    FARTHER = "farther", "Possible par la commune, mais un poste de l'unité convient"
+    CHANNEL = "channel", "N'accepte pas ce mode de saisine"
+    VACANT = "vacant", "Poste vacant"
+    SUSPENDED = "suspended", "Poste suspendu"
+    CLOSED = "closed", "Poste fermé"
+    DECLINED = "declined", "A décliné cette saisine"
+
+
+class Candidate(NamedTuple):
+    """A post that covers the unit or the commune of a referral."""
+
+    post_id: UUID
+    by: RoutingReason
+    state: PostState
+    channels: frozenset[Channel]
+    """Of the agreement in force, else of the post; empty: every channel."""
+    full_time_percent: int
+
+
+class Considered(NamedTuple):
+    post_id: UUID
+    by: RoutingReason
+    verdict: Verdict
+    load: int | None
+    """Open referrals at that moment (counted up to `LOAD_LIMIT`), where more than one post was possible."""
+
+
+class Decision(NamedTuple):
+    """`post_id` with the reason it was found by, or the reason why there is none; and what was considered, in order."""
+
+    post_id: UUID | None
+    reason: RoutingReason | UnroutedReason
+    considered: tuple[Considered, ...]
+
+
+LOAD_LIMIT: Final = 500
+"""A post with more open referrals than this is as busy as it gets: the count stops there, so that routing costs the same in a full table."""
+
+_UNFIT: Final[Mapping[PostState, Verdict]] = {
+    PostState.VACANT: Verdict.VACANT,
+    PostState.SUSPENDED: Verdict.SUSPENDED,
+    PostState.CLOSED: Verdict.CLOSED,
+}
+
+
+def verdict_of(candidate: Candidate, channel: Channel, declined: Set[UUID]) -> Verdict | None:
+    """Why a post cannot take the referral; `None` when it can."""
+    if candidate.state is not PostState.FILLED:
+        return _UNFIT[candidate.state]
+    if candidate.channels and channel not in candidate.channels:
+        return Verdict.CHANNEL
+    return Verdict.DECLINED if candidate.post_id in declined else None
+
+
+def shortlist(candidates: Sequence[Candidate], channel: Channel, declined: Set[UUID] = frozenset()) -> list[Candidate]:
+    """The posts that can take it: those of the unit when there is one, else those of the commune."""
+    fit = [one for one in candidates if verdict_of(one, channel, declined) is None]
+    return [one for one in fit if one.by is RoutingReason.UNIT] or fit
+
+
+def decide(candidates: Sequence[Candidate], channel: Channel, loads: Mapping[UUID, int], declined: Set[UUID] = frozenset()) -> Decision:
+    """The least loaded post of the shortlist, in proportion to its working time; ties go to the lower id, so that it can be told why.
+
+    Without one: no post covers the place, or none of those that do is filled, or none accepts the channel, or those that could declined.
+    """
+    possible = shortlist(candidates, channel, declined)
+    chosen = min(possible, key=lambda one: (loads.get(one.post_id, 0) / one.full_time_percent, one.post_id), default=None)
+    considered = []
+    for one in candidates:
+        verdict = verdict_of(one, channel, declined)
+        if verdict is None:
+            verdict = Verdict.CHOSEN if one is chosen else Verdict.BUSIER if one in possible else Verdict.FARTHER
+        considered.append(Considered(one.post_id, one.by, verdict, loads.get(one.post_id)))
+    if chosen is not None:
+        return Decision(chosen.post_id, chosen.by, tuple(considered))
+    verdicts = {one.verdict for one in considered}
+    if not verdicts:
+        reason = UnroutedReason.NO_COVERAGE
+    elif Verdict.DECLINED in verdicts:
+        reason = UnroutedReason.DECLINED
+    elif Verdict.CHANNEL in verdicts:
+        reason = UnroutedReason.CHANNEL_NOT_ACCEPTED
+    else:
+        reason = UnroutedReason.NO_OPEN_POST
+    return Decision(None, reason, tuple(considered))
+
+
+# ------------------------------------------------------------------------------------------------------------------------
+# Orientation: does the service fit?
+
+
+class Mismatch(Code):
+    """Told with the orientation, which is made all the same: the social worker knows more than the directory."""
+
+    NEED = "need", "Ce service n'annonce pas répondre à ce besoin."
+    AREA = "area", "Ce service n'annonce pas intervenir dans cette commune."
+    CAPACITY = "capacity", "Ce service annonce ne plus avoir de place."
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the directory says of a service. `communes` empty: its whole département; `capacity` None: no limit."""
+
+    departement: str
+    needs: frozenset[Need]
+    communes: frozenset[CommuneCode]
+    capacity: int | None
+
+
+def mismatches(offer: Offer, need: Need, commune: CommuneCode) -> list[Mismatch]:
+    covered = commune in offer.communes if offer.communes else departement_of(commune) == offer.departement
+    return [
+        mismatch
+        for mismatch, wrong in (
+            (Mismatch.NEED, need not in offer.needs),
+            (Mismatch.AREA, not covered),
+            (Mismatch.CAPACITY, offer.capacity == 0),
+        )
+        if wrong
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------------------
+# Time and persons
+
+PARIS: Final = ZoneInfo("Europe/Paris")
+CLOCK_SKEW: Final = timedelta(minutes=5)
+"""How far ahead a caller's clock may be."""
+OLDEST: Final = datetime(1900, 1, 1, tzinfo=UTC)
+"""Facts may be told decades later; before this it is a slip of the pen."""
+OLDEST_PERSON: Final = 125
+
+
+def local_day(instant: datetime) -> date:
+    """The day it was in Paris: figures are national."""
+    return instant.astimezone(PARIS).date()
+
+
+def age_on(birth: date, day: date) -> int:
+    """Completed years."""
+    return day.year - birth.year - ((day.month, day.day) < (birth.month, birth.day))
+
+
+def minutes_between(start: datetime, end: datetime) -> int:
+    """Whole minutes, never below zero."""
+    return max(0, int((end - start).total_seconds() // 60))
+
+
+def normalised_identity(family_name: str | None, given_names: str | None, birth_date: date | None) -> str | None:
+    """What a repeated person is found by: `v1|FAMILYNAME|FIRSTGIVENNAME|1990-01-31`, or None when one of the three is missing.
+
+    Names are decomposed (NFKD), case-folded and reduced to their letters, so that accents, case, hyphens, apostrophes and spaces do not matter;
+    of the given names only the first counts (cut at a space or comma: Jean-Pierre is one). It is hashed with a key before it is stored, and
+    never written anywhere. Two persons of one name born on one day are taken for one: it is a hint for a social worker, not a fact.
+    """
+    if family_name is None or given_names is None or birth_date is None:
+        return None
+    family, given = _letters(family_name), _letters(given_names.replace(",", " ").split(" ")[0])
+    return f"v1|{family}|{given}|{birth_date.isoformat()}" if family and given else None
+
+
+def _letters(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name.replace("œ", "oe").replace("Œ", "oe").replace("æ", "ae").replace("Æ", "ae").casefold())
+    return "".join(letter for letter in plain if letter.isalpha())

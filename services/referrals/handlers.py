@@ -1,0 +1,247 @@
+"""This service's own copies of units, posts, services and agreements, kept by what partners and funding say. Each fact carries the whole state."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis.listener import Handler, Heard, Listener, ReadList, Source
+from libs.contracts import funding, partners
+from libs.contracts.envelope import Event
+from libs.contracts.funding import AgreementEnded, AgreementSigned
+from libs.contracts.partners import (
+    CapacityChanged,
+    CoverageChanged,
+    PostClosed,
+    PostFilled,
+    PostOpened,
+    PostSuspended,
+    PostVacant,
+    ServiceChanged,
+    ServiceClosed,
+    ServiceRegistered,
+    UnitChanged,
+    UnitClosed,
+    UnitRegistered,
+)
+from services.referrals.routing import mark_due
+
+_UNIT = text(
+    "INSERT INTO units_heard (id, force, communes) VALUES (:id, :force, :communes)"
+    " ON CONFLICT (id) DO UPDATE SET force = excluded.force, communes = excluded.communes"
+)
+_POST = text(
+    "INSERT INTO posts_heard (id, departement, employer_id, state, full_time_percent, channels, units, communes)"
+    " VALUES (:id, :departement, :employer_id, :state, :full_time_percent, :channels, :units, :communes)"
+    " ON CONFLICT (id) DO UPDATE SET departement = excluded.departement, employer_id = excluded.employer_id, state = excluded.state,"
+    " full_time_percent = excluded.full_time_percent, channels = excluded.channels, units = excluded.units, communes = excluded.communes"
+)
+_SERVICE = text(
+    "INSERT INTO services_heard (id, organization_id, departement, kind, needs, communes, capacity, closed)"
+    " VALUES (:id, :organization_id, :departement, :kind, :needs, :communes, :capacity, false) ON CONFLICT (id) DO UPDATE SET"
+    " organization_id = excluded.organization_id, departement = excluded.departement, kind = excluded.kind, needs = excluded.needs,"
+    " communes = excluded.communes, capacity = excluded.capacity, closed = false"
+)
+_AGREEMENT = text(
+    "INSERT INTO agreements_heard (id, post_ids, channels, targets, starts_on, ends_on)"
+    " VALUES (:id, :post_ids, :channels, jsonb_object(CAST(:urgencies AS text[]), CAST(:minutes AS text[])), :starts_on, :ends_on)"
+    " ON CONFLICT (id) DO UPDATE SET post_ids = excluded.post_ids, channels = excluded.channels, targets = excluded.targets,"
+    " starts_on = excluded.starts_on, ends_on = excluded.ends_on"
+)
+
+
+async def on_unit(session: AsyncSession, heard: Heard[UnitRegistered] | Heard[UnitChanged]) -> None:
+    event = heard.event
+    await session.execute(_UNIT, {"id": event.unit_id, "force": event.force.value, "communes": list(event.communes)})
+    await mark_due(session, event.departement)
+
+
+async def on_unit_closed(session: AsyncSession, heard: Heard[UnitClosed]) -> None:
+    await session.execute(text("DELETE FROM units_heard WHERE id = :id"), {"id": heard.event.unit_id})
+
+
+async def on_post_opened(session: AsyncSession, heard: Heard[PostOpened]) -> None:
+    event = heard.event
+    await session.execute(
+        _POST,
+        {
+            "id": event.post_id,
+            "departement": event.departement,
+            "employer_id": event.employer_id,
+            "state": "filled" if event.filled else "vacant",
+            "full_time_percent": event.full_time_percent,
+            "channels": [channel.value for channel in event.channels],
+            "units": list(event.units),
+            "communes": list(event.communes),
+        },
+    )
+    await mark_due(session, event.departement)
+
+
+async def _post_is(session: AsyncSession, post_id: UUID, state: str) -> None:
+    await session.execute(text("UPDATE posts_heard SET state = :state WHERE id = :id"), {"id": post_id, "state": state})
+
+
+async def on_post_filled(session: AsyncSession, heard: Heard[PostFilled]) -> None:
+    await _post_is(session, heard.event.post_id, "filled")
+    await mark_due(session, heard.event.departement)
+
+
+async def on_post_vacant(session: AsyncSession, heard: Heard[PostVacant]) -> None:
+    await _post_is(session, heard.event.post_id, "vacant")
+
+
+async def on_post_suspended(session: AsyncSession, heard: Heard[PostSuspended]) -> None:
+    await _post_is(session, heard.event.post_id, "suspended")
+
+
+async def on_post_closed(session: AsyncSession, heard: Heard[PostClosed]) -> None:
+    await _post_is(session, heard.event.post_id, "closed")
+
+
+async def on_coverage_changed(session: AsyncSession, heard: Heard[CoverageChanged]) -> None:
+    event = heard.event
+    await session.execute(
+        text("UPDATE posts_heard SET units = :units, communes = :communes WHERE id = :id"),
+        {"id": event.post_id, "units": list(event.units), "communes": list(event.communes)},
+    )
+    await mark_due(session, event.departement)
+
+
+async def on_service(session: AsyncSession, heard: Heard[ServiceRegistered] | Heard[ServiceChanged]) -> None:
+    event = heard.event
+    await session.execute(
+        _SERVICE,
+        {
+            "id": event.service_id,
+            "organization_id": event.organization_id,
+            "departement": event.departement,
+            "kind": event.kind.value,
+            "needs": [need.value for need in event.needs],
+            "communes": list(event.communes),
+            "capacity": event.capacity,
+        },
+    )
+
+
+async def on_service_closed(session: AsyncSession, heard: Heard[ServiceClosed]) -> None:
+    await session.execute(text("UPDATE services_heard SET closed = true WHERE id = :id"), {"id": heard.event.service_id})
+
+
+async def on_capacity_changed(session: AsyncSession, heard: Heard[CapacityChanged]) -> None:
+    await session.execute(
+        text("UPDATE services_heard SET capacity = :capacity WHERE id = :id"),
+        {"id": heard.event.service_id, "capacity": heard.event.capacity},
+    )
+
+
+async def on_agreement_signed(session: AsyncSession, heard: Heard[AgreementSigned]) -> None:
+    event = heard.event
+    await session.execute(
+        _AGREEMENT,
+        {
+            "id": event.agreement_id,
+            "post_ids": list(event.post_ids),
+            "channels": [channel.value for channel in event.channels],
+            "urgencies": [target.urgency.value for target in event.targets],
+            "minutes": [str(target.minutes) for target in event.targets],
+            "starts_on": event.starts_on,
+            "ends_on": event.ends_on,
+        },
+    )
+    await mark_due(session, event.departement)
+
+
+async def on_agreement_ended(session: AsyncSession, heard: Heard[AgreementEnded]) -> None:
+    await session.execute(text("DELETE FROM agreements_heard WHERE id = :id"), {"id": heard.event.agreement_id})
+    await mark_due(session, heard.event.departement)
+
+
+_TABLES: Mapping[str, tuple[str, ...]] = {"partners": ("units_heard", "posts_heard", "services_heard"), "funding": ("agreements_heard",)}
+
+
+async def on_rewind(session: AsyncSession, source: str, after_sequence: int) -> None:
+    """The source took something back: its copies are made anew, from its lists or from the start of its feed."""
+    for table in _TABLES[source]:
+        await session.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - one of the constants above
+
+
+async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
+    """List, then follow: the copies out of the source's lists."""
+    await on_rewind(session, source, 0)
+    if source == "funding":
+        async for agreement in read("/v1/agreements?limit=200"):
+            targets = agreement["targets"]
+            await session.execute(
+                _AGREEMENT,
+                {
+                    "id": UUID(agreement["id"]),
+                    "post_ids": [UUID(one) for one in agreement["post_ids"]],
+                    "channels": agreement["channels"],
+                    "urgencies": [target["urgency"] for target in targets],
+                    "minutes": [str(target["minutes"]) for target in targets],
+                    **_days(agreement),
+                },
+            )
+        return
+    async for unit in read("/v1/units?limit=200"):
+        await session.execute(_UNIT, {"id": UUID(unit["id"]), "force": unit["force"], "communes": unit["communes"]})
+        await mark_due(session, unit["departement"])
+    async for post in read("/v1/posts?limit=200"):
+        await session.execute(
+            _POST,
+            {
+                "id": UUID(post["id"]),
+                "departement": post["departement"],
+                "employer_id": UUID(post["employer_id"]),
+                "state": post["state"],
+                "full_time_percent": post["full_time_percent"],
+                "channels": post["channels"],
+                "units": [UUID(one) for one in post["units"]],
+                "communes": post["communes"],
+            },
+        )
+    async for service in read("/v1/services?limit=200"):
+        await session.execute(
+            _SERVICE,
+            {
+                "id": UUID(service["id"]),
+                "organization_id": UUID(service["organization_id"]),
+                **{name: service[name] for name in ("departement", "kind", "needs", "communes", "capacity")},
+            },
+        )
+
+
+def _days(agreement: Mapping[str, Any]) -> dict[str, date]:
+    return {name: date.fromisoformat(agreement[name]) for name in ("starts_on", "ends_on")}
+
+
+_PARTNERS: Mapping[type[Event], Handler] = {
+    UnitRegistered: on_unit,
+    UnitChanged: on_unit,
+    UnitClosed: on_unit_closed,
+    PostOpened: on_post_opened,
+    PostFilled: on_post_filled,
+    PostVacant: on_post_vacant,
+    PostSuspended: on_post_suspended,
+    PostClosed: on_post_closed,
+    CoverageChanged: on_coverage_changed,
+    ServiceRegistered: on_service,
+    ServiceChanged: on_service,
+    ServiceClosed: on_service_closed,
+    CapacityChanged: on_capacity_changed,
+}
+_FUNDING: Mapping[type[Event], Handler] = {AgreementSigned: on_agreement_signed, AgreementEnded: on_agreement_ended}
+
+LISTENER = Listener(
+    projection="copies",
+    sources=(
+        Source("partners", handles=_PARTNERS, ignores=tuple(set(partners.EVENTS) - set(_PARTNERS))),
+        Source("funding", handles=_FUNDING, ignores=tuple(set(funding.EVENTS) - set(_FUNDING))),
+    ),
+    rewind=on_rewind,
+    bootstrap=bootstrap,
+)

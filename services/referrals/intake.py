@@ -1,0 +1,297 @@
+"""Receiving referrals: one command for a list, one statement per table, an outcome for each. A request that is refused does not fail its neighbours."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis import outbox
+from libs.chassis.ids import new_id
+from libs.chassis.refusals import Refusal
+from libs.chassis.signing import Signer
+from libs.chassis.streams import canonical
+from libs.chassis.vault import FreshKey, Vault, keyed_hash
+from libs.contracts.envelope import Event
+from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralReceived, ReferralUnrouted
+from libs.contracts.types import departement_of
+from libs.contracts.vocabularies import AgeBand, Force, ReferralStatus, RoutingReason, UnroutedReason, age_band_of
+from services.referrals import routing
+from services.referrals.domain import Decision, Move, ReferenceTaken, age_on, local_day, moved, normalised_identity
+from services.referrals.rules import check_past, police_status
+from services.referrals.schemas import PersonContent, PersonIn, Receipt, ReferralIn, ReferralReceivedOut
+
+NARRATIVE = "referral/narrative"
+PERSON = "person/content"
+"""The vault's contexts: what is sealed for one place opens at no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """One request to receive. `digest`: SHA-256 of its body, which the receipt names. `referral_id` is chosen by tests only."""
+
+    client_id: str
+    request: ReferralIn
+    digest: bytes
+    referral_id: UUID | None = None
+    person_ids: Sequence[UUID] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    id: UUID
+    counted: PersonCounted
+    fresh: FreshKey
+    content: bytes
+    identity_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Referral:
+    id: UUID
+    intake: Intake
+    departement: str
+    routing: Decision
+    force: Force | None
+    narrative: tuple[FreshKey, bytes] | None
+    persons: list[_Person]
+
+    @property
+    def status(self) -> ReferralStatus:
+        return moved(ReferralStatus.RECEIVED, Move.UNROUTE if self.routing.post_id is None else Move.ROUTE)
+
+
+class Intakes:
+    """What receiving needs besides a session: the vault, the key of identity hashes, the signer of receipts."""
+
+    def __init__(self, vault: Vault, search_key: bytes, signer: Signer) -> None:
+        self._vault = vault
+        self._search_key = search_key
+        self._signer = signer
+
+    async def receive(self, session: AsyncSession, intakes: Sequence[Intake], now: datetime) -> list[ReferralReceivedOut | Refusal]:
+        """Store, route and say referrals; the outcomes in the order given. Refused: a reference that this client already gave for this unit, a date to come."""
+        outcomes: dict[int, ReferralReceivedOut | Refusal] = {}
+        possible: list[tuple[int, Intake]] = []
+        seen: set[tuple[str, UUID | None, str]] = set()
+        for number, intake in enumerate(intakes):
+            key = (intake.client_id, intake.request.unit_id, intake.request.external_reference)
+            try:
+                check_past(intake.request.occurred_at, now, "/occurred_at")
+                for place, person in enumerate(intake.request.persons):
+                    if person.identity is not None and person.identity.birth_on is not None and person.identity.birth_on > now.date():
+                        check_past(datetime.combine(person.identity.birth_on, now.timetz()), now, f"/persons/{place}/identity/birth_on")
+            except Refusal as refusal:
+                outcomes[number] = refusal
+                continue
+            if key in seen:
+                outcomes[number] = ReferenceTaken("Cette référence figure deux fois dans le même envoi.")
+                continue
+            seen.add(key)
+            possible.append((number, intake))
+        atlas = await routing.atlas(session, [(intake.request.unit_id, intake.request.commune) for _, intake in possible])
+        made = {number: self._make(intake, atlas) for number, intake in possible}
+        stored = await self._store_referrals(session, list(made.values()), now)
+        fresh = [referral for referral in made.values() if referral.id in stored]
+        await self._vault.store(session, [key for referral in fresh for key in _keys(referral)])
+        await self._store_persons(session, fresh)
+        await outbox.append(session, *(event for referral in fresh for event in _events(referral, now)))
+        for number, referral in made.items():
+            outcomes[number] = self._answer(referral, now) if referral.id in stored else await _duplicate(session, referral.intake)
+        return [outcomes[number] for number in range(len(intakes))]
+
+    def _make(self, intake: Intake, atlas: routing.Atlas) -> _Referral:
+        request = intake.request
+        ids = iter(intake.person_ids)
+        persons = [self._person(person, request, next(ids, None) or new_id()) for person in request.persons]
+        narrative = None
+        if request.narrative is not None:
+            key = self._vault.fresh_key("narrative")
+            narrative = (key, key.key.seal(request.narrative.encode(), context=NARRATIVE))
+        return _Referral(
+            id=intake.referral_id or new_id(),
+            intake=intake,
+            departement=departement_of(request.commune),
+            routing=atlas.route(request.unit_id, request.commune, request.channel),
+            force=atlas.force(request.unit_id),
+            narrative=narrative,
+            persons=persons,
+        )
+
+    def _person(self, person: PersonIn, request: ReferralIn, person_id: UUID) -> _Person:
+        key = self._vault.fresh_key("person")
+        content = PersonContent(
+            identity=person.identity, approximate_age=person.approximate_age, contact=person.contact, safe_contact=person.safe_contact
+        )
+        birth_on = person.identity.birth_on if person.identity is not None else None
+        age = person.approximate_age if birth_on is None else age_on(birth_on, local_day(request.occurred_at))
+        identity_hash = None
+        if person.identity is not None:
+            normalised = normalised_identity(person.identity.family_name, person.identity.given_name, birth_on)
+            identity_hash = keyed_hash(self._search_key, normalised) if normalised is not None else None
+        counted = PersonCounted(
+            person_id=person_id,
+            role=person.role,
+            sex=person.sex,
+            age_band=AgeBand.UNKNOWN if age is not None and age < 0 else age_band_of(age),
+            agreement=person.agreement,
+            known_to_services=person.known_to_services,
+        )
+        return _Person(person_id, counted, key, key.key.seal(content.model_dump_json().encode(), context=PERSON), identity_hash)
+
+    async def _store_referrals(self, session: AsyncSession, referrals: Sequence[_Referral], now: datetime) -> set[UUID]:
+        """The ids of those that were new: the others' references were taken already."""
+        if not referrals:
+            return set()
+        rows = [
+            _row(referral, now)
+            for referral in sorted(referrals, key=lambda one: (one.intake.client_id, one.intake.request.external_reference))
+        ]
+        made = await session.scalars(_INSERT_REFERRALS, {name: [row[name] for row in rows] for name in rows[0]})
+        return set(made)
+
+    async def _store_persons(self, session: AsyncSession, referrals: Sequence[_Referral]) -> None:
+        rows = [(referral.id, place, person) for referral in referrals for place, person in enumerate(referral.persons)]
+        if not rows:
+            return
+        await session.execute(
+            _INSERT_PERSONS,
+            {
+                "ids": [person.id for _, _, person in rows],
+                "referrals": [referral_id for referral_id, _, _ in rows],
+                "positions": [place for _, place, _ in rows],
+                "roles": [person.counted.role.value for *_, person in rows],
+                "sexes": [person.counted.sex.value for *_, person in rows],
+                "age_bands": [person.counted.age_band.value for *_, person in rows],
+                "agreements": [person.counted.agreement.value for *_, person in rows],
+                "known": [person.counted.known_to_services.value for *_, person in rows],
+                "keys": [person.fresh.key.id for *_, person in rows],
+                "contents": [person.content for *_, person in rows],
+                "hashes": [person.identity_hash for *_, person in rows],
+            },
+        )
+
+    def _answer(self, referral: _Referral, now: datetime) -> ReferralReceivedOut:
+        statement = canonical(
+            {
+                "referral_id": str(referral.id),
+                "client_id": referral.intake.client_id,
+                "received_at": now.isoformat(timespec="microseconds"),
+                "sha256": referral.intake.digest.hex(),
+            }
+        )
+        return ReferralReceivedOut(
+            id=referral.id,
+            status=police_status(referral.status, contacted=False),
+            received_at=now,
+            version=1,
+            receipt=Receipt(statement=statement.decode(), signature=self._signer.sign_detached(statement)),
+        )
+
+
+def request_digest(body: bytes) -> bytes:
+    return sha256(body).digest()
+
+
+def _keys(referral: _Referral) -> list[FreshKey]:
+    return [person.fresh for person in referral.persons] + ([referral.narrative[0]] if referral.narrative else [])
+
+
+def _row(referral: _Referral, now: datetime) -> dict[str, object]:
+    request = referral.intake.request
+    return {
+        "ids": referral.id,
+        "clients": referral.intake.client_id,
+        "external_references": request.external_reference,
+        "units": request.unit_id,
+        "communes": request.commune,
+        "departements": referral.departement,
+        "channels": request.channel.value,
+        "urgencies": request.urgency.value,
+        "principal_themes": request.principal_theme.value,
+        "themes": ",".join(request.themes),
+        "penals": request.penal,
+        "natinfs": ",".join(str(number) for number in request.natinf),
+        "dangers": request.danger,
+        "children": request.children_present,
+        "occurred": request.occurred_at,
+        "received": now,
+        "digests": referral.intake.digest,
+        "narrative_keys": referral.narrative[0].key.id if referral.narrative else None,
+        "narratives": referral.narrative[1] if referral.narrative else None,
+        "statuses": referral.status.value,
+        "posts": referral.routing.post_id,
+        "routings": json.dumps(routing.stored(referral.routing, now)),
+    }
+
+
+# `unnest` flattens arrays of arrays: lists travel as text joined by commas
+_INSERT_REFERRALS = text(
+    "INSERT INTO referrals (id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal, natinf,"
+    " danger, children_present, occurred_at, received_at, request_digest, narrative_key_id, narrative, status, post_id, routing, declined_by, version)"
+    " SELECT id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, string_to_array(themes, ','), penal,"
+    " CAST(string_to_array(nullif(natinf, ''), ',') AS integer[]), danger, children_present, occurred_at, received_at, request_digest, narrative_key_id,"
+    " narrative, status, post_id, CAST(routing AS jsonb), '{}', 1 FROM (SELECT id, client_id, external_reference, unit_id, commune, departement, channel, urgency,"
+    " principal_theme, themes, penal, natinf, danger, children_present, occurred_at, received_at, request_digest, narrative_key_id, narrative, status,"
+    " post_id, routing FROM unnest(CAST(:ids AS uuid[]), CAST(:clients AS text[]), CAST(:external_references AS text[]), CAST(:units AS uuid[]),"
+    " CAST(:communes AS text[]), CAST(:departements AS text[]), CAST(:channels AS text[]), CAST(:urgencies AS text[]), CAST(:principal_themes AS text[]),"
+    " CAST(:themes AS text[]), CAST(:penals AS boolean[]), CAST(:natinfs AS text[]), CAST(:dangers AS boolean[]), CAST(:children AS integer[]),"
+    " CAST(:occurred AS timestamptz[]), CAST(:received AS timestamptz[]), CAST(:digests AS bytea[]), CAST(:narrative_keys AS uuid[]),"
+    " CAST(:narratives AS bytea[]), CAST(:statuses AS text[]), CAST(:posts AS uuid[]), CAST(:routings AS text[]))"
+    " AS new (id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal, natinf, danger,"
+    " children_present, occurred_at, received_at, request_digest, narrative_key_id, narrative, status, post_id, routing)) AS new"
+    " ON CONFLICT DO NOTHING RETURNING id"
+)
+_INSERT_PERSONS = text(
+    "INSERT INTO persons (id, referral_id, position, role, sex, age_band, agreement, known_to_services, key_id, content, identity_hash)"
+    " SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:referrals AS uuid[]), CAST(:positions AS integer[]), CAST(:roles AS text[]), CAST(:sexes AS text[]),"
+    " CAST(:age_bands AS text[]), CAST(:agreements AS text[]), CAST(:known AS text[]), CAST(:keys AS uuid[]), CAST(:contents AS bytea[]),"
+    " CAST(:hashes AS bytea[]))"
+)
+
+
+async def _duplicate(session: AsyncSession, intake: Intake) -> Refusal:
+    first = await session.scalar(
+        text(
+            "SELECT id FROM referrals WHERE client_id = :client AND unit_id IS NOT DISTINCT FROM :unit AND external_reference = :reference"
+        ),
+        {"client": intake.client_id, "unit": intake.request.unit_id, "reference": intake.request.external_reference},
+    )
+    return ReferenceTaken("Une saisine portant cette référence a déjà été reçue de cette unité.", more={"referral_id": str(first)})
+
+
+def _events(referral: _Referral, now: datetime) -> list[Event]:
+    request = referral.intake.request
+    events: list[Event] = [
+        ReferralReceived(
+            referral_id=referral.id,
+            departement=referral.departement,
+            commune=request.commune,
+            unit_id=request.unit_id,
+            force=referral.force,
+            channel=request.channel,
+            urgency=request.urgency,
+            principal_theme=request.principal_theme,
+            themes=tuple(request.themes),
+            penal=request.penal,
+            danger=request.danger,
+            children_present=request.children_present,
+            occurred_on=local_day(request.occurred_at),
+            received_at=now,
+            persons=tuple(person.counted for person in referral.persons),
+        )
+    ]
+    decided = referral.routing
+    if decided.post_id is not None and isinstance(decided.reason, RoutingReason):
+        events.append(
+            ReferralAssigned(
+                referral_id=referral.id, departement=referral.departement, post_id=decided.post_id, reason=decided.reason, assigned_at=now
+            )
+        )
+    if isinstance(decided.reason, UnroutedReason):
+        events.append(ReferralUnrouted(referral_id=referral.id, departement=referral.departement, reason=decided.reason, unrouted_at=now))
+    return events

@@ -1,0 +1,204 @@
+"""The tables of the referrals service. They do not validate: requests do (schemas.py), and the rules (domain.py).
+
+What is sealed is opened only with its data key in the vault: one key per person, one per narrative.
+"""
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Column, Date, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+
+class Table(SQLModel, registry=registry(metadata=MetaData())):
+    """Of this service alone: otherwise all SQLModel tables of a process share one metadata."""
+
+
+def _instant(*, nullable: bool = False) -> Column[datetime]:
+    return Column(DateTime(timezone=True), nullable=nullable)
+
+
+def _texts() -> Column[list[str]]:
+    return Column(ARRAY(Text), nullable=False)
+
+
+def _ids() -> Column[list[UUID]]:
+    return Column(ARRAY(Uuid), nullable=False)
+
+
+def _sealed() -> Column[bytes]:
+    return Column(LargeBinary, nullable=True)
+
+
+class Referral(Table, table=True):
+    __tablename__ = "referrals"
+    __table_args__ = (
+        Index(
+            "referrals_reference",
+            "client_id",
+            text("coalesce(unit_id, '00000000-0000-0000-0000-000000000000'::uuid)"),
+            "external_reference",
+            unique=True,
+        ),
+        Index("referrals_post", "post_id", "received_at", "id"),
+        Index("referrals_departement", "departement", "received_at", "id"),
+        Index("referrals_received", "received_at", "id"),
+        Index("referrals_client", "client_id", "received_at", "id"),
+        Index("referrals_load", "post_id", postgresql_where=text("status IN ('assigned', 'accepted')")),
+        Index("referrals_unrouted", "departement", postgresql_where=text("status = 'unrouted'")),
+    )
+
+    id: UUID = Field(primary_key=True)
+    client_id: str = Field(sa_type=Text)
+    external_reference: str = Field(sa_type=Text)
+    unit_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
+    commune: str = Field(sa_type=Text)
+    departement: str = Field(sa_type=Text)
+    channel: str = Field(sa_type=Text)
+    urgency: str = Field(sa_type=Text)
+    principal_theme: str = Field(sa_type=Text)
+    themes: list[str] = Field(sa_column=_texts())
+    penal: bool | None
+    natinf: list[int] = Field(sa_column=Column(ARRAY(Integer), nullable=False))
+    danger: bool
+    children_present: int
+    occurred_at: datetime = Field(sa_column=_instant())
+    received_at: datetime = Field(sa_column=_instant())
+    request_digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    narrative_key_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
+    narrative: bytes | None = Field(sa_column=_sealed())
+    status: str = Field(sa_type=Text)
+    post_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
+    routing: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    first_contact_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    accepted_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    closed_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    close_reason: str | None = Field(sa_type=Text)
+    declined_by: list[UUID] = Field(sa_column=_ids())
+    """Posts that gave it back: it is not routed to them again."""
+    decline_reason: str | None = Field(sa_type=Text)
+    version: int
+
+
+class Person(Table, table=True):
+    __tablename__ = "persons"
+    __table_args__ = (
+        Index("persons_referral", "referral_id", "position"),
+        Index("persons_identity", "identity_hash", postgresql_where=text("identity_hash IS NOT NULL")),
+    )
+
+    id: UUID = Field(primary_key=True)
+    referral_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("referrals.id"), nullable=False))
+    position: int
+    role: str = Field(sa_type=Text)
+    sex: str = Field(sa_type=Text)
+    age_band: str = Field(sa_type=Text)
+    agreement: str = Field(sa_type=Text)
+    known_to_services: str = Field(sa_type=Text)
+    key_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    content: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """Sealed JSON: identity, birth, contact and safe-contact rules (schemas.PersonContent)."""
+    identity_hash: bytes | None = Field(sa_column=_sealed())
+
+
+class ContactAttempt(Table, table=True):
+    __tablename__ = "contact_attempts"
+    __table_args__ = (Index("contact_attempts_referral", "referral_id", "attempted_at"),)
+
+    id: UUID = Field(primary_key=True)
+    referral_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("referrals.id"), nullable=False))
+    person_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    post_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    mode: str = Field(sa_type=Text)
+    result: str = Field(sa_type=Text)
+    attempted_at: datetime = Field(sa_column=_instant())
+
+
+class Orientation(Table, table=True):
+    __tablename__ = "orientations"
+    __table_args__ = (
+        Index("orientations_referral", "referral_id", "id"),
+        Index("orientations_organization", "organization_id", "id"),
+        Index("orientations_post", "post_id", "id"),
+        Index("orientations_service_open", "service_id", postgresql_where=text("status IN ('requested', 'accepted', 'in-progress')")),
+        Index("orientations_waiting", "expires_at", postgresql_where=text("status = 'requested'")),
+    )
+
+    id: UUID = Field(primary_key=True)
+    referral_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("referrals.id"), nullable=False))
+    person_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    post_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    service_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    organization_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    partner_kind: str = Field(sa_type=Text)
+    need: str = Field(sa_type=Text)
+    status: str = Field(sa_type=Text)
+    reason: str | None = Field(sa_type=Text)
+    outcome: str | None = Field(sa_type=Text)
+    requested_at: datetime = Field(sa_column=_instant())
+    expires_at: datetime = Field(sa_column=_instant())
+    answered_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    ended_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    version: int
+
+
+class UnitHeard(Table, table=True):
+    __tablename__ = "units_heard"
+    __table_args__ = (Index("units_heard_communes", "communes", postgresql_using="gin"),)
+
+    id: UUID = Field(primary_key=True)
+    force: str = Field(sa_type=Text)
+    communes: list[str] = Field(sa_column=_texts())
+
+
+class PostHeard(Table, table=True):
+    """`state`: filled, vacant, suspended or closed."""
+
+    __tablename__ = "posts_heard"
+
+    id: UUID = Field(primary_key=True)
+    departement: str = Field(sa_type=Text)
+    employer_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    state: str = Field(sa_type=Text)
+    full_time_percent: int
+    channels: list[str] = Field(sa_column=_texts())
+    units: list[UUID] = Field(sa_column=_ids())
+    communes: list[str] = Field(sa_column=_texts())
+
+
+class ServiceHeard(Table, table=True):
+    __tablename__ = "services_heard"
+
+    id: UUID = Field(primary_key=True)
+    organization_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    departement: str = Field(sa_type=Text)
+    kind: str = Field(sa_type=Text)
+    needs: list[str] = Field(sa_column=_texts())
+    communes: list[str] = Field(sa_column=_texts())
+    capacity: int | None
+    closed: bool
+
+
+class AgreementHeard(Table, table=True):
+    """Which channels an agreement lets its posts accept (empty: all), and its target delays in minutes by urgency."""
+
+    __tablename__ = "agreements_heard"
+
+    id: UUID = Field(primary_key=True)
+    post_ids: list[UUID] = Field(sa_column=_ids())
+    channels: list[str] = Field(sa_column=_texts())
+    targets: dict[str, int] = Field(sa_column=Column(JSONB, nullable=False))
+    starts_on: date = Field(sa_column=Column(Date, nullable=False))
+    ends_on: date = Field(sa_column=Column(Date, nullable=False))
+
+
+class RoutingDue(Table, table=True):
+    """Départements whose coverage changed: their unrouted referrals are tried again."""
+
+    __tablename__ = "routing_due"
+
+    departement: str = Field(sa_type=Text, primary_key=True)
+    marked_at: datetime = Field(sa_column=_instant())

@@ -1,0 +1,157 @@
+"""Orientations over HTTP: the social worker asks, the partner answers."""
+
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from fastapi import APIRouter, Response
+
+from libs.chassis.audit import audit
+from libs.chassis.docs import Example, examples
+from libs.chassis.etag import IfMatch, etag
+from libs.chassis.idempotency import Once
+from libs.chassis.pagination import Page, page_of
+from libs.chassis.problems import problems
+from libs.chassis.runtime import Db, Run
+from libs.chassis.security import Caller, Purpose
+from libs.contracts.demonstration import ORIENTATION, REFERRAL, VICTIM, VICTIM_SUPPORT_SERVICE
+from libs.contracts.types import Id
+from libs.contracts.vocabularies import OrientationStatus
+from services.referrals import orientations, queries
+from services.referrals.schemas import (
+    CompleteIn,
+    FailIn,
+    OrientationIn,
+    OrientationList,
+    OrientationOut,
+    OrientationRequestedOut,
+    OrientationSummary,
+    RejectIn,
+)
+from services.referrals.settings import Settings
+
+router = APIRouter(tags=["Orientations"])
+_OF_ORIENTATION = {"orientation_id": ORIENTATION}
+_FIRST_VERSION = {"If-Match": '"1"'}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/orientations",
+    status_code=201,
+    operation_id="request_orientation",
+    response_model=OrientationRequestedOut,
+    responses=problems(404, 409, 422),
+    openapi_extra=examples(
+        Example(
+            "iscg-95",
+            201,
+            {"person_id": VICTIM, "service_id": VICTIM_SUPPORT_SERVICE, "need": "victim_support"},
+            path={"referral_id": REFERRAL},
+        )
+    ),
+)
+async def request_orientation(referral_id: Id, body: OrientationIn, caller: Caller, runtime: Run, once: Once) -> Response:
+    """Ask a partner's service to take a person over. `warnings` say what may not fit: the social worker decides."""
+    expires_after = timedelta(days=cast(Settings, runtime.settings).orientation_days)
+    return await once(
+        lambda session: orientations.request(session, caller, referral_id, body, _now(), expires_after),
+        status=201,
+        location="/v1/orientations/{id}",
+    )
+
+
+@router.get("/v1/orientations", operation_id="list_orientations", response_model=OrientationList)
+async def list_orientations(
+    caller: Caller, database: Db, page: Page, response: Response, status: OrientationStatus | None = None
+) -> OrientationList:
+    """A partner's own orientations; those of a social worker's posts, of a coordinator's département."""
+    async with database.transaction() as session:
+        rows = await queries.orientation_list(session, caller, status=status, after=page.after, limit=page.limit)
+    items, following = page_of(rows, page, lambda row: (row.id,))
+    page.link(response, following)
+    return OrientationList(items=items, next=following)
+
+
+@router.get("/v1/orientations/{orientation_id}", operation_id="read_orientation", response_model=OrientationOut, responses=problems(404))
+async def read_orientation(orientation_id: Id, caller: Caller, purpose: Purpose, runtime: Run, response: Response) -> OrientationOut:
+    """An orientation with the person it concerns and how to contact that person safely. The reading is audited."""
+    async with runtime.database.transaction() as session:
+        found = await queries.orientation(session, caller, runtime.vault, orientation_id)
+        await audit(session, caller, operation="read_orientation", subject=f"orientations/{orientation_id}", purpose=purpose)
+    etag(response, found.version)
+    return found
+
+
+@router.post(
+    "/v1/orientations/{orientation_id}/accept",
+    operation_id="accept_orientation",
+    response_model=OrientationSummary,
+    responses=problems(404, 409, 412, 428),
+    openapi_extra=examples(Example("partner-95", 200, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
+)
+async def accept_orientation(orientation_id: Id, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """Take the person over."""
+    return await once(lambda session: orientations.accept(session, caller, orientation_id, version, _now()), status=200)
+
+
+@router.post(
+    "/v1/orientations/{orientation_id}/reject",
+    operation_id="reject_orientation",
+    response_model=OrientationSummary,
+    responses=problems(404, 409, 412, 422, 428),
+    openapi_extra=examples(Example("partner-95", 200, {"reason": "no_capacity"}, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
+)
+async def reject_orientation(orientation_id: Id, body: RejectIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """Say no, with a coded reason."""
+    return await once(lambda session: orientations.reject(session, caller, orientation_id, version, body, _now()), status=200)
+
+
+@router.post(
+    "/v1/orientations/{orientation_id}/start",
+    operation_id="start_orientation",
+    response_model=OrientationSummary,
+    responses=problems(404, 409, 412, 428),
+    openapi_extra=examples(Example("partner-95", 200, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
+)
+async def start_orientation(orientation_id: Id, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """The support has begun."""
+    return await once(lambda session: orientations.start(session, caller, orientation_id, version, _now()), status=200)
+
+
+@router.post(
+    "/v1/orientations/{orientation_id}/complete",
+    operation_id="complete_orientation",
+    response_model=OrientationSummary,
+    responses=problems(404, 409, 412, 422, 428),
+    openapi_extra=examples(Example("partner-95", 200, {"outcome": "supported"}, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
+)
+async def complete_orientation(orientation_id: Id, body: CompleteIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """The support has ended, with its outcome."""
+    return await once(lambda session: orientations.complete(session, caller, orientation_id, version, body, _now()), status=200)
+
+
+@router.post(
+    "/v1/orientations/{orientation_id}/fail",
+    operation_id="fail_orientation",
+    response_model=OrientationSummary,
+    responses=problems(404, 409, 412, 422, 428),
+    openapi_extra=examples(Example("partner-95", 200, {"reason": "no_show"}, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
+)
+async def fail_orientation(orientation_id: Id, body: FailIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """It came to nothing, with a coded reason."""
+    return await once(lambda session: orientations.fail(session, caller, orientation_id, version, body, _now()), status=200)
+
+
+@router.post(
+    "/v1/orientations/{orientation_id}/cancel",
+    operation_id="cancel_orientation",
+    response_model=OrientationSummary,
+    responses=problems(404, 409, 412, 428),
+    openapi_extra=examples(Example("iscg-95", 200, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
+)
+async def cancel_orientation(orientation_id: Id, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """Withdraw the request."""
+    return await once(lambda session: orientations.cancel(session, caller, orientation_id, version, _now()), status=200)

@@ -1,0 +1,236 @@
+"""What callers read, each within its perimeter. Outside it: NotFound."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, func, select, text, true, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.chassis.pagination import Key
+from libs.chassis.refusals import NotFound
+from libs.chassis.security import Principal
+from libs.chassis.vault import Vault
+from libs.contracts.vocabularies import OrientationStatus, ReferralStatus, Role, Urgency
+from services.referrals import orientations
+from services.referrals.domain import moves_open_to, orientation_moves_open_to
+from services.referrals.intake import NARRATIVE
+from services.referrals.models import ContactAttempt, Orientation, Person, Referral
+from services.referrals.rules import TARGET_MINUTES, police_status
+from services.referrals.schemas import (
+    ContactOut,
+    OrientationOut,
+    OrientationSummary,
+    PersonOut,
+    ReferralOut,
+    ReferralSummary,
+    RoutingOut,
+    StatusOut,
+)
+from services.referrals.work import content_of, may_see
+
+_PERSONS = select(func.count()).select_from(Person).where(col(Person.referral_id) == col(Referral.id)).scalar_subquery()
+
+
+def _perimeter(caller: Principal) -> Any:
+    """The condition that a referral is the caller's to work."""
+    match caller.role:
+        case Role.ISCG:
+            return col(Referral.post_id).in_(caller.ids("post"))
+        case Role.COORDINATOR:
+            departements = caller.departements()
+            return true() if departements is None else col(Referral.departement).in_(departements)
+        case _:
+            return true()  # the other services, by the access table
+
+
+async def targets(session: AsyncSession, post_ids: set[UUID]) -> dict[UUID, dict[str, int]]:
+    """Minutes to the first contact attempt by urgency that the agreement in force of each post sets."""
+    if not post_ids:
+        return {}
+    rows = await session.execute(
+        text(
+            "SELECT DISTINCT ON (post.id) post.id, a.targets FROM unnest(CAST(:posts AS uuid[])) AS post (id) JOIN agreements_heard a"
+            " ON post.id = ANY(a.post_ids) AND current_date BETWEEN a.starts_on AND a.ends_on ORDER BY post.id, a.starts_on DESC, a.id"
+        ),
+        {"posts": sorted(post_ids)},
+    )
+    return {row.id: row.targets for row in rows}
+
+
+def _due(referral: Referral, agreed: dict[UUID, dict[str, int]]) -> datetime:
+    own = agreed.get(referral.post_id, {}) if referral.post_id is not None else {}
+    return referral.received_at + timedelta(minutes=own.get(referral.urgency, TARGET_MINUTES[referral.urgency]))
+
+
+def _summary(referral: Referral, persons: int, agreed: dict[UUID, dict[str, int]]) -> dict[str, Any]:
+    return {
+        "id": referral.id,
+        "status": referral.status,
+        "departement": referral.departement,
+        "commune": referral.commune,
+        "unit_id": referral.unit_id,
+        "post_id": referral.post_id,
+        "channel": referral.channel,
+        "urgency": referral.urgency,
+        "principal_theme": referral.principal_theme,
+        "danger": referral.danger,
+        "persons": persons,
+        "received_at": referral.received_at,
+        "first_contact_due_at": _due(referral, agreed),
+        "first_contact_at": referral.first_contact_at,
+        "version": referral.version,
+    }
+
+
+async def referrals(
+    session: AsyncSession, caller: Principal, *, status: ReferralStatus | None, urgency: Urgency | None, after: Key | None, limit: int
+) -> list[ReferralSummary]:
+    """A worklist, oldest reception first; one more than `limit` when there are more."""
+    query: Select[Any] = select(Referral, _PERSONS).where(_perimeter(caller))
+    if status is not None:
+        query = query.where(col(Referral.status) == status)
+    if urgency is not None:
+        query = query.where(col(Referral.urgency) == urgency)
+    if after is not None:
+        query = query.where(tuple_(col(Referral.received_at), col(Referral.id)) > tuple_(*after))
+    rows = (await session.execute(query.order_by(col(Referral.received_at), col(Referral.id)).limit(limit + 1))).all()
+    agreed = await targets(session, {row[0].post_id for row in rows if row[0].post_id is not None})
+    return [ReferralSummary.model_validate(_summary(row[0], row[1], agreed)) for row in rows]
+
+
+async def visible(session: AsyncSession, caller: Principal, referral_id: UUID) -> Referral:
+    """Raises NotFound."""
+    referral = await session.get(Referral, referral_id)
+    if referral is None or not may_see(caller, referral):
+        raise NotFound
+    return referral
+
+
+async def referral(session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID) -> ReferralOut:
+    """Everything of a referral, its content opened."""
+    found = await visible(session, caller, referral_id)
+    persons = (await session.scalars(select(Person).where(col(Person.referral_id) == found.id).order_by(col(Person.position)))).all()
+    attempts = (
+        await session.scalars(
+            select(ContactAttempt).where(col(ContactAttempt.referral_id) == found.id).order_by(col(ContactAttempt.attempted_at))
+        )
+    ).all()
+    asked = (await session.scalars(select(Orientation).where(col(Orientation.referral_id) == found.id).order_by(col(Orientation.id)))).all()
+    narrative = None
+    if found.narrative_key_id is not None and found.narrative is not None:
+        key = (await vault.open_keys(session, [found.narrative_key_id])).get(found.narrative_key_id)
+        narrative = key.open(found.narrative, context=NARRATIVE).decode() if key is not None else None
+    agreed = await targets(session, {found.post_id} if found.post_id is not None else set())
+    return ReferralOut.model_validate(
+        _summary(found, len(persons), agreed)
+        | {
+            "themes": found.themes,
+            "penal": found.penal,
+            "natinf": found.natinf,
+            "children_present": found.children_present,
+            "occurred_at": found.occurred_at,
+            "narrative": narrative,
+            "people": [await _person(session, vault, person) for person in persons],
+            "contacts": [ContactOut.model_validate({name: getattr(one, name) for name in ContactOut.model_fields}) for one in attempts],
+            "orientations": [orientations.summary(one) for one in asked],
+            "accepted_at": found.accepted_at,
+            "closed_at": found.closed_at,
+            "close_reason": found.close_reason,
+            "moves": moves_open_to(caller.role, ReferralStatus(found.status), has_post=found.post_id is not None),
+        }
+    )
+
+
+async def _person(session: AsyncSession, vault: Vault, person: Person) -> PersonOut:
+    content = await content_of(session, vault, person)
+    return PersonOut.model_validate(
+        {
+            "id": person.id,
+            "role": person.role,
+            "sex": person.sex,
+            "age_band": person.age_band,
+            "agreement": person.agreement,
+            "known_to_services": person.known_to_services,
+            "erased": content is None,
+            "identity": content.identity if content else None,
+            "approximate_age": content.approximate_age if content else None,
+            "contact": content.contact if content else None,
+            "safe_contact": content.safe_contact if content else None,
+        }
+    )
+
+
+async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -> RoutingOut:
+    return RoutingOut.model_validate((await visible(session, caller, referral_id)).routing)
+
+
+# The police: its own referrals, their status only
+
+
+def _status(referral: Referral) -> StatusOut:
+    return StatusOut(
+        id=referral.id,
+        external_reference=referral.external_reference,
+        status=police_status(referral.status, referral.first_contact_at is not None),
+        received_at=referral.received_at,
+    )
+
+
+async def status(session: AsyncSession, caller: Principal, referral_id: UUID) -> StatusOut:
+    referral = await session.get(Referral, referral_id)
+    if referral is None or referral.client_id != caller.client_id:
+        raise NotFound
+    return _status(referral)
+
+
+async def statuses(
+    session: AsyncSession, caller: Principal, *, external_reference: str | None, after: Key | None, limit: int
+) -> list[StatusOut]:
+    query = select(Referral).where(col(Referral.client_id) == caller.client_id)
+    if external_reference is not None:
+        query = query.where(col(Referral.external_reference) == external_reference)
+    if after is not None:
+        query = query.where(tuple_(col(Referral.received_at), col(Referral.id)) > tuple_(*after))
+    rows = await session.scalars(query.order_by(col(Referral.received_at), col(Referral.id)).limit(limit + 1))
+    return [_status(referral) for referral in rows]
+
+
+# Orientations
+
+
+async def orientation_list(
+    session: AsyncSession, caller: Principal, *, status: OrientationStatus | None, after: Key | None, limit: int
+) -> list[OrientationSummary]:
+    """A partner's own; a social worker's and a coordinator's of their referrals. In the order of asking."""
+    query = select(Orientation)
+    if caller.role is Role.PARTNER:
+        query = query.where(col(Orientation.organization_id) == caller.organization)
+    else:
+        query = query.join(Referral, col(Referral.id) == col(Orientation.referral_id)).where(_perimeter(caller))
+    if status is not None:
+        query = query.where(col(Orientation.status) == status)
+    if after is not None:
+        query = query.where(col(Orientation.id) > after[0])
+    return [orientations.summary(one) for one in await session.scalars(query.order_by(col(Orientation.id)).limit(limit + 1))]
+
+
+async def orientation(session: AsyncSession, caller: Principal, vault: Vault, orientation_id: UUID) -> OrientationOut:
+    """With the person concerned, and nobody else of the referral."""
+    found = await session.get(Orientation, orientation_id)
+    referral = await session.get(Referral, found.referral_id) if found is not None else None
+    if found is None or referral is None or not orientations.sees(caller, referral, found):
+        raise NotFound
+    person = await session.get_one(Person, found.person_id)
+    return OrientationOut.model_validate(
+        orientations.summary(found).model_dump()
+        | {
+            "departement": referral.departement,
+            "commune": referral.commune,
+            "urgency": referral.urgency,
+            "danger": referral.danger,
+            "person": await _person(session, vault, person),
+            "moves": orientation_moves_open_to(caller.role, OrientationStatus(found.status)),
+        }
+    )

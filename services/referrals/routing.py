@@ -1,0 +1,171 @@
+"""Finding posts for referrals, from this service's own copies of units, posts and agreements."""
+
+import json
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis import outbox
+from libs.contracts.referrals import ReferralAssigned
+from libs.contracts.vocabularies import Channel, Force, ReferralStatus, RoutingReason
+from services.referrals.domain import LOAD_LIMIT, Candidate, Decision, Move, PostState, decide, moved
+
+_CANDIDATES = text(
+    "WITH competent AS (SELECT id, force, communes FROM units_heard WHERE id = ANY(CAST(:units AS uuid[])) OR communes && CAST(:communes AS text[]))"
+    " SELECT p.id, p.state, p.units, p.communes AS direct, coalesce(a.channels, p.channels) AS channels, p.full_time_percent,"
+    " (SELECT array_agg(DISTINCT c.commune) FROM competent u, unnest(u.communes) AS c (commune)"
+    "  WHERE u.id = ANY(p.units) AND c.commune = ANY(CAST(:communes AS text[]))) AS through_units,"
+    " (SELECT count(*) FROM (SELECT 1 FROM referrals r WHERE r.post_id = p.id AND r.status IN ('assigned', 'accepted') LIMIT :most) open) AS load"
+    " FROM posts_heard p LEFT JOIN LATERAL (SELECT channels FROM agreements_heard WHERE p.id = ANY(post_ids)"
+    "  AND current_date BETWEEN starts_on AND ends_on ORDER BY starts_on DESC, id LIMIT 1) a ON true"
+    " WHERE p.state <> 'closed' AND (p.units && CAST(:units AS uuid[]) OR p.communes && CAST(:communes AS text[])"
+    "  OR p.units && ARRAY(SELECT id FROM competent)) ORDER BY p.id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Covering:
+    """A post and what it covers: units, and communes directly or through a unit that is competent there."""
+
+    id: UUID
+    state: PostState
+    units: frozenset[UUID]
+    communes: frozenset[str]
+    channels: frozenset[Channel]
+    full_time_percent: int
+
+    def candidate(self, unit_id: UUID | None, commune: str) -> Candidate | None:
+        if unit_id is not None and unit_id in self.units:
+            return Candidate(self.id, RoutingReason.UNIT, self.state, self.channels, self.full_time_percent)
+        if commune in self.communes:
+            return Candidate(self.id, RoutingReason.COMMUNE, self.state, self.channels, self.full_time_percent)
+        return None
+
+
+@dataclass
+class Atlas:
+    """The posts that may concern some referrals. Each referral it routes counts in the load of the next."""
+
+    posts: list[Covering]
+    loads: dict[UUID, int]
+    forces: dict[UUID, Force]
+
+    def route(self, unit_id: UUID | None, commune: str, channel: Channel, declined: Set[UUID] = frozenset()) -> Decision:
+        candidates = [one for post in self.posts if (one := post.candidate(unit_id, commune)) is not None]
+        decided = decide(candidates, channel, self.loads, declined)
+        if decided.post_id is not None:
+            self.loads[decided.post_id] += 1
+        return decided
+
+    def force(self, unit_id: UUID | None) -> Force | None:
+        return self.forces.get(unit_id) if unit_id is not None else None
+
+
+async def atlas(session: AsyncSession, places: Sequence[tuple[UUID | None, str]]) -> Atlas:
+    """What is needed to route referrals of these units and communes: two statements, whatever their number."""
+    if not places:
+        return Atlas([], {}, {})
+    units = sorted({unit for unit, _ in places if unit is not None})
+    communes = sorted({commune for _, commune in places})
+    rows = (await session.execute(_CANDIDATES, {"units": units, "communes": communes, "most": LOAD_LIMIT})).all()
+    posts = [
+        Covering(
+            row.id,
+            PostState(row.state),
+            frozenset(row.units),
+            frozenset(row.direct) | frozenset(row.through_units or ()),
+            frozenset(Channel(one) for one in row.channels),
+            row.full_time_percent,
+        )
+        for row in rows
+    ]
+    forces = await session.execute(text("SELECT id, force FROM units_heard WHERE id = ANY(CAST(:units AS uuid[]))"), {"units": units})
+    return Atlas(posts, {row.id: row.load for row in rows}, {row.id: Force(row.force) for row in forces})
+
+
+def stored(decided: Decision, at: datetime) -> dict[str, Any]:
+    """A decision as it is kept beside the referral, so that it can be explained later (`GET /v1/referrals/{id}/routing`)."""
+    return {
+        "post_id": str(decided.post_id) if decided.post_id else None,
+        "reason": str(decided.reason),
+        "considered": [
+            {"post_id": str(one.post_id), "by": str(one.by), "verdict": str(one.verdict), "open_referrals": one.load}
+            for one in decided.considered
+        ],
+        "decided_at": at.isoformat(),
+    }
+
+
+async def mark_due(session: AsyncSession, departement: str) -> None:
+    """Coverage changed in a département: unrouted referrals are worth another try."""
+    await session.execute(
+        text(
+            "INSERT INTO routing_due (departement, marked_at) VALUES (:departement, clock_timestamp())"
+            " ON CONFLICT (departement) DO UPDATE SET marked_at = excluded.marked_at"
+        ),
+        {"departement": departement},
+    )
+
+
+async def due_since(session: AsyncSession) -> datetime | None:
+    """The newest mark, `None` when nothing changed since the last try."""
+    marked: datetime | None = await session.scalar(text("SELECT max(marked_at) FROM routing_due"))
+    return marked
+
+
+async def settle(session: AsyncSession, until: datetime) -> None:
+    """Everything marked up to then was tried; what was marked meanwhile stays due."""
+    await session.execute(text("DELETE FROM routing_due WHERE marked_at <= :until"), {"until": until})
+
+
+Tried = tuple[datetime, UUID]
+"""Where a try of all unrouted referrals stands: reception and id of the last one looked at."""
+
+
+async def route_again(session: AsyncSession, now: datetime, after: Tried | None = None, limit: int = 200) -> Tried | None:
+    """Try the next unrouted referrals, oldest first; a post of a neighbouring département may cover them, so all are tried.
+
+    Returns where to go on, `None` at the end.
+    """
+    rows = (
+        await session.execute(
+            text(
+                "SELECT id, unit_id, commune, departement, channel, received_at, declined_by FROM referrals WHERE status = 'unrouted'"
+                " AND (CAST(:received AS timestamptz) IS NULL OR (received_at, id) > (:received, CAST(:id AS uuid)))"
+                " ORDER BY received_at, id LIMIT :limit FOR UPDATE"
+            ),
+            {"limit": limit, "received": after[0] if after else None, "id": after[1] if after else None},
+        )
+    ).all()
+    found = await atlas(session, [(row.unit_id, row.commune) for row in rows])
+    for row in rows:
+        decided = found.route(row.unit_id, row.commune, Channel(row.channel), frozenset(row.declined_by))
+        if decided.post_id is not None and isinstance(decided.reason, RoutingReason):
+            await assign(session, row.id, decided, now)
+            await outbox.append(
+                session,
+                ReferralAssigned(
+                    referral_id=row.id, departement=row.departement, post_id=decided.post_id, reason=decided.reason, assigned_at=now
+                ),
+            )
+    return (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
+
+
+async def assign(session: AsyncSession, referral_id: UUID, decided: Decision, now: datetime) -> None:
+    """Write a decision to an unrouted referral whose row the caller has locked."""
+    await session.execute(
+        text(
+            "UPDATE referrals SET status = :status, post_id = :post, routing = CAST(:routing AS jsonb), version = version + 1 WHERE id = :id"
+        ),
+        {
+            "id": referral_id,
+            "status": moved(ReferralStatus.UNROUTED, Move.ROUTE).value,
+            "post": decided.post_id,
+            "routing": json.dumps(stored(decided, now)),
+        },
+    )

@@ -1,0 +1,348 @@
+"""What requests bring and answers say."""
+
+from datetime import date
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from libs.chassis.strict import Answer, Body, line, prose
+from libs.contracts.types import CommuneCode, Day, DepartementCode, Id, Instant
+from libs.contracts.vocabularies import (
+    AgeBand,
+    Channel,
+    CloseReason,
+    ContactAgreement,
+    ContactMode,
+    ContactResult,
+    KnownToServices,
+    Need,
+    OrientationFailure,
+    OrientationOutcome,
+    OrientationRejection,
+    OrientationStatus,
+    PartnerKind,
+    PersonRole,
+    ReferralStatus,
+    RoutingReason,
+    Sex,
+    Theme,
+    UnroutedReason,
+    Urgency,
+)
+from services.referrals.domain import OLDEST, OLDEST_PERSON, Mismatch, Move, OrientationMove, Verdict
+from services.referrals.rules import PoliceStatus
+
+MAX_PERSONS = 50
+
+
+def _unique(values: list[str]) -> list[str]:
+    if len(set(values)) != len(values):
+        raise PydanticCustomError("duplicate_items", "Une valeur est donnée deux fois.")
+    return values
+
+
+def _birth(day: date) -> date:
+    if not OLDEST.date() <= day <= date(2100, 1, 1):
+        raise PydanticCustomError("birth_date", "Cette date de naissance n'est pas possible.")
+    return day
+
+
+Hour = Annotated[str, Field(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$", examples=["09:30"])]
+Phone = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{5,14}$", examples=["+33639980001"])]
+"""International form (E.164), without spaces."""
+Email = Annotated[str, Field(max_length=254, pattern=r"^[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}$")]
+Natinf = Annotated[int, Field(ge=1, le=99_999)]
+"""A number of the offence nomenclature: up to five digits (DOMAIN §7)."""
+
+
+class Identity(Body):
+    family_name: Annotated[str, line(100)]
+    given_name: Annotated[str, line(100)]
+    birth_on: Annotated[Day, AfterValidator(_birth)] | None = None
+
+
+class Contact(Body):
+    phones: Annotated[list[Phone], Field(max_length=5), AfterValidator(_unique)] = Field(default_factory=list)
+    email: Email | None = None
+    address: Annotated[str, line(300)] | None = None
+
+
+class ContactWindow(Body):
+    """When it is safe, on the days of the week 1 (Monday) to 7, in local time."""
+
+    days: Annotated[list[Annotated[int, Field(ge=1, le=7)]], Field(min_length=1, max_length=7)]
+    begins: Hour
+    ends: Hour
+
+
+class SafeContact(Body):
+    """In couple violence a call at the wrong hour endangers (DOMAIN §3). These rules travel with every orientation."""
+
+    modes: Annotated[list[ContactMode], Field(max_length=6), AfterValidator(_unique)]
+    """The only ways to contact this person."""
+    windows: Annotated[list[ContactWindow], Field(max_length=14)] = Field(default_factory=list)
+    voicemail_allowed: bool
+    text_allowed: bool
+    read_by_others: bool
+    """Whether somebody else may be reading the telephone."""
+    code_word: Annotated[str, line(60)] | None = None
+    note: Annotated[str, prose(500)] | None = None
+
+
+class PersonIn(Body):
+    role: PersonRole
+    sex: Sex
+    identity: Identity | None = None
+    approximate_age: Annotated[int, Field(ge=0, le=OLDEST_PERSON)] | None = None
+    """In years, when the date of birth is not known."""
+    contact: Contact | None = None
+    safe_contact: SafeContact | None = None
+    agreement: ContactAgreement
+    known_to_services: KnownToServices = KnownToServices.NOT_KNOWN_WHETHER
+
+
+class ReferralIn(Body):
+    """A referral (saisine) as police software posts it. DOMAIN §3."""
+
+    external_reference: Annotated[str, line(100)]
+    """The caller's own number of the case, unique for the unit. Opaque; never shown to others."""
+    unit_id: Id | None = None
+    """The unit that refers, as in the directory (partners, GET /v1/units); without it the referral is routed by its commune."""
+    commune: CommuneCode
+    """Where it happened."""
+    occurred_at: Instant
+    channel: Channel
+    urgency: Urgency
+    themes: Annotated[list[Theme], Field(min_length=1, max_length=10), AfterValidator(_unique)]
+    principal_theme: Theme
+    """One of `themes`."""
+    penal: bool | None = None
+    natinf: Annotated[list[Natinf], Field(max_length=20)] = Field(default_factory=list)
+    narrative: Annotated[str, prose(20_000)] | None = None
+    danger: bool = False
+    children_present: Annotated[int, Field(ge=0, le=50)] = 0
+    persons: Annotated[list[PersonIn], Field(min_length=1, max_length=MAX_PERSONS)]
+
+    @model_validator(mode="after")
+    def _principal_is_a_theme(self) -> Self:
+        if self.principal_theme not in self.themes:
+            raise PydanticCustomError("principal_theme", "Le thème principal doit être l'un des thèmes.")
+        return self
+
+
+class Receipt(Answer):
+    """Proof of what was received: `signature` is a detached JWS (ES256, keys at /v1/keys) over `statement`, which names the SHA-256 of the request's body."""
+
+    statement: str
+    signature: str
+
+
+class ReferralReceivedOut(Answer):
+    id: Id
+    status: PoliceStatus
+    received_at: Instant
+    version: int
+    receipt: Receipt
+
+
+class PersonOut(Answer):
+    id: Id
+    role: PersonRole
+    sex: Sex
+    age_band: AgeBand
+    agreement: ContactAgreement
+    known_to_services: KnownToServices
+    erased: bool
+    identity: Identity | None
+    approximate_age: int | None
+    contact: Contact | None
+    safe_contact: SafeContact | None
+
+
+class ReferralSummary(Answer):
+    """What a worklist shows: no name, no contact, no narrative."""
+
+    id: Id
+    status: ReferralStatus
+    departement: DepartementCode
+    commune: CommuneCode
+    unit_id: Id | None
+    post_id: Id | None
+    channel: Channel
+    urgency: Urgency
+    principal_theme: Theme
+    danger: bool
+    persons: int
+    received_at: Instant
+    first_contact_due_at: Instant
+    first_contact_at: Instant | None
+    version: int
+
+
+class ContactOut(Answer):
+    id: Id
+    person_id: Id
+    mode: ContactMode
+    result: ContactResult
+    attempted_at: Instant
+
+
+class OrientationSummary(Answer):
+    id: Id
+    referral_id: Id
+    person_id: Id
+    post_id: Id
+    service_id: Id
+    organization_id: Id
+    partner_kind: PartnerKind
+    need: Need
+    status: OrientationStatus
+    reason: str | None
+    outcome: OrientationOutcome | None
+    requested_at: Instant
+    expires_at: Instant
+    answered_at: Instant | None
+    ended_at: Instant | None
+    version: int
+
+
+class ReferralOut(ReferralSummary):
+    """Everything, for the social worker and the coordinator. `moves`: what the caller may do next."""
+
+    themes: list[Theme]
+    penal: bool | None
+    natinf: list[int]
+    children_present: int
+    occurred_at: Instant
+    narrative: str | None
+    people: list[PersonOut]
+    contacts: list[ContactOut]
+    orientations: list[OrientationSummary]
+    accepted_at: Instant | None
+    closed_at: Instant | None
+    close_reason: CloseReason | None
+    moves: list[Move]
+
+
+class ReferralList(Answer):
+    items: list[ReferralSummary]
+    next: str | None
+
+
+class ConsideredOut(Answer):
+    post_id: Id
+    by: RoutingReason
+    verdict: Verdict
+    open_referrals: int | None
+
+
+class RoutingOut(Answer):
+    """Why a referral is where it is: the posts that cover its unit or commune, and what spoke for or against each."""
+
+    post_id: Id | None
+    reason: RoutingReason | UnroutedReason
+    considered: list[ConsideredOut]
+    decided_at: Instant
+
+
+class StatusOut(Answer):
+    """All that the police reads of its own referral."""
+
+    id: Id
+    external_reference: str
+    status: PoliceStatus
+    received_at: Instant
+
+
+class StatusList(Answer):
+    items: list[StatusOut]
+    next: str | None
+
+
+class MovedOut(Answer):
+    """A referral after a move."""
+
+    id: Id
+    status: ReferralStatus
+    post_id: Id | None
+    version: int
+
+
+class AssignIn(Body):
+    post_id: Id
+
+
+class DeclineIn(Body):
+    reason: Annotated[str, Field(pattern=r"^(?:outside_area|outside_competence|overloaded|absent|other)$", examples=["overloaded"])]
+
+
+class CloseIn(Body):
+    reason: CloseReason
+
+
+class ContactIn(Body):
+    person_id: Id
+    mode: ContactMode
+    result: ContactResult
+    attempted_at: Instant
+
+
+class ContactMadeOut(Answer):
+    id: Id
+    referral_id: Id
+    person_id: Id
+    mode: ContactMode
+    result: ContactResult
+    attempted_at: Instant
+    first: bool
+    """Whether it is the referral's first attempt, which the target delay counts."""
+    delay_minutes: int
+
+
+class OrientationIn(Body):
+    person_id: Id
+    service_id: Id
+    need: Need
+
+
+class OrientationRequestedOut(OrientationSummary):
+    warnings: list[Mismatch]
+    """Why it may not fit; it was sent all the same."""
+
+
+class OrientationOut(OrientationSummary):
+    """For the organization that is asked: the person concerned, and how to contact that person safely; nothing of anybody else."""
+
+    departement: DepartementCode
+    commune: CommuneCode
+    urgency: Urgency
+    danger: bool
+    person: PersonOut
+    moves: list[OrientationMove]
+
+
+class OrientationList(Answer):
+    items: list[OrientationSummary]
+    next: str | None
+
+
+class RejectIn(Body):
+    reason: OrientationRejection
+
+
+class CompleteIn(Body):
+    outcome: OrientationOutcome
+
+
+class FailIn(Body):
+    reason: OrientationFailure
+
+
+class PersonContent(Body):
+    """What is sealed of a person, as JSON."""
+
+    identity: Identity | None
+    approximate_age: int | None
+    contact: Contact | None
+    safe_contact: SafeContact | None

@@ -1,0 +1,225 @@
+"""Working a referral: assign, accept, decline, contact, close, reopen. Each command locks the referral first, then says what changed; none commits."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.chassis import outbox
+from libs.chassis.etag import match
+from libs.chassis.ids import new_id
+from libs.chassis.refusals import Forbidden, NotFound
+from libs.chassis.security import Principal
+from libs.chassis.vault import Vault
+from libs.contracts.referrals import (
+    ContactAttempted,
+    ReferralAccepted,
+    ReferralAssigned,
+    ReferralClosed,
+    ReferralReopened,
+    ReferralUnrouted,
+)
+from libs.contracts.vocabularies import ContactAgreement, OrientationStatus, ReferralStatus, Role, RoutingReason, UnroutedReason
+from services.referrals import routing
+from services.referrals.domain import MOVES, Decision, Move, MoveRefused, Work, check_closing, minutes_between, moved
+from services.referrals.intake import PERSON
+from services.referrals.models import ContactAttempt, Orientation, Person, PostHeard, Referral
+from services.referrals.rules import UnknownPerson, UnknownPost, check_contact, check_past
+from services.referrals.schemas import AssignIn, CloseIn, ContactIn, ContactMadeOut, DeclineIn, MovedOut, PersonContent
+
+
+def may_see(caller: Principal, referral: Referral) -> bool:
+    """The social worker sees the referrals of their own posts, the coordinator those of the département."""
+    if caller.role is Role.ISCG:
+        return referral.post_id is not None and referral.post_id in caller.ids("post")
+    return caller.role is Role.COORDINATOR and caller.covers_departement(referral.departement)
+
+
+async def locked(session: AsyncSession, caller: Principal, referral_id: UUID, move: Move, version: int | None = None) -> Referral:
+    """The referral, its row locked until the end of the transaction. Raises NotFound outside the perimeter, Forbidden, StaleVersion."""
+    referral = await session.get(Referral, referral_id, with_for_update=True, populate_existing=True)
+    if referral is None or not may_see(caller, referral):
+        raise NotFound
+    if caller.role not in MOVES[move].by:
+        raise Forbidden("Votre rôle ne permet pas cette étape.")
+    if version is not None:
+        match(referral.version, version)
+    return referral
+
+
+def _moved(referral: Referral, move: Move) -> MovedOut:
+    status = moved(ReferralStatus(referral.status), move)
+    referral.status = status
+    referral.version += 1
+    return MovedOut(id=referral.id, status=status, post_id=referral.post_id, version=referral.version)
+
+
+async def assign(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: AssignIn, now: datetime) -> MovedOut:
+    """By hand: an unrouted referral, or one that goes to another post."""
+    referral = await locked(session, caller, referral_id, Move.ASSIGN, version)
+    post = await session.get(PostHeard, body.post_id)
+    if post is None or post.state == "closed" or not caller.covers_departement(post.departement):
+        raise UnknownPost("Ce poste n'existe pas ou est fermé.", pointers=[("/post_id", "Aucun poste ouvert ne porte cet identifiant.")])
+    reason = RoutingReason.MANUAL if referral.post_id is None else RoutingReason.TRANSFER
+    referral.post_id = post.id
+    referral.accepted_at = None
+    referral.routing = routing.stored(Decision(post.id, reason, ()), now)
+    answer = _moved(referral, Move.ASSIGN)
+    await session.flush()
+    await outbox.append(
+        session,
+        ReferralAssigned(referral_id=referral.id, departement=referral.departement, post_id=post.id, reason=reason, assigned_at=now),
+    )
+    return answer
+
+
+async def accept(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, now: datetime) -> MovedOut:
+    referral = await locked(session, caller, referral_id, Move.ACCEPT, version)
+    answer = _moved(referral, Move.ACCEPT)
+    referral.accepted_at = now
+    await session.flush()
+    await outbox.append(
+        session,
+        ReferralAccepted(referral_id=referral.id, departement=referral.departement, post_id=post_of(referral), accepted_at=now),
+    )
+    return answer
+
+
+async def decline(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: DeclineIn, now: datetime) -> MovedOut:
+    """Back to the coordinator, with a coded reason."""
+    referral = await locked(session, caller, referral_id, Move.DECLINE, version)
+    answer = _moved(referral, Move.DECLINE)
+    referral.declined_by = [*referral.declined_by, post_of(referral)]
+    referral.post_id = None
+    referral.decline_reason = body.reason
+    referral.routing = routing.stored(Decision(None, UnroutedReason.DECLINED, ()), now)
+    await session.flush()
+    await outbox.append(
+        session,
+        ReferralUnrouted(referral_id=referral.id, departement=referral.departement, reason=UnroutedReason.DECLINED, unrouted_at=now),
+    )
+    return answer
+
+
+async def close(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: CloseIn, now: datetime) -> MovedOut:
+    """By the social worker; by the coordinator while no post has it. Some reasons rest on what was done (domain.CLOSING)."""
+    move = Move.CLOSE_UNROUTED if caller.role is Role.COORDINATOR else Move.CLOSE
+    referral = await locked(session, caller, referral_id, move, version)
+    answer = _moved(referral, move)
+    check_closing(body.reason, await _work(session, referral))
+    referral.closed_at = now
+    referral.close_reason = body.reason
+    await session.flush()
+    await outbox.append(
+        session,
+        ReferralClosed(
+            referral_id=referral.id, departement=referral.departement, post_id=referral.post_id, reason=body.reason, closed_at=now
+        ),
+    )
+    return answer
+
+
+async def _work(session: AsyncSession, referral: Referral) -> Work:
+    statuses = await session.scalars(select(col(Orientation.status)).where(col(Orientation.referral_id) == referral.id))
+    contacts = await session.scalar(select(func.count()).select_from(ContactAttempt).where(col(ContactAttempt.referral_id) == referral.id))
+    agreements = await session.scalars(select(col(Person.agreement)).where(col(Person.referral_id) == referral.id))
+    return Work(frozenset(map(OrientationStatus, statuses)), contacts or 0, frozenset(map(ContactAgreement, agreements)))
+
+
+async def reopen(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, now: datetime) -> MovedOut:
+    """Back to its post, by the social worker; without a post, back to the coordinator."""
+    move = Move.REOPEN_UNROUTED if caller.role is Role.COORDINATOR else Move.REOPEN
+    referral = await locked(session, caller, referral_id, move, version)
+    if move is Move.REOPEN_UNROUTED and referral.post_id is not None:
+        raise MoveRefused("Cette saisine a un poste : c'est à lui de la rouvrir.")
+    answer = _moved(referral, move)
+    referral.closed_at = referral.close_reason = None
+    if referral.post_id is not None and referral.accepted_at is None:
+        referral.accepted_at = now
+    await session.flush()
+    await outbox.append(
+        session,
+        ReferralReopened(referral_id=referral.id, departement=referral.departement, post_id=referral.post_id, reopened_at=now),
+    )
+    return answer
+
+
+async def contact(
+    session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID, body: ContactIn, now: datetime
+) -> ContactMadeOut:
+    """Note an attempt to reach a person. Refused for who refused to be contacted, and for a mode that the safe-contact rules do not name."""
+    check_past(body.attempted_at, now, "/attempted_at")
+    referral = await locked(session, caller, referral_id, Move.CONTACT)
+    moved(ReferralStatus(referral.status), Move.CONTACT)
+    person = await person_of(session, referral.id, body.person_id)
+    content = await content_of(session, vault, person)
+    safe = content.safe_contact if content is not None else None
+    check_contact(person.agreement, body.mode, set(safe.modes) if safe is not None else None)
+    attempt = ContactAttempt(
+        id=new_id(),
+        referral_id=referral.id,
+        person_id=person.id,
+        post_id=post_of(referral),
+        mode=body.mode,
+        result=body.result,
+        attempted_at=body.attempted_at,
+    )
+    session.add(attempt)
+    first = referral.first_contact_at is None
+    if first:
+        referral.first_contact_at = body.attempted_at
+    referral.version += 1
+    await session.flush()
+    delay = minutes_between(referral.received_at, body.attempted_at)
+    await outbox.append(
+        session,
+        ContactAttempted(
+            referral_id=referral.id,
+            departement=referral.departement,
+            contact_id=attempt.id,
+            person_id=person.id,
+            post_id=attempt.post_id,
+            mode=body.mode,
+            result=body.result,
+            first=first,
+            delay_minutes=delay,
+            attempted_at=body.attempted_at,
+        ),
+        occurred_at=body.attempted_at,
+    )
+    return ContactMadeOut(
+        id=attempt.id,
+        referral_id=referral.id,
+        person_id=person.id,
+        mode=body.mode,
+        result=body.result,
+        attempted_at=body.attempted_at,
+        first=first,
+        delay_minutes=delay,
+    )
+
+
+def post_of(referral: Referral) -> UUID:
+    """The post of a referral that is assigned or accepted."""
+    if referral.post_id is None:
+        raise AssertionError("a referral at this state has a post")
+    return referral.post_id
+
+
+async def person_of(session: AsyncSession, referral_id: UUID, person_id: UUID) -> Person:
+    """Raises UnknownPerson."""
+    person = await session.scalar(select(Person).where(col(Person.id) == person_id, col(Person.referral_id) == referral_id))
+    if person is None:
+        raise UnknownPerson(
+            "Cette personne ne fait pas partie de la saisine.",
+            pointers=[("/person_id", "Aucune personne de cette saisine ne porte cet identifiant.")],
+        )
+    return person
+
+
+async def content_of(session: AsyncSession, vault: Vault, person: Person) -> PersonContent | None:
+    """What is sealed of a person, `None` when it was erased."""
+    key = (await vault.open_keys(session, [person.key_id])).get(person.key_id)
+    return PersonContent.model_validate_json(key.open(person.content, context=PERSON)) if key is not None else None
