@@ -138,11 +138,11 @@ async def _open_organization(session: AsyncSession, id: UUID, pointer: str) -> O
     return found
 
 
-async def _known_communes(session: AsyncSession, communes: Sequence[str], pointer: str = "/communes") -> list[str]:
-    """The codes, sorted, each once. Raises Unknown for what INSEE's list does not hold."""
+async def _known_communes(session: AsyncSession, communes: Sequence[str], pointer: str = "/communes/{}") -> list[str]:
+    """The codes, sorted, each once. Raises Unknown, with a pointer for each that INSEE's list does not hold."""
     known = set(await session.scalars(select(col(Commune.code)).where(col(Commune.code).in_(set(communes))))) if communes else set()
     wrong = [
-        (f"{pointer}/{place}", "Cette commune n'est pas dans la liste de l'INSEE.")
+        (pointer.format(place), "Cette commune n'est pas dans la liste de l'INSEE.")
         for place, code in enumerate(communes)
         if code not in known
     ]
@@ -267,13 +267,15 @@ async def _service_values(session: AsyncSession, body: ServiceChange) -> dict[st
 
 
 async def _locations(session: AsyncSession, service_id: UUID, given: Sequence[LocationIn]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for position, one in enumerate(given):
-        await _known_communes(session, [one.commune], f"/locations/{position}/commune")
-        rows.append({"service_id": service_id, "position": position, "id": location_id_of(service_id, **_place(one)), **one.model_dump()})
-    twice = [row["position"] for row in rows if [other["id"] for other in rows].count(row["id"]) > 1]
+    await _known_communes(session, [one.commune for one in given], "/locations/{}/commune")
+    rows = [
+        {"service_id": service_id, "position": position, "id": location_id_of(service_id, **_place(one)), **one.model_dump()}
+        for position, one in enumerate(given)
+    ]
+    ids = [row["id"] for row in rows]
+    twice = [position for position, id in enumerate(ids) if ids.index(id) != position]
     if twice:
-        raise Unknown([(f"/locations/{position}", "Ce lieu figure deux fois.") for position in twice])
+        raise Unknown([(f"/locations/{position}", "Ce lieu figure déjà plus haut.") for position in twice])
     return rows
 
 

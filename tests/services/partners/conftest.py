@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,7 @@ from libs.client.importing import import_communes, import_jurisdictions
 from libs.contracts import demonstration as d
 from libs.embedded.issuer import Issuer
 from libs.embedded.issuer import create_app as create_issuer
+from libs.embedded.postgres import Postgres
 from services.partners.app import SERVICE
 from services.partners.settings import Settings
 from tests.settings import NOWHERE, settings_for
@@ -34,6 +36,7 @@ class Partners:
     client: httpx.AsyncClient
     runtime: Runtime
     issuer: Issuer
+    openapi: dict[str, Any]
     read: int = 0
     """How far the outbox was looked at."""
 
@@ -77,10 +80,9 @@ class Partners:
         return {table: [tuple(row) for row in await self.rows(f"SELECT * FROM {table} ORDER BY 1, 2")] for table in tables}
 
 
-@pytest.fixture
-async def partners(database_url: Callable[[str | None], str]) -> AsyncIterator[Partners]:
-    """An empty directory."""
-    app = create_app(SERVICE, settings_for("partners", Settings, database_url=database_url("partners")), roles=("api",))
+@asynccontextmanager
+async def served(url: str) -> AsyncIterator[Partners]:
+    app = create_app(SERVICE, settings_for("partners", Settings, database_url=url), roles=("api",))
     runtime: Runtime = app.state.runtime
     issuer = Issuer(NOWHERE)
     async with (
@@ -88,13 +90,40 @@ async def partners(database_url: Callable[[str | None], str]) -> AsyncIterator[P
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://partners") as client,
     ):
         runtime.tokens.keys = IssuerKeys(f"{NOWHERE}/jwks", jwks)
-        yield Partners(client, runtime, issuer)
+        yield Partners(client, runtime, issuer, app.openapi())
     await runtime.close()
 
 
 @pytest.fixture
-async def directory(partners: Partners) -> Partners:
-    """The demonstration territory: its reference data, organisations, services and posts."""
+async def partners(database_url: Callable[[str | None], str]) -> AsyncIterator[Partners]:
+    """An empty directory."""
+    async with served(database_url("partners")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def _loaded() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def directory(postgres: Postgres, database_url: Callable[[str | None], str], _loaded: list[str]) -> AsyncIterator[Partners]:
+    """The demonstration territory: its reference data, organisations, services and posts. Loaded once, then copied for each test."""
+    if not _loaded:
+        async with served(database_url("partners")) as first:
+            await _load(first)
+            [(name,)] = await first.rows("SELECT current_database()")
+        postgres.create_database("loaded_directory", template=name)
+        _loaded.append("loaded_directory")
+    copy = f"directory_{next(_keys)}"
+    postgres.create_database(copy, template=_loaded[0])
+    async with served(postgres.url(copy)) as made:
+        await made.said()
+        yield made
+    postgres.drop_database(copy)
+
+
+async def _load(partners: Partners) -> None:
     await load_reference(partners)
     for organization in d.ORGANIZATIONS:
         await _made(partners, "/v1/organizations", organization._asdict())
@@ -104,8 +133,6 @@ async def directory(partners: Partners) -> Partners:
         body = post._asdict() | {"filled": True, "opened_on": "2026-01-01"}
         body["label"] = body.pop("name")
         await _made(partners, "/v1/posts", body)
-    await partners.said()
-    return partners
 
 
 async def load_reference(partners: Partners) -> None:
