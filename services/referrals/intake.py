@@ -234,7 +234,7 @@ _INSERT_REFERRALS = text(
     "INSERT INTO referrals (id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal, natinf,"
     " danger, children_present, occurred_at, received_at, request_digest, narrative_key_id, narrative, status, post_id, routing, declined_by, version)"
     " SELECT id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, string_to_array(themes, ','), penal,"
-    " CAST(string_to_array(nullif(natinf, ''), ',') AS integer[]), danger, children_present, occurred_at, received_at, request_digest, narrative_key_id,"
+    " CAST(string_to_array(natinf, ',') AS integer[]), danger, children_present, occurred_at, received_at, request_digest, narrative_key_id,"
     " narrative, status, post_id, CAST(routing AS jsonb), '{}', 1 FROM (SELECT id, client_id, external_reference, unit_id, commune, departement, channel, urgency,"
     " principal_theme, themes, penal, natinf, danger, children_present, occurred_at, received_at, request_digest, narrative_key_id, narrative, status,"
     " post_id, routing FROM unnest(CAST(:ids AS uuid[]), CAST(:clients AS text[]), CAST(:external_references AS text[]), CAST(:units AS uuid[]),"

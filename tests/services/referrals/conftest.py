@@ -1,0 +1,132 @@
+"""The referrals service with the demonstration territory heard: units, posts and services of the Val-d'Oise and the Yvelines."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from libs.chassis.settings import secret_bytes
+from libs.contracts import demonstration as d
+from libs.contracts.partners import PostOpened, ServiceRegistered, UnitRegistered
+from libs.contracts.vocabularies import UnitKind
+from services.referrals.api import REFERRAL_EXAMPLE
+from services.referrals.app import SERVICE
+from services.referrals.intake import Intake, Intakes
+from services.referrals.schemas import ReferralIn
+from tests.serving import Served, served
+
+MORNING = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+CONTENT = "follow_up"
+
+
+@dataclass
+class Referrals(Served):
+    """`body()` is a referral as the police posts it; `receive()` posts one and gives its id."""
+
+    numbers: int = 0
+
+    def body(self, **changes: Any) -> dict[str, Any]:
+        self.numbers += 1
+        body: dict[str, Any] = json.loads(json.dumps(REFERRAL_EXAMPLE, default=str))
+        return body | {"external_reference": f"test-{self.numbers}"} | changes
+
+    async def receive(self, who: str = "police-95", **changes: Any) -> UUID:
+        answer = await self.post(who, "/v1/referrals", self.body(**changes))
+        assert answer.status_code == 201, answer.text
+        return UUID(answer.json()["id"])
+
+    async def read_as(self, who: str, referral_id: UUID) -> dict[str, Any]:
+        answer = await self.get(who, f"/v1/referrals/{referral_id}", CONTENT)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def version(self, referral_id: UUID) -> int:
+        [row] = await self.rows(f"SELECT version FROM referrals WHERE id = '{referral_id}'")
+        return int(row.version)
+
+    async def move(self, who: str, referral_id: UUID, move: str, body: Any = None) -> httpx.Response:
+        return await self.post(who, f"/v1/referrals/{referral_id}/{move}", body, version=await self.version(referral_id))
+
+    async def accepted(self, **changes: Any) -> UUID:
+        referral_id = await self.receive(**changes)
+        assert (await self.move("iscg-95", referral_id, "accept")).status_code == 200
+        return referral_id
+
+    async def persons(self, referral_id: UUID) -> list[UUID]:
+        return [row.id for row in await self.rows(f"SELECT id FROM persons WHERE referral_id = '{referral_id}' ORDER BY position")]
+
+    async def orient(self, referral_id: UUID, service_id: UUID = d.VICTIM_SUPPORT_SERVICE, need: str = "victim_support") -> httpx.Response:
+        [person, *_] = await self.persons(referral_id)
+        body = {"person_id": person, "service_id": service_id, "need": need}
+        return await self.post("iscg-95", f"/v1/referrals/{referral_id}/orientations", body)
+
+    async def answer(self, who: str, orientation_id: str, move: str, body: Any = None, version: int = 1) -> httpx.Response:
+        return await self.post(who, f"/v1/orientations/{orientation_id}/{move}", body, version=version)
+
+    async def receive_demonstration(self) -> None:
+        """The referral that the OpenAPI examples speak of."""
+        intakes = Intakes(self.runtime.vault, secret_bytes(self.runtime.settings.search_key), self.runtime.signer)
+        intake = Intake(
+            "police-95", ReferralIn.model_validate_json(json.dumps(self.body())), bytes(32), d.REFERRAL, (d.VICTIM, d.ALLEGED_PERPETRATOR)
+        )
+        async with self.runtime.database.transaction() as session:
+            await intakes.receive(session, [intake], datetime(2026, 11, 23, 8, 0, tzinfo=UTC))
+
+
+@pytest.fixture
+async def referrals(database_url: Callable[[str | None], str]) -> AsyncIterator[Referrals]:
+    async with served(SERVICE, database_url("referrals")) as up:
+        made = Referrals(up.client, up.runtime, up.issuer, up.openapi)
+        await made.hear("partners", *territory())
+        yield made
+
+
+def territory() -> list[Any]:
+    """The demonstration territory as the partners service says it."""
+    units = [
+        UnitRegistered(
+            departement=unit.departement,
+            unit_id=unit.id,
+            force=unit.force,
+            kind=UnitKind.OTHER,
+            communes=(unit.commune,),
+            registered_at=MORNING,
+        )
+        for unit in d.UNITS
+    ]
+    posts = [
+        PostOpened(
+            departement=post.departement,
+            post_id=post.id,
+            employer_id=post.employer_id,
+            force=post.force,
+            full_time_percent=post.full_time_percent,
+            channels=post.channels,
+            units=post.units,
+            communes=post.communes,
+            filled=True,
+            opened_on=date(2026, 1, 1),
+            opened_at=MORNING,
+        )
+        for post in d.POSTS
+    ]
+    services = [
+        ServiceRegistered(
+            departement=service.departement,
+            service_id=service.id,
+            organization_id=service.organization_id,
+            kind=service.kind,
+            needs=service.needs,
+            communes=service.communes,
+            capacity=service.capacity,
+            registered_at=MORNING,
+        )
+        for service in d.SERVICES
+    ]
+    return [*units, *posts, *services]

@@ -1,0 +1,196 @@
+"""Receiving a referral: kept once, routed, receipted, nothing of it leaked; bad input changes nothing."""
+
+import asyncio
+import json
+from hashlib import sha256
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from libs.chassis.refusals import Refusal
+from libs.chassis.settings import secret_bytes
+from libs.chassis.signing import verify_detached
+from libs.contracts import demonstration as d
+from services.referrals.intake import Intake, Intakes
+from services.referrals.schemas import ReferralIn
+from tests.services.referrals.conftest import MORNING, Referrals
+
+TABLES = ("referrals", "persons", "vault_keys", "outbox", "idempotency_keys")
+
+
+async def test_a_referral_is_received_routed_to_the_post_of_its_unit_and_said(referrals: Referrals) -> None:
+    answer = await referrals.post("police-95", "/v1/referrals", referrals.body())
+
+    assert answer.status_code == 201
+    assert answer.json()["status"] == "assigned"
+    [received, assigned] = await referrals.said()
+    assert received[0] == "referral.received"
+    assert received[1]["commune"] == "95127"
+    assert [person["age_band"] for person in received[1]["persons"]] == ["25-39", "25-39"]
+    assert assigned[0] == "referral.assigned"
+    assert assigned[1] | {"assigned_at": ""} == {
+        "referral_id": answer.json()["id"],
+        "departement": "95",
+        "post_id": str(d.POST_CERGY),
+        "reason": "unit",
+        "assigned_at": "",
+    }
+
+
+async def test_the_receipt_proves_offline_what_was_received(referrals: Referrals) -> None:
+    answer = await referrals.post("police-95", "/v1/referrals", referrals.body())
+    keys = (await referrals.client.get("/v1/keys")).json()
+
+    receipt = answer.json()["receipt"]
+    verify_detached(receipt["signature"], receipt["statement"].encode(), keys)
+    statement = json.loads(receipt["statement"])
+
+    assert statement["referral_id"] == answer.json()["id"]
+    assert statement["sha256"] == sha256(answer.request.content).hexdigest()
+
+
+async def test_the_same_request_twice_is_one_referral(referrals: Referrals) -> None:
+    body = referrals.body()
+
+    first = await referrals.post("police-95", "/v1/referrals", body, key="once")
+    second = await referrals.post("police-95", "/v1/referrals", body, key="once")
+
+    assert second.status_code == 201
+    assert second.content == first.content
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert len(await referrals.rows("SELECT 1 FROM referrals")) == 1
+
+
+async def test_a_hundred_equal_posts_at_once_are_one_referral_and_equal_answers(referrals: Referrals) -> None:
+    body = referrals.body()
+
+    answers = await asyncio.gather(*(referrals.post("police-95", "/v1/referrals", body, key="all") for _ in range(100)))
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert len(await referrals.rows("SELECT 1 FROM referrals")) == 1
+
+
+async def test_a_reference_taken_is_refused_by_name_and_gives_the_first_ones_id(referrals: Referrals) -> None:
+    body = referrals.body()
+    first = (await referrals.post("police-95", "/v1/referrals", body)).json()["id"]
+
+    again = await referrals.post("police-95", "/v1/referrals", body | {"urgency": "standard"})
+    elsewhere = await referrals.post("police-95", "/v1/referrals", body | {"unit_id": str(d.UNIT_SARCELLES)})
+
+    assert again.status_code == 409
+    assert again.json()["type"].endswith("external-reference-taken")
+    assert again.json()["referral_id"] == first
+    assert elsewhere.status_code == 201
+
+
+async def test_without_a_unit_it_is_routed_by_its_commune(referrals: Referrals) -> None:
+    referral_id = await referrals.receive(unit_id=None, commune=d.COMMUNE_SARCELLES)
+
+    routing = (await referrals.get("coordinator-95", f"/v1/referrals/{referral_id}/routing")).json()
+
+    assert routing["post_id"] == str(d.POST_SARCELLES)
+    assert routing["reason"] == "commune"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"unit_id": None, "commune": "95008"}, "no_coverage"),
+        ({"unit_id": str(uuid4()), "commune": "95008"}, "no_coverage"),
+        ({"unit_id": str(d.UNIT_MAGNY), "commune": "95355", "channel": "complaint"}, "channel_not_accepted"),
+    ],
+)
+async def test_what_finds_no_post_is_kept_and_said_unrouted(referrals: Referrals, changes: dict[str, Any], reason: str) -> None:
+    answer = await referrals.post("police-95", "/v1/referrals", referrals.body(**changes))
+
+    assert answer.status_code == 201
+    assert answer.json()["status"] == "received"
+    assert [(type, data.get("reason")) for type, data in await referrals.said()][1] == ("referral.unrouted", reason)
+    listed = (await referrals.get("coordinator-95", "/v1/referrals", status="unrouted")).json()
+    assert [one["id"] for one in listed["items"]] == [answer.json()["id"]]
+
+
+MARK = "zqxjv"
+
+
+async def test_no_personal_value_leaves_the_vault(referrals: Referrals) -> None:
+    """The mark stands in every personal field; it is looked for, byte by byte, in every table of the database."""
+    body = referrals.body(narrative=f"{MARK} récit")
+    person = body["persons"][0]
+    person["identity"] |= {"family_name": f"{MARK}nom", "given_name": f"{MARK}prénom"}
+    person["contact"] = {"phones": ["+33639980001"], "email": f"{MARK}@exemple.invalid", "address": f"{MARK} rue"}
+    person["safe_contact"] |= {"code_word": f"{MARK}mot", "note": f"{MARK} note"}
+    referral_id = UUID((await referrals.post("police-95", "/v1/referrals", body)).json()["id"])
+
+    tables = [row.tablename for row in await referrals.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+    for table in tables:
+        for row in await referrals.rows(f"SELECT * FROM {table}"):
+            seen = b" ".join(value if isinstance(value, bytes) else str(value).encode() for value in row)
+            assert MARK.encode() not in seen, table
+            assert b"639980001" not in seen, table
+
+    opened = await referrals.read_as("iscg-95", referral_id)
+    assert opened["narrative"] == f"{MARK} récit"
+    assert opened["people"][0]["identity"]["family_name"] == f"{MARK}nom"
+
+
+BAD: list[tuple[str, dict[str, Any], int]] = [
+    ("an unknown field", {"nom": "Exemple"}, 422),
+    ("a number where text is expected", {"external_reference": 12}, 422),
+    ("true where a number is expected", {"children_present": True}, 422),
+    ("NUL in a text", {"narrative": "a\u0000b"}, 422),
+    ("a lone surrogate", {"narrative": "\ud800"}, 422),
+    ("a control character in a line", {"external_reference": "a\nb"}, 422),
+    ("no person", {"persons": []}, 422),
+    ("too many persons", {"persons": [{"role": "other", "sex": "unknown", "agreement": "not_asked"}] * 51}, 422),
+    ("a principal theme that is none of the themes", {"principal_theme": "suicide"}, 422),
+    ("a theme twice", {"themes": ["couple_violence", "couple_violence"]}, 422),
+    ("a commune that is none", {"commune": "99999"}, 422),
+    ("an instant without zone", {"occurred_at": "2026-11-22T21:40:00"}, 422),
+    ("an instant to come", {"occurred_at": "2199-01-01T00:00:00Z"}, 422),
+    ("the year one", {"occurred_at": "0001-01-01T00:00:00Z"}, 422),
+    ("the year one before the zone", {"occurred_at": "0001-01-01T00:00:00+14:00"}, 422),
+    ("a huge number", {"children_present": 10**30}, 422),
+    ("a NATINF of six digits", {"natinf": [100000]}, 422),
+    ("an id in capitals", {"unit_id": str(d.UNIT).upper()}, 422),
+    ("a narrative too long", {"narrative": "x" * 20_001}, 422),
+]
+
+
+@pytest.mark.parametrize(("changes", "status"), [(changes, status) for _, changes, status in BAD], ids=[name for name, *_ in BAD])
+async def test_bad_input_gets_a_clear_problem_and_changes_nothing(referrals: Referrals, changes: dict[str, Any], status: int) -> None:
+    before = await referrals.snapshot(*TABLES)
+
+    answer = await referrals.post("police-95", "/v1/referrals", referrals.body() | changes)
+
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["errors"]
+    assert "Exemple" not in answer.text
+    assert await referrals.snapshot(*TABLES) == before
+
+
+async def test_a_refused_request_does_not_fail_its_neighbours(referrals: Referrals) -> None:
+    bodies = [referrals.body(), referrals.body(), referrals.body()]
+    bodies[1]["external_reference"] = bodies[0]["external_reference"]
+    intakes = Intakes(referrals.runtime.vault, secret_bytes(referrals.runtime.settings.search_key), referrals.runtime.signer)
+
+    async with referrals.runtime.database.transaction() as session:
+        outcomes = await intakes.receive(
+            session, [Intake("police-95", ReferralIn.model_validate_json(json.dumps(body)), bytes(32)) for body in bodies], MORNING
+        )
+
+    assert [isinstance(outcome, Refusal) for outcome in outcomes] == [False, True, False]
+    assert len(await referrals.rows("SELECT 1 FROM referrals")) == 2
+
+
+@pytest.mark.parametrize(
+    "who", ["iscg-95", "coordinator-95", "partner-95", "employer-95", "funder-95", "interior", "administrator", "reporting"]
+)
+async def test_only_the_police_posts_referrals(referrals: Referrals, who: str) -> None:
+    answer = await referrals.post(who, "/v1/referrals", referrals.body())
+
+    assert answer.status_code == 403
+    assert await referrals.rows("SELECT 1 FROM referrals") == []
