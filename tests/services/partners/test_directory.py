@@ -60,8 +60,8 @@ async def test_an_organisation_is_registered_once_and_said_once(partners: Partne
     assert (await partners.get("justice", f"/v1/organizations/{d.SHELTER}")).json() == first.json()
 
 
-async def test_an_id_that_is_taken_by_other_content_is_a_conflict(directory: Partners) -> None:
-    answer = await directory.post("administrator", "/v1/organizations", ORGANIZATION | {"id": str(d.SHELTER)})
+async def test_an_id_that_is_taken_by_other_content_is_a_conflict(untouched: Partners) -> None:
+    answer = await untouched.post("administrator", "/v1/organizations", ORGANIZATION | {"id": str(d.SHELTER)})
 
     assert answer.status_code == 409
     assert answer.json()["type"].endswith("/id-taken")
@@ -104,15 +104,15 @@ async def test_a_change_of_an_organisation_is_said_when_listeners_know_what_chan
     assert await partners.said_types() == said
 
 
-async def test_an_organisation_cannot_take_the_siret_of_another(directory: Partners) -> None:
-    before = await directory.snapshot()
+async def test_an_organisation_cannot_take_the_siret_of_another(untouched: Partners) -> None:
+    before = await untouched.snapshot()
 
     body = ORGANIZATION | {"siret": "00095002200012"}
-    answer = await directory.change("administrator", f"/v1/organizations/{d.SHELTER}", body)
+    answer = await untouched.change("administrator", f"/v1/organizations/{d.SHELTER}", body)
 
     assert answer.status_code == 409
     assert answer.json()["type"].endswith("/siret-taken")
-    assert await directory.snapshot() == before
+    assert await untouched.snapshot() == before
 
 
 async def test_an_organisation_with_open_services_or_posts_is_not_closed(directory: Partners) -> None:
@@ -239,9 +239,9 @@ COVERING = {
 
 @pytest.mark.parametrize(("query", "numbers"), COVERING.values(), ids=COVERING.keys())
 async def test_services_are_found_by_commune_need_kind_and_organisation(
-    directory: Partners, query: dict[str, str], numbers: set[int]
+    untouched: Partners, query: dict[str, str], numbers: set[int]
 ) -> None:
-    items = (await directory.get("iscg-95", "/v1/services", **query)).json()["items"]
+    items = (await untouched.get("iscg-95", "/v1/services", **query)).json()["items"]
 
     assert {item["id"] for item in items} == {f"00000095-0002-4000-8000-{number:012d}" for number in numbers}
 
@@ -309,11 +309,11 @@ async def test_a_unit_does_not_change_force_and_is_not_closed_while_a_post_cover
 # Lists and walls
 
 
-async def test_a_list_is_read_page_by_page_without_a_gap(directory: Partners) -> None:
+async def test_a_list_is_read_page_by_page_without_a_gap(untouched: Partners) -> None:
     seen: list[str] = []
     query: dict[str, str | int] = {"departement": "95", "limit": 7}
     while True:
-        answer = await directory.get("justice", "/v1/units", **query)
+        answer = await untouched.get("justice", "/v1/units", **query)
         assert answer.status_code == 200
         assert answer.headers["Stream-Position"] == "1:0"
         page = answer.json()
@@ -327,10 +327,10 @@ async def test_a_list_is_read_page_by_page_without_a_gap(directory: Partners) ->
     assert seen == sorted(seen)
 
 
-async def test_communes_are_found_by_departement_and_postcode(directory: Partners) -> None:
-    one = (await directory.get("police-95", "/v1/communes/95127")).json()
-    by_postcode = (await directory.get("police-95", "/v1/communes", postcode="95000")).json()["items"]
-    missing = await directory.get("police-95", "/v1/communes/95999")
+async def test_communes_are_found_by_departement_and_postcode(untouched: Partners) -> None:
+    one = (await untouched.get("police-95", "/v1/communes/95127")).json()
+    by_postcode = (await untouched.get("police-95", "/v1/communes", postcode="95000")).json()["items"]
+    missing = await untouched.get("police-95", "/v1/communes/95999")
 
     assert (one["name"], one["population"]) == ("Cergy", 70906)
     assert "95127" in {item["code"] for item in by_postcode}
@@ -352,15 +352,15 @@ EVERY_ROLE = [
 
 
 @pytest.mark.parametrize("who", EVERY_ROLE)
-async def test_everyone_with_a_token_reads_the_directory(directory: Partners, who: str) -> None:
+async def test_everyone_with_a_token_reads_the_directory(untouched: Partners, who: str) -> None:
     for address in ("organizations", "services", "units", "posts", "communes", "coverage?departement=95"):
-        assert (await directory.get(who, f"/v1/{address}")).status_code == 200
+        assert (await untouched.get(who, f"/v1/{address}")).status_code == 200
     for address in (f"services/{d.SERVICE_78}", f"posts/{d.POST_78}", f"units/{d.UNIT_78}", f"organizations/{d.EMPLOYER}"):
-        assert (await directory.get(who, f"/v1/{address}")).status_code == 200
+        assert (await untouched.get(who, f"/v1/{address}")).status_code == 200
 
 
-async def test_nobody_reads_it_without_one(directory: Partners) -> None:
-    assert (await directory.client.get("/v1/services")).status_code == 401
+async def test_nobody_reads_it_without_one(untouched: Partners) -> None:
+    assert (await untouched.client.get("/v1/services")).status_code == 401
 
 
 _CHANGED_SERVICE = {name: value for name, value in SERVICE.items() if name != "organization_id"}
@@ -382,14 +382,14 @@ OUTSIDE = {
 
 @pytest.mark.parametrize(("method", "address", "body"), OUTSIDE.values(), ids=OUTSIDE.keys())
 async def test_the_coordination_of_another_departement_is_answered_404_as_for_what_does_not_exist(
-    directory: Partners, method: str, address: str, body: Any
+    untouched: Partners, method: str, address: str, body: Any
 ) -> None:
-    before = await directory.snapshot()
+    before = await untouched.snapshot()
 
     async def asked(who: str, address: str) -> Any:
         if method == "POST":
-            return await directory.post(who, address, plain(body))
-        return await directory.change(who, address, plain(body), method=method)
+            return await untouched.post(who, address, plain(body))
+        return await untouched.change(who, address, plain(body), method=method)
 
     outside = await asked("coordinator-78", address)
     refused = await asked("partner-95", address)
@@ -400,7 +400,7 @@ async def test_the_coordination_of_another_departement_is_answered_404_as_for_wh
         nowhere = await asked("coordinator-95", address.replace("-000000000001", "-000000000777").replace("-000000000003", "-000000000777"))
         alike = {name: value for name, value in outside.json().items() if name != "instance"}
         assert alike == {name: value for name, value in nowhere.json().items() if name != "instance"}
-    assert await directory.snapshot() == before
+    assert await untouched.snapshot() == before
 
 
 async def test_a_coordination_cannot_push_a_service_into_another_departement(directory: Partners) -> None:

@@ -36,7 +36,7 @@ def _examples(document: dict[str, Any]) -> list[tuple[str, str, str, dict[str, A
 
 
 async def test_every_example_works_as_it_stands(directory: Partners) -> None:
-    examples = _examples(directory.openapi)
+    examples = _examples(directory.openapi())
     own = [one for one in examples if "x-token" in one[3]]
 
     for number, (operation, method, path, example) in enumerate(own):
@@ -48,6 +48,6 @@ async def test_every_example_works_as_it_stands(directory: Partners) -> None:
 
 
 async def test_every_own_route_has_an_example(partners: Partners) -> None:
-    told = {operation for operation, _, _, _ in _examples(partners.openapi)}
+    told = {operation for operation, _, _, _ in _examples(partners.openapi())}
 
     assert set(ACCESS) <= told

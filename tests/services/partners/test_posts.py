@@ -82,16 +82,16 @@ UNCOVERABLE = {
 
 @pytest.mark.parametrize(("change", "pointer", "type"), UNCOVERABLE.values(), ids=UNCOVERABLE.keys())
 async def test_a_post_covers_what_exists_in_its_departement_and_force(
-    directory: Partners, change: dict[str, Any], pointer: str, type: str
+    untouched: Partners, change: dict[str, Any], pointer: str, type: str
 ) -> None:
-    before = await directory.snapshot()
+    before = await untouched.snapshot()
 
-    answer = await directory.post("coordinator-95", "/v1/posts", POST | change)
+    answer = await untouched.post("coordinator-95", "/v1/posts", POST | change)
 
     assert answer.status_code == 422
     assert answer.json()["type"].endswith(f"/{type}")
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
-    assert await directory.snapshot() == before
+    assert await untouched.snapshot() == before
 
 
 async def test_a_mixed_post_covers_both_forces(directory: Partners) -> None:
@@ -149,16 +149,16 @@ async def test_a_post_moves_and_each_move_is_said(directory: Partners) -> None:
     assert {data["employer_id"] for _, data in said} == {str(d.EMPLOYER)}
 
 
-async def test_a_move_that_the_table_does_not_have_is_refused_in_a_sentence(directory: Partners) -> None:
-    before = await directory.snapshot()
+async def test_a_move_that_the_table_does_not_have_is_refused_in_a_sentence(untouched: Partners) -> None:
+    before = await untouched.snapshot()
 
-    answer = await directory.post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/fill")
+    answer = await untouched.post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/fill")
 
     assert answer.status_code == 409
     assert answer.json()["type"].endswith("/post-move-refused")
     assert answer.json()["detail"] == "Un poste pourvu ne permet pas : pourvoir."
     assert answer.json()["state"] == "filled"
-    assert await directory.snapshot() == before
+    assert await untouched.snapshot() == before
 
 
 async def test_a_closed_post_stays_as_it_is(directory: Partners) -> None:
@@ -215,17 +215,17 @@ COVERED = {
 
 @pytest.mark.parametrize(("query", "numbers"), COVERED.values(), ids=COVERED.keys())
 async def test_posts_are_found_by_commune_unit_force_state_and_employer(
-    directory: Partners, query: dict[str, str], numbers: set[int]
+    untouched: Partners, query: dict[str, str], numbers: set[int]
 ) -> None:
-    items = (await directory.get("police-95", "/v1/posts", departement="95", **query)).json()["items"]
+    items = (await untouched.get("police-95", "/v1/posts", departement="95", **query)).json()["items"]
 
     assert {item["id"] for item in items} == {f"00000095-0004-4000-8000-{number:012d}" for number in numbers}
 
 
-async def test_the_coverage_of_a_departement_shows_its_holes(directory: Partners) -> None:
-    every = (await directory.get("interior", "/v1/coverage", departement="95", limit=200)).json()["items"]
-    holes = (await directory.get("interior", "/v1/coverage", departement="95", covered="false", limit=200)).json()["items"]
-    covered = (await directory.get("interior", "/v1/coverage", departement="95", covered="true", limit=200)).json()["items"]
+async def test_the_coverage_of_a_departement_shows_its_holes(untouched: Partners) -> None:
+    every = (await untouched.get("interior", "/v1/coverage", departement="95", limit=200)).json()["items"]
+    holes = (await untouched.get("interior", "/v1/coverage", departement="95", covered="false", limit=200)).json()["items"]
+    covered = (await untouched.get("interior", "/v1/coverage", departement="95", covered="true", limit=200)).json()["items"]
 
     assert len(every) == 183
     assert len(holes) + len(covered) == 183

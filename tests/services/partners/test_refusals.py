@@ -69,18 +69,18 @@ BAD: dict[str, tuple[tuple[str, str, dict[str, Any]], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("request_", "change", "pointer"), BAD.values(), ids=BAD.keys())
 async def test_a_bad_value_is_refused_with_its_pointer_and_changes_nothing(
-    directory: Partners, request_: tuple[str, str, dict[str, Any]], change: dict[str, Any], pointer: str
+    untouched: Partners, request_: tuple[str, str, dict[str, Any]], change: dict[str, Any], pointer: str
 ) -> None:
     who, address, good = request_
-    before = await directory.snapshot()
+    before = await untouched.snapshot()
 
-    answer = await directory.post(who, address, good | change)
+    answer = await untouched.post(who, address, good | change)
 
     assert answer.status_code == 422, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert [error["pointer"] for error in answer.json()["errors"]][:1] == [pointer]
     assert MARK not in answer.text
-    assert await directory.snapshot() == before
+    assert await untouched.snapshot() == before
 
 
 REQUIRED = [(request_, name) for request_ in (ORGANIZATIONS, SERVICES, UNITS, POSTS) for name in request_[2]]
@@ -100,10 +100,10 @@ OPTIONAL = {
 
 
 @pytest.mark.parametrize(("request_", "name"), [(r, name) for r, name in REQUIRED if name not in OPTIONAL and name != "units"])
-async def test_what_is_missing_is_named(directory: Partners, request_: tuple[str, str, dict[str, Any]], name: str) -> None:
+async def test_what_is_missing_is_named(untouched: Partners, request_: tuple[str, str, dict[str, Any]], name: str) -> None:
     who, address, good = request_
 
-    answer = await directory.post(who, address, {one: value for one, value in good.items() if one != name})
+    answer = await untouched.post(who, address, {one: value for one, value in good.items() if one != name})
 
     assert answer.status_code == 422
     assert answer.json()["errors"] == [{"pointer": f"/{name}", "detail": "Ce champ est obligatoire."}]
@@ -124,19 +124,19 @@ UNREADABLE: dict[str, tuple[bytes, str, int]] = {
 
 @pytest.mark.parametrize(("content", "kind", "status"), UNREADABLE.values(), ids=UNREADABLE.keys())
 @pytest.mark.parametrize("address", ["/v1/organizations", "/v1/imports/jurisdictions"])
-async def test_what_cannot_be_read_is_refused(partners: Partners, address: str, content: bytes, kind: str, status: int) -> None:
-    before = await partners.snapshot()
-    headers = partners.token("administrator") | {"Idempotency-Key": "k", "Content-Type": kind}
+async def test_what_cannot_be_read_is_refused(untouched: Partners, address: str, content: bytes, kind: str, status: int) -> None:
+    before = await untouched.snapshot()
+    headers = untouched.token("administrator") | {"Idempotency-Key": "k", "Content-Type": kind}
 
-    answer = await partners.client.post(address, content=content, headers=headers)
+    answer = await untouched.client.post(address, content=content, headers=headers)
 
     assert answer.status_code == status
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert await partners.snapshot() == before
+    assert await untouched.snapshot() == before
 
 
-async def test_a_creation_needs_a_key(partners: Partners) -> None:
-    answer = await partners.client.post("/v1/organizations", json=ORGANIZATION, headers=partners.token("administrator"))
+async def test_a_creation_needs_a_key(untouched: Partners) -> None:
+    answer = await untouched.client.post("/v1/organizations", json=ORGANIZATION, headers=untouched.token("administrator"))
 
     assert answer.status_code == 400
     assert answer.json()["type"].endswith("/idempotency-key-missing")
@@ -151,16 +151,16 @@ BAD_QUERIES = [
 
 
 @pytest.mark.parametrize("address", BAD_QUERIES)
-async def test_a_bad_query_is_refused(partners: Partners, address: str) -> None:
-    answer = await partners.get("iscg-95", f"/v1/{address}")
+async def test_a_bad_query_is_refused(untouched: Partners, address: str) -> None:
+    answer = await untouched.get("iscg-95", f"/v1/{address}")
 
     assert answer.status_code in (400, 422)
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("address", ["services/x", f"services/{d.POST}", "units/1", f"posts/{d.UNIT}", f"organizations/{d.POST}"])
-async def test_what_does_not_exist_is_not_found(directory: Partners, address: str) -> None:
-    assert (await directory.get("iscg-95", f"/v1/{address}")).status_code in (404, 422)
+async def test_what_does_not_exist_is_not_found(untouched: Partners, address: str) -> None:
+    assert (await untouched.get("iscg-95", f"/v1/{address}")).status_code in (404, 422)
 
 
 WRITES = [
@@ -193,12 +193,12 @@ CALLERS = (
 
 
 @pytest.mark.parametrize(("method", "address", "allowed"), WRITES, ids=lambda value: value if isinstance(value, str) else "")
-async def test_no_other_role_writes(directory: Partners, method: str, address: str, allowed: set[str]) -> None:
-    before = await directory.snapshot()
+async def test_no_other_role_writes(untouched: Partners, method: str, address: str, allowed: set[str]) -> None:
+    before = await untouched.snapshot()
 
     for who in CALLERS:
         if who not in allowed:
-            answer = await directory.post(who, address, {}) if method == "POST" else await directory.change(who, address, {}, method=method)
+            answer = await untouched.post(who, address, {}) if method == "POST" else await untouched.change(who, address, {}, method=method)
             assert answer.status_code == 403, who
 
-    assert await directory.snapshot() == before
+    assert await untouched.snapshot() == before
