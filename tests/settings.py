@@ -34,4 +34,5 @@ def settings_for(service: str, kind: type[Settings] = Settings, **overrides: Any
         "signing_key": _SIGNING_KEY,
         "head_poll_seconds": 0.3,
     }
-    return own(**(given | overrides))
+    made: Settings = own(**(given | overrides))
+    return made

@@ -1,0 +1,62 @@
+"""The tables are those of the migration; the examples of the OpenAPI document work as they stand."""
+
+from collections.abc import Callable
+
+from sqlalchemy import text
+
+from libs.contracts import demonstration as d
+from services.referrals.app import SERVICE
+from services.referrals.models import Table
+from tests.documents import differences, send, shown
+from tests.services.referrals.conftest import Referrals, territory
+from tests.serving import served
+
+STATES: dict[str, tuple[str, str | None]] = {
+    "accept_referral": ("assigned", None),
+    "decline_referral": ("assigned", None),
+    "assign_referral": ("assigned", None),
+    "attempt_contact": ("accepted", None),
+    "request_orientation": ("accepted", None),
+    "close_referral": ("accepted", "accepted"),
+    "reopen_referral": ("closed", None),
+    "accept_orientation": ("accepted", "requested"),
+    "reject_orientation": ("accepted", "requested"),
+    "cancel_orientation": ("accepted", "requested"),
+    "start_orientation": ("accepted", "accepted"),
+    "fail_orientation": ("accepted", "accepted"),
+    "complete_orientation": ("accepted", "in-progress"),
+}
+"""In which state the demonstration referral, and its orientation, are when an example is sent."""
+
+
+async def test_the_tables_are_those_of_the_migration(referrals: Referrals) -> None:
+    assert await differences(referrals.runtime.database, Table.metadata) == []
+
+
+async def test_every_example_works_as_it_stands(database_url: Callable[[str | None], str]) -> None:
+    async with served(SERVICE, database_url("referrals")) as up:
+        examples = shown(up.openapi)
+    assert {one.operation for one in examples} >= set(STATES)
+
+    for one in examples:
+        async with served(SERVICE, database_url("referrals")) as up:
+            referrals = Referrals(up.client, up.runtime, up.issuer, up.openapi)
+            await referrals.hear("partners", *territory())
+            if one.operation in STATES:
+                await _put(referrals, *STATES[one.operation])
+            answer = await send(referrals, one)
+            assert answer.status_code == one.example["x-status"], f"{one.operation}: {answer.text}"
+
+
+async def _put(referrals: Referrals, status: str, orientation: str | None) -> None:
+    await referrals.receive_demonstration()
+    if orientation is not None:
+        await _set("UPDATE referrals SET status = 'accepted'", referrals)
+        await referrals.orient(d.REFERRAL)
+        await _set(f"UPDATE orientations SET id = '{d.ORIENTATION}', status = '{orientation}', version = 1", referrals)
+    await _set(f"UPDATE referrals SET status = '{status}', version = 1", referrals)
+
+
+async def _set(statement: str, referrals: Referrals) -> None:
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text(statement))
