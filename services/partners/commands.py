@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import delete, exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -392,10 +392,18 @@ async def close_service(session: AsyncSession, caller: Principal, service_id: UU
 
 # Units
 
+_UNITS_LOCK = 0x554E4954  # "UNIT"
+
+
+async def take_turn(session: AsyncSession) -> None:
+    """Whoever changes units or communes does so alone, imports included: an import reads where units are competent before it can lock them."""
+    await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _UNITS_LOCK})
+
 
 async def register_unit(session: AsyncSession, caller: Principal, body: UnitIn) -> UnitOut:
     """Raises Unknown, IdTaken."""
     now = datetime.now(UTC)
+    await take_turn(session)
     _within(caller, body.departement)
     communes = await _known_communes(session, body.communes)
     values = {"departement": body.departement, "force": body.force, "kind": body.kind, "code": body.code, "label": body.label}
@@ -422,6 +430,7 @@ async def register_unit(session: AsyncSession, caller: Principal, body: UnitIn) 
 async def change_unit(session: AsyncSession, caller: Principal, unit_id: UUID, version: int, body: UnitChange) -> UnitOut:
     """Raises NotFound, Closed, StaleVersion, ForceFixed, Unknown."""
     now = datetime.now(UTC)
+    await take_turn(session)
     unit = await _locked(session, Unit, unit_id)
     _within(caller, unit.departement)
     _within(caller, body.departement)
@@ -450,6 +459,7 @@ async def change_unit(session: AsyncSession, caller: Principal, unit_id: UUID, v
 async def close_unit(session: AsyncSession, caller: Principal, unit_id: UUID) -> UnitOut:
     """Raises NotFound, Closed, StillUsed (an open post covers it)."""
     now = datetime.now(UTC)
+    await take_turn(session)
     unit = await _locked(session, Unit, unit_id)
     _within(caller, unit.departement)
     _changeable(unit)

@@ -25,11 +25,10 @@ from libs.contracts.partners import UnitChanged, UnitRegistered
 from libs.contracts.types import departement_of
 from libs.contracts.units import plain_label, unit_id_of
 from libs.contracts.vocabularies import Force, UnitKind
+from services.partners.commands import take_turn
 from services.partners.domain import INSTITUTIONS, MAX_COMMUNES, home_departement, unit_kind_of
 from services.partners.models import Commune
 from services.partners.schemas import CommuneRow, CommunesImport, ImportOutcome, JurisdictionRow, JurisdictionsImport, RowError, RowOutcome
-
-IMPORT_LOCK = 0x494D504F  # "IMPO": imports take turns, so that two of them cannot work on one unit from two sides
 
 Outcome = Literal["created", "changed", "unchanged", "refused"]
 Row = TypeVar("Row", bound=Body)
@@ -68,10 +67,6 @@ class _Judgement:
         return ImportOutcome(**count, rows=rows)
 
 
-async def _take_turn(session: AsyncSession) -> None:
-    await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": IMPORT_LOCK})
-
-
 # Communes
 
 _UPSERT_COMMUNES = text(
@@ -96,7 +91,7 @@ async def import_communes(session: AsyncSession, body: CommunesImport) -> Import
         elif first.setdefault(row.code, place) != place and good[first[row.code]] != row:
             judgement.refuse(place, ("/code", "Cette commune figure déjà plus haut, avec un autre contenu."))
             del good[place]
-    await _take_turn(session)
+    await take_turn(session)
     before = {row.code: row for row in await session.scalars(select(Commune).where(col(Commune.code).in_(first)))}
     writes: dict[str, dict[str, Any]] = {}
     for place, row in good.items():
@@ -187,7 +182,7 @@ async def import_jurisdictions(session: AsyncSession, body: JurisdictionsImport)
     now = datetime.now(UTC)
     judgement = _Judgement()
     good = judgement.read(JurisdictionRow, body.rows)
-    await _take_turn(session)
+    await take_turn(session)
     populations = await _populations(session, {row.commune for row in good.values()})
     for place, row in list(good.items()):
         if row.commune not in populations:

@@ -313,6 +313,20 @@ async def test_imports_at_the_same_time_take_turns(known: Partners) -> None:
     assert await known.said_types() == ["unit.registered", "unit.registered"]
 
 
+async def test_an_import_and_a_change_by_hand_at_the_same_time_lose_nothing(known: Partners) -> None:
+    await sent(known, JURISDICTIONS, brigade("95001", "7"))
+    address = f"/v1/units/{unit_id_of('GN', '7', '')}"
+    body = {"departement": "95", "force": "gendarmerie", "kind": "brigade", "code": "7", "label": "Gendarmerie - Brigade 7"}
+
+    await asyncio.gather(
+        *(sent(known, JURISDICTIONS, brigade(f"9500{number}", "7")) for number in range(1, 6)),
+        *(known.change("administrator", address, body | {"communes": ["95001"]}, version) for version in range(1, 6)),
+    )
+
+    told = (await known.said())[-1][1]["communes"]
+    assert (await known.get("police-95", address)).json()["communes"] == told
+
+
 REQUESTS: dict[str, Any] = {
     "no rows": {},
     "an empty list": {"rows": []},
