@@ -9,7 +9,7 @@ from services.funding.settings import Settings
 
 SERVICE = Service(
     name="funding",
-    title="Maillon — financement",
+    title="Maillon : financement des postes",
     settings=Settings,
     routers=(api.router,),
     access=ACCESS,

@@ -52,6 +52,13 @@ class Dimension:
         return not self.many
 
 
+def code_expression(dimension: Dimension) -> str:
+    """The SQL expression of a row's code, or codes, in a dimension."""
+    if dimension.many:
+        return f"unnest(string_to_array(coalesce({dimension.column}, ''), ','))"
+    return f"coalesce({dimension.column}::text, '')"
+
+
 Aggregate = Literal["count", "sum", "median", "ninetieth"]
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis.database import Database
 from libs.contracts.referrals import ReferralErased
 from services.reporting import commands, facts, store
-from services.reporting.indicators import TALLIED, TOTAL, Dimension
+from services.reporting.indicators import TALLIED, TOTAL, code_expression
 from services.reporting.projections import TABLES
 
 _log = structlog.get_logger(__name__)
@@ -145,19 +145,13 @@ def _tallies_of_rows() -> list[str]:
     statements = []
     for measure, dimensions in TALLIED.items():
         day = "requested_on" if measure == "orientations" else "received_on"
-        for dimension, code in ((TOTAL, "''"), *((one.code, _code(one)) for one in dimensions.values())):
+        for dimension, code in ((TOTAL, "''"), *((one.code, code_expression(one)) for one in dimensions.values())):
             statements.append(
                 f"INSERT INTO {store.TALLIES}{NEXT} (measure, dimension, departement, month, code, number)"  # noqa: S608 - names of our own
                 f" SELECT '{measure}', '{dimension}', departement, date_trunc('month', {day})::date, {code}, count(*)"
                 f" FROM {measure}{NEXT} WHERE {day} IS NOT NULL GROUP BY 3, 4, 5"
             )
     return statements
-
-
-def _code(dimension: Dimension) -> str:
-    if dimension.many:
-        return f"unnest(string_to_array(coalesce({dimension.column}, ''), ','))"
-    return f"coalesce({dimension.column}::text, '')"
 
 
 async def _compare(session: AsyncSession, table: str) -> tuple[int, int]:

@@ -1,0 +1,180 @@
+"""The rules of reading figures: who sees which of them, over which interval, and what is too small to show. Pure: no database, no HTTP."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import ClassVar
+from uuid import UUID
+
+from libs.chassis.refusals import Forbidden, Invalid
+from libs.contracts.vocabularies import Role
+from services.reporting.indicators import MEASURES, Dimension, Measure
+
+TOTAL, DEPARTEMENT, MONTH = "total", "departement", "month"
+"""Ways to break down that every measure has (a month only where it has days)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who asks, as far as figures are concerned. `departements`: None means all. `employer`: sees what concerns its posts, wherever they are."""
+
+    role: Role
+    departements: frozenset[str] | None
+    employer: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question: a measure, how to break it down, over which days (both included)."""
+
+    measure: Measure
+    by: str
+    from_on: date | None
+    until_on: date | None
+    departement: str | None
+
+    @property
+    def dimension(self) -> Dimension | None:
+        return self.measure.dimensions.get(self.by)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """`behind`: on how many situations, persons... the value rests; what suppression looks at."""
+
+    code: str
+    value: int
+    behind: int
+
+
+# Refusals. They speak of query parameters, which have no JSON pointer: the sentence names them.
+
+
+class UnknownMeasure(Invalid):
+    type: ClassVar[str] = "unknown-measure"
+    title: ClassVar[str] = "Indicateur inconnu"
+
+    def __init__(self) -> None:
+        super().__init__("Cet indicateur n'existe pas : la liste est à l'adresse /v1/indicators.")
+
+
+class UnknownBreakdown(Invalid):
+    type: ClassVar[str] = "unknown-breakdown"
+    title: ClassVar[str] = "Ventilation inconnue"
+
+    def __init__(self, known: Sequence[str]) -> None:
+        super().__init__(f"Cet indicateur ne se ventile pas ainsi. Valeurs possibles de « by » : {', '.join(known)}.")
+
+
+class IntervalRefused(Invalid):
+    type: ClassVar[str] = "interval-refused"
+    title: ClassVar[str] = "Intervalle impossible"
+
+
+class DepartementNeeded(Invalid):
+    type: ClassVar[str] = "departement-needed"
+    title: ClassVar[str] = "Département attendu"
+
+    def __init__(self) -> None:
+        super().__init__("Cette ventilation se lit un département à la fois : indiquez « departement ».")
+
+
+class TooFine(Forbidden):
+    type: ClassVar[str] = "breakdown-too-fine"
+    title: ClassVar[str] = "Ventilation trop fine pour ce rôle"
+
+    def __init__(self) -> None:
+        super().__init__("Cette ventilation montrerait des unités, des postes ou des communes : elle n'est pas ouverte à votre rôle.")
+
+
+class NotForEmployers(Forbidden):
+    type: ClassVar[str] = "measure-not-open"
+    title: ClassVar[str] = "Indicateur non ouvert à ce rôle"
+
+    def __init__(self) -> None:
+        super().__init__("Un employeur lit les chiffres de ses postes : au total, par mois, par département ou par poste.")
+
+
+# Rules
+
+
+def ask(measure: str, by: str, from_on: date | None, until_on: date | None, departement: str | None) -> Asked:
+    """Raises UnknownMeasure."""
+    if measure not in MEASURES:
+        raise UnknownMeasure
+    return Asked(MEASURES[measure], by, from_on, until_on, departement)
+
+
+_SEES_PLACES = frozenset({Role.COORDINATOR, Role.ADMINISTRATOR})
+_EMPLOYER_BREAKDOWNS = frozenset({TOTAL, DEPARTEMENT, MONTH, "post"})
+
+
+def breakdowns(measure: Measure) -> list[str]:
+    """Every value of `by` for a measure."""
+    return [TOTAL, DEPARTEMENT, *([MONTH] if measure.day else []), *measure.dimensions]
+
+
+def check(asked: Asked, reader: Reader) -> None:
+    """Whether this reader may ask this. Raises UnknownBreakdown, IntervalRefused, TooFine, NotForEmployers, DepartementNeeded."""
+    measure, dimension = asked.measure, asked.dimension
+    if asked.by not in breakdowns(measure):
+        raise UnknownBreakdown(breakdowns(measure))
+    if asked.from_on is not None and asked.until_on is not None and asked.until_on < asked.from_on:
+        raise IntervalRefused("La fin de l'intervalle (« until ») précède son début (« from »).")
+    if measure.day is None and measure.year is None and (asked.from_on or asked.until_on):
+        raise IntervalRefused("Cet indicateur dit l'état actuel : il se lit sans « from » ni « until ».")
+    if reader.role is Role.EMPLOYER:
+        if measure.personal and (measure.table == "persons" or asked.by not in _EMPLOYER_BREAKDOWNS):
+            raise NotForEmployers
+    elif dimension is not None and dimension.local and measure.personal and reader.role not in _SEES_PLACES:
+        raise TooFine
+    if dimension is not None and dimension.code == "commune" and asked.departement is None:
+        raise DepartementNeeded
+    if suppressed_for(asked, reader) and not _whole_months(asked):
+        raise IntervalRefused(
+            "Pour votre rôle, un intervalle se compose de mois entiers : deux intervalles voisins montreraient sinon une seule situation."
+        )
+
+
+def suppressed_for(asked: Asked, reader: Reader) -> bool:
+    """Small cells about persons and situations are hidden from everybody but the coordinator of the département itself."""
+    return asked.measure.personal and reader.role is not Role.COORDINATOR
+
+
+def _whole_months(asked: Asked) -> bool:
+    return (asked.from_on is None or asked.from_on.day == 1) and (asked.until_on is None or (asked.until_on + timedelta(days=1)).day == 1)
+
+
+def too_small(behind: int, threshold: int) -> bool:
+    return 0 < behind < threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Months:
+    """An interval as the counters can answer it: whole months (their first days, both included), and the days at its edges."""
+
+    first: date | None
+    last: date | None
+    some: bool
+    edges: tuple[tuple[date, date], ...]
+
+
+def months_of(from_on: date | None, until_on: date | None) -> Months:
+    """Split an interval into whole months and at most two edges of days."""
+    if (
+        from_on is not None
+        and until_on is not None
+        and from_on.replace(day=1) == until_on.replace(day=1)
+        and not (from_on.day == 1 and (until_on + timedelta(days=1)).day == 1)
+    ):
+        return Months(None, None, False, ((from_on, until_on),))
+    edges = []
+    first, last = from_on, until_on.replace(day=1) if until_on is not None else None
+    if from_on is not None and from_on.day != 1:
+        first = (from_on.replace(day=1) + timedelta(days=31)).replace(day=1)
+        edges.append((from_on, first - timedelta(days=1)))
+    if until_on is not None and last is not None and (until_on + timedelta(days=1)).day != 1:
+        edges.append((last, until_on))
+        last = (last - timedelta(days=1)).replace(day=1)
+    some = first is None or last is None or first <= last
+    return Months(first, last, some, tuple(edges))
