@@ -59,7 +59,7 @@ class Consumer:
     ) -> None:
         self._database = database
         self._bus = bus
-        self._feed = feed
+        self.feed = feed
         self._group = group
         self._share_group = share_group
         self._head_seconds = head_seconds
@@ -196,12 +196,12 @@ class Consumer:
         while True:
             cursor = await self.projector.where(source)
             try:
-                page = await self._feed.events(source, streams.INTERNAL, cursor.epoch, cursor.sequence, cursor.digest)
+                page = await self.feed.events(source, streams.INTERNAL, cursor.epoch, cursor.sequence, cursor.digest)
             except FeedReplaced as replaced:
                 await self._enter_epoch(source, replaced)
                 continue
             except FeedPast as past:
-                listing = self._feed.listing(source)
+                listing = self.feed.listing(source)
                 if not await self.projector.bootstrap(source, listing.read, listing.position):
                     self._ill(source, "lost", f"the feed begins at number {past.oldest_sequence}, heard up to {cursor.sequence}")
                     return False
@@ -220,7 +220,7 @@ class Consumer:
                 return before != start
 
     async def _enter_epoch(self, source: str, replaced: FeedReplaced) -> None:
-        listing = self._feed.listing(source)
+        listing = self.feed.listing(source)
         last = Place(replaced.epoch, replaced.last_sequence, replaced.last_digest)
         await self.projector.enter_epoch(source, replaced.epoch, last, listing.read, listing.position)
 
@@ -230,7 +230,7 @@ class Consumer:
         while True:
             for source in self._names:
                 try:
-                    head = await self._feed.head(source, streams.INTERNAL)
+                    head = await self.feed.head(source, streams.INTERNAL)
                     await self.projector.saw_head(source, Place(head.epoch, head.sequence, head.digest))
                     cursor = await self.projector.where(source)
                     behind = (cursor.epoch, cursor.sequence) != (head.epoch, head.sequence)

@@ -22,6 +22,7 @@ from tests.serving import Served, served
 
 MORNING = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 CONTENT = "follow_up"
+REFERRAL_BODY: dict[str, Any] = json.loads(json.dumps(REFERRAL_EXAMPLE, default=str))
 
 
 @dataclass
