@@ -397,7 +397,7 @@ def _run(importer: Importer, path: Path, url: str, token: str, token_url: str, c
     try:
         done = asyncio.run(work())
     except (FileUnreadable, ImportStopped, OSError) as error:
-        errors.print(str(error), style="red", markup=False)
+        errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     for line in done.refused:
         errors.print(f"ligne {line.number} : {' '.join(line.sentences)}", markup=False, highlight=False, soft_wrap=True)
