@@ -18,7 +18,7 @@ from libs.chassis.security import Caller
 from libs.chassis.strict import QueryBool
 from libs.contracts.types import CommuneCode, DepartementCode, Id
 from libs.contracts.vocabularies import Force, Need, PartnerKind, UnitKind
-from services.partners import commands, queries
+from services.partners import organizations, queries, services, units
 from services.partners.examples import EXAMPLES
 from services.partners.schemas import (
     CapacityIn,
@@ -63,7 +63,9 @@ POSITION = "Stream-Position"
 )
 async def register_organization(body: OrganizationIn, caller: Caller, once: Once) -> Response:
     """Register an organisation by its SIRET. The same `id` and content may be sent again: it stays one organisation."""
-    return await once(lambda session: commands.register_organization(session, caller, body), status=201, location="/v1/organizations/{id}")
+    return await once(
+        lambda session: organizations.register_organization(session, caller, body), status=201, location="/v1/organizations/{id}"
+    )
 
 
 @router.get(
@@ -123,7 +125,7 @@ async def change_organization(
 ) -> OrganizationOut:
     """Replace what is known of an organisation."""
     async with database.transaction() as session:
-        changed = await commands.change_organization(session, caller, organization_id, version, body)
+        changed = await organizations.change_organization(session, caller, organization_id, version, body)
     etag(response, changed.version)
     return changed
 
@@ -138,7 +140,7 @@ async def change_organization(
 )
 async def close_organization(organization_id: Id, caller: Caller, once: Once) -> Response:
     """Close an organisation whose services are closed and that employs no post."""
-    return await once(lambda session: commands.close_organization(session, caller, organization_id), status=200)
+    return await once(lambda session: organizations.close_organization(session, caller, organization_id), status=200)
 
 
 # Services
@@ -155,7 +157,7 @@ async def close_organization(organization_id: Id, caller: Caller, once: Once) ->
 )
 async def register_service(body: ServiceIn, caller: Caller, once: Once) -> Response:
     """Register what an organisation offers: needs it answers, communes it covers, where and when it receives people."""
-    return await once(lambda session: commands.register_service(session, caller, body), status=201, location="/v1/services/{id}")
+    return await once(lambda session: services.register_service(session, caller, body), status=201, location="/v1/services/{id}")
 
 
 @router.get(
@@ -221,7 +223,7 @@ async def change_service(
 ) -> ServiceOut:
     """Replace what is known of a service."""
     async with database.transaction() as session:
-        changed = await commands.change_service(session, caller, service_id, version, body)
+        changed = await services.change_service(session, caller, service_id, version, body)
     etag(response, changed.version)
     return changed
 
@@ -239,7 +241,7 @@ async def change_capacity(
 ) -> ServiceOut:
     """Say how many people the service can take now. Its own organisation may say so, and the coordination of its département."""
     async with database.transaction() as session:
-        changed = await commands.change_capacity(session, caller, service_id, version, body)
+        changed = await services.change_capacity(session, caller, service_id, version, body)
     etag(response, changed.version)
     return changed
 
@@ -254,7 +256,7 @@ async def change_capacity(
 )
 async def close_service(service_id: Id, caller: Caller, once: Once) -> Response:
     """Close a service: nobody is oriented to it any more."""
-    return await once(lambda session: commands.close_service(session, caller, service_id), status=200)
+    return await once(lambda session: services.close_service(session, caller, service_id), status=200)
 
 
 # Units
@@ -271,7 +273,7 @@ async def close_service(service_id: Id, caller: Caller, once: Once) -> Response:
 )
 async def register_unit(body: UnitIn, caller: Caller, once: Once) -> Response:
     """Register a police or gendarmerie unit that the jurisdiction file does not have (a company, a groupement)."""
-    return await once(lambda session: commands.register_unit(session, caller, body), status=201, location="/v1/units/{id}")
+    return await once(lambda session: units.register_unit(session, caller, body), status=201, location="/v1/units/{id}")
 
 
 @router.get("/v1/units", operation_id="list_units", openapi_extra=EXAMPLES["list_units"], response_model=UnitList, tags=["Unités"])
@@ -324,7 +326,7 @@ async def read_unit(unit_id: Id, caller: Caller, database: Db, response: Respons
 async def change_unit(unit_id: Id, body: UnitChange, caller: Caller, version: IfMatch, database: Db, response: Response) -> UnitOut:
     """Replace what is known of a unit. What the jurisdiction file says of it comes back with the next import."""
     async with database.transaction() as session:
-        changed = await commands.change_unit(session, caller, unit_id, version, body)
+        changed = await units.change_unit(session, caller, unit_id, version, body)
     etag(response, changed.version)
     return changed
 
@@ -339,7 +341,7 @@ async def change_unit(unit_id: Id, body: UnitChange, caller: Caller, version: If
 )
 async def close_unit(unit_id: Id, caller: Caller, once: Once) -> Response:
     """Close a unit that no post covers."""
-    return await once(lambda session: commands.close_unit(session, caller, unit_id), status=200)
+    return await once(lambda session: units.close_unit(session, caller, unit_id), status=200)
 
 
 # Communes and coverage

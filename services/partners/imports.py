@@ -25,10 +25,10 @@ from libs.contracts.partners import UnitChanged, UnitRegistered
 from libs.contracts.types import departement_of
 from libs.contracts.units import plain_label, unit_id_of
 from libs.contracts.vocabularies import Force, UnitKind
-from services.partners.commands import take_turn
 from services.partners.domain import INSTITUTIONS, MAX_COMMUNES, home_departement, unit_kind_of
 from services.partners.models import Commune
 from services.partners.schemas import CommuneRow, CommunesImport, ImportOutcome, JurisdictionRow, JurisdictionsImport, RowError, RowOutcome
+from services.partners.units import take_turn
 
 Outcome = Literal["created", "changed", "unchanged", "refused"]
 Row = TypeVar("Row", bound=Body)

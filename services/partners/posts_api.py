@@ -13,7 +13,7 @@ from libs.chassis.runtime import Db
 from libs.chassis.security import Caller
 from libs.contracts.types import CommuneCode, Id
 from libs.contracts.vocabularies import PostForce
-from services.partners import commands, queries
+from services.partners import posts, queries
 from services.partners.api import POSITION, AlsoClosed, OfDepartement
 from services.partners.domain import Move, PostState
 from services.partners.examples import EXAMPLES
@@ -32,7 +32,7 @@ router = APIRouter(tags=["Postes"])
 )
 async def open_post(body: PostIn, caller: Caller, once: Once) -> Response:
     """Open a post that covers units, and communes besides. Another employer, force, working time or channels make another post."""
-    return await once(lambda session: commands.open_post(session, caller, body), status=201, location="/v1/posts/{id}")
+    return await once(lambda session: posts.open_post(session, caller, body), status=201, location="/v1/posts/{id}")
 
 
 @router.get("/v1/posts", operation_id="list_posts", openapi_extra=EXAMPLES["list_posts"], response_model=PostList)
@@ -90,7 +90,7 @@ async def read_post(post_id: Id, caller: Caller, database: Db, response: Respons
 async def rename_post(post_id: Id, body: PostLabel, caller: Caller, version: IfMatch, database: Db, response: Response) -> PostOut:
     """Change the name a post goes by."""
     async with database.transaction() as session:
-        changed = await commands.rename_post(session, caller, post_id, version, body)
+        changed = await posts.rename_post(session, caller, post_id, version, body)
     etag(response, changed.version)
     return changed
 
@@ -105,7 +105,7 @@ async def rename_post(post_id: Id, body: PostLabel, caller: Caller, version: IfM
 async def change_coverage(post_id: Id, body: CoverageIn, caller: Caller, version: IfMatch, database: Db, response: Response) -> PostOut:
     """Replace the units and communes a post covers."""
     async with database.transaction() as session:
-        changed = await commands.change_coverage(session, caller, post_id, version, body)
+        changed = await posts.change_coverage(session, caller, post_id, version, body)
     etag(response, changed.version)
     return changed
 
@@ -119,7 +119,7 @@ async def change_coverage(post_id: Id, body: CoverageIn, caller: Caller, version
 )
 async def suspend_post(post_id: Id, caller: Caller, once: Once) -> Response:
     """The post receives nothing for a while (long absence, agreement in suspense)."""
-    return await once(lambda session: commands.move_post(session, caller, post_id, Move.SUSPEND), status=200)
+    return await once(lambda session: posts.move_post(session, caller, post_id, Move.SUSPEND), status=200)
 
 
 @router.post(
@@ -131,7 +131,7 @@ async def suspend_post(post_id: Id, caller: Caller, once: Once) -> Response:
 )
 async def fill_post(post_id: Id, caller: Caller, once: Once) -> Response:
     """Somebody holds the post; a suspension ends."""
-    return await once(lambda session: commands.move_post(session, caller, post_id, Move.FILL), status=200)
+    return await once(lambda session: posts.move_post(session, caller, post_id, Move.FILL), status=200)
 
 
 @router.post(
@@ -143,7 +143,7 @@ async def fill_post(post_id: Id, caller: Caller, once: Once) -> Response:
 )
 async def vacate_post(post_id: Id, caller: Caller, once: Once) -> Response:
     """Nobody holds the post any more; a suspension ends."""
-    return await once(lambda session: commands.move_post(session, caller, post_id, Move.VACATE), status=200)
+    return await once(lambda session: posts.move_post(session, caller, post_id, Move.VACATE), status=200)
 
 
 @router.post(
@@ -155,4 +155,4 @@ async def vacate_post(post_id: Id, caller: Caller, once: Once) -> Response:
 )
 async def close_post(post_id: Id, caller: Caller, once: Once) -> Response:
     """The post ends, for good."""
-    return await once(lambda session: commands.move_post(session, caller, post_id, Move.CLOSE), status=200)
+    return await once(lambda session: posts.move_post(session, caller, post_id, Move.CLOSE), status=200)
