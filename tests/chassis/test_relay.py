@@ -16,6 +16,7 @@ from tests.chassis.speaking import broken_links, database, everything, fact, say
 from tests.settings import settings_for
 from tests.waiting import ended, until
 
+pytestmark = pytest.mark.kafka
 DatabaseUrl = Callable[[str | None], str]
 
 

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import httpx
 from fastapi import FastAPI
-from services.reporting.app import SERVICE as REPORTING
 
 from libs.chassis.app import create_app
 from libs.chassis.feed import Feed
@@ -20,6 +19,7 @@ from libs.embedded.issuer import create_app as create_issuer
 from services.funding.app import SERVICE as FUNDING
 from services.partners.app import SERVICE as PARTNERS
 from services.referrals.app import SERVICE as REFERRALS
+from services.reporting.app import SERVICE as REPORTING
 from tests.serving import Served
 from tests.settings import NOWHERE, settings_for
 

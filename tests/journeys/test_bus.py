@@ -20,6 +20,7 @@ from tests.journeys.territory import register_territory
 from tests.services.referrals.conftest import REFERRAL_BODY
 from tests.waiting import until
 
+pytestmark = pytest.mark.kafka
 DatabaseUrl = Callable[[str | None], str]
 
 
@@ -216,3 +217,25 @@ async def _restored_states(up: House) -> bool:
     rows = await up["referrals"].rows("SELECT id, state FROM posts_heard")
     states = {row.id: row.state for row in rows}
     return states == {d.POST_CERGY: "filled", d.POST_SARCELLES: "vacant", d.POST_MAGNY: "filled"}
+
+
+async def test_who_was_away_longer_than_the_retention_lists_then_follows(two: House) -> None:
+    await two.stop("referrals")
+    await register_territory(two["partners"])
+    await until(lambda: _sent(two))
+    async with two["partners"].runtime.database.transaction() as session:
+        await session.execute(text("UPDATE stream_events SET recorded_at = now() - interval '31 days'"))
+        await streams.purge(session, keep_days=30, keep_audit_days=365)
+        assert await session.scalar(text("SELECT count(*) FROM stream_events WHERE stream = 'internal'")) == 0
+    two.settings["kafka_topic_prefix"] += "-elsewhere"  # the broker kept no longer either
+
+    await two.start("referrals")
+    await until(lambda: _is(copied_posts(two), POSTS))
+    await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/vacate", version=1)
+
+    await until(lambda: _state_is(two, d.POST_CERGY, "vacant"))
+
+
+async def _sent(up: House) -> bool:
+    rows = await up["partners"].rows("SELECT sequence, sent_sequence FROM streams WHERE stream = 'internal'")
+    return bool(rows) and rows[0].sequence == rows[0].sent_sequence == 3 + 4 + 4 + 3
