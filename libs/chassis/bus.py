@@ -119,16 +119,7 @@ class Bus:
         try:
             await admin.start()
             known = set(await admin.list_topics())
-            missing = [
-                NewTopic(
-                    name=name,
-                    num_partitions=1,
-                    replication_factor=self._settings.kafka_replication_factor,
-                    topic_configs={"retention.ms": str(self._settings.retention_days * 86_400_000)},
-                )
-                for name in topics
-                if name not in known
-            ]
+            missing = [self._new_topic(name) for name in topics if name not in known]
             if missing:
                 response = await admin.create_topics(missing)
                 for name, code, *_ in response.topic_errors:
@@ -136,6 +127,17 @@ class Bus:
                         raise BusError(f"topic {name} could not be created: error {code}")
         finally:
             await admin.close()
+
+    def _new_topic(self, name: str) -> NewTopic:
+        factor = self._settings.kafka_replication_factor
+        topic = NewTopic(
+            name=name,
+            num_partitions=1,
+            replication_factor=max(factor, 1),
+            topic_configs={"retention.ms": str(self._settings.retention_days * 86_400_000)},
+        )
+        topic.replication_factor = factor  # its constructor refuses -1, by which Kafka (2.4 and later) means the broker's own default
+        return topic
 
     def consumer(self, *, group: str | None, **options: Any) -> AIOKafkaConsumer:
         """A consumer that commits only what it is told to; not started."""
