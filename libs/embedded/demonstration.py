@@ -4,9 +4,13 @@ Only through the services' own doors: the public files by the code of `maillon i
 a filling that was interrupted is taken up where it stopped.
 """
 
+import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from libs.client.importing import FileUnreadable, Imported, ImportStopped, import_communes, import_jurisdictions
 from libs.contracts import demonstration as d
@@ -81,7 +85,38 @@ async def seed(network: Network, folder: Path, say: Say) -> None:
             "opened_on": _OPENED_ON,
         }
         await _create(network, "partners", "/v1/posts", body)
+    say("financement")
+    await _fund(network)
     done.touch()
+
+
+BUDGET = {
+    "salary_cents": 3_600_000,
+    "charges_cents": 1_500_000,
+    "travel_cents": 200_000,
+    "equipment_cents": 200_000,
+    "overheads_cents": 500_000,
+}
+CONTRIBUTIONS = (
+    (d.CONTRIBUTION_STATE, d.FUNDER_STATE, 3_000_000, "granted"),
+    (d.CONTRIBUTION_DEPARTEMENT, d.FUNDER_DEPARTEMENT, 2_000_000, "requested"),
+)
+"""Ten thousand euros are missing."""
+
+
+async def _fund(network: Network) -> None:
+    for funder in d.FUNDERS:
+        body: dict[str, Any] = {"id": str(funder.id), "kind": funder.kind, "name": funder.name, "departement": funder.departement}
+        await _create(network, "funding", "/v1/funders", body)
+    plan = {"id": str(d.PLAN), "post_id": str(d.POST_CERGY), "year": d.YEAR, "budget": BUDGET}
+    deadline = time.monotonic() + 60
+    while (await _create(network, "funding", "/v1/plans", plan)).json().get("type", "").endswith("/post-not-yet-known"):
+        if time.monotonic() > deadline:
+            raise CallFailed("Le service funding n'a pas entendu parler des postes : regardez http://127.0.0.1:8003/readyz.")
+        await asyncio.sleep(0.1)  # the posts are on their way
+    for contribution, funder_id, amount, firmness in CONTRIBUTIONS:
+        body = {"id": str(contribution), "funder_id": str(funder_id), "amount_cents": amount, "firmness": firmness}
+        await _create(network, "funding", f"/v1/plans/{d.PLAN}/contributions", body)
 
 
 async def _import_files(network: Network) -> None:
@@ -100,6 +135,6 @@ def _check(done: Imported) -> None:
         raise CallFailed(f"Ligne {first.number} refusée à l'import : {', '.join(first.sentences)}")
 
 
-async def _create(network: Network, service: str, path: str, body: dict[str, Any]) -> None:
+async def _create(network: Network, service: str, path: str, body: dict[str, Any]) -> httpx.Response:
     key = f"demonstration:{path}:{body['id']}"
-    await network.call(service, "administrator", "POST", path, body=body, key=key, accepted=_CREATED)
+    return await network.call(service, "administrator", "POST", path, body=body, key=key, accepted=_CREATED)
