@@ -1,0 +1,142 @@
+"""`make run` as its user sees it: real processes, a data folder of its own, ports that are free."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from libs.embedded.broker import free_port
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("referrals", "partners", "funding", "reporting", "issuer")
+
+
+@dataclass
+class Run:
+    """A house to start, with its folder and ports; what it printed goes to a file."""
+
+    folder: Path
+    ports: dict[str, int]
+    output: Path
+
+    def start(self, *options: str) -> "subprocess.Popen[bytes]":
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "MAILLON_"))}
+        environment |= {f"{room.upper()}_PORT": str(port) for room, port in self.ports.items()} | {"MAILLON_DATA": str(self.folder)}
+        with self.output.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "services", *options], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def printed(self) -> str:
+        return self.output.read_text(encoding="utf-8")
+
+    def wait_for(self, words: str, process: "subprocess.Popen[bytes]", seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while words not in self.printed():
+            assert process.poll() is None, self.printed()
+            assert time.monotonic() < deadline, self.printed()
+            time.sleep(0.1)
+
+    def token(self, who: str) -> dict[str, str]:
+        answer = httpx.post(f"http://127.0.0.1:{self.ports['issuer']}/token", data={"client_id": who})
+        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+    def situations(self) -> int:
+        url = f"http://127.0.0.1:{self.ports['reporting']}/v1/figures?measure=situations&departement=95"
+        return int(httpx.get(url, headers=self.token("coordinator-95")).json()["total"]["value"])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path / "data", {room: free_port() for room in ROOMS}, tmp_path / "printed")
+
+
+def stop(process: "subprocess.Popen[bytes]") -> int:
+    process.send_signal(signal.SIGINT)
+    return process.wait(30)
+
+
+def test_one_referral_plays_its_journey_and_the_run_ends_well(run: Run) -> None:
+    process = run.start("--once")
+
+    assert process.wait(120) == 0, run.printed()
+    printed = run.printed()
+    for fact in ("referral.received, referral.assigned", "contact.attempted", "orientation.requested", "referral.closed"):
+        assert fact in printed
+    assert "1 saisine(s), 2 personne(s), 1 orientation(s)" in printed
+    assert "il manque 10\u202f000 €" in printed
+
+
+def test_a_killed_service_comes_back_and_nothing_is_lost_over_a_restart_of_everything(run: Run) -> None:
+    process = run.start()
+    run.wait_for("est en marche", process)
+    [victim] = _processes(process.pid, "services.reporting")
+    os.kill(victim, signal.SIGKILL)
+    run.wait_for("reporting", process)
+    deadline = time.monotonic() + 60
+    while not (found := _processes(process.pid, "services.reporting")) or found == [victim]:
+        assert time.monotonic() < deadline, run.printed()
+        time.sleep(0.1)
+    process.kill()  # the whole house, without a word
+    process.wait(10)
+
+    again = run.start()
+    run.wait_for("2 saisine(s)", again)
+    run.wait_for("est en marche", again)
+
+    assert run.situations() == 2
+    assert stop(again) == 0
+
+
+def test_a_port_in_use_is_said_in_a_sentence(run: Run) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(run.ports["funding"])],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while not _answers(run.ports["funding"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process = run.start("--once")
+        assert process.wait(60) == 1
+    finally:
+        holder.terminate()
+        holder.wait(10)
+
+    printed = run.printed()
+    assert str(run.ports["funding"]) in printed
+    assert "Traceback" not in printed
+
+
+def _answers(port: int) -> bool:
+    try:
+        httpx.get(f"http://127.0.0.1:{port}/", timeout=1)
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+def _processes(parent: int, words: str) -> list[int]:
+    """Children of a process whose command line holds some words."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            status = (folder / "status").read_text()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        owner = re.search(r"^PPid:\s+(\d+)$", status, re.MULTILINE)
+        if owner is not None and int(owner[1]) == parent and words in command:
+            found.append(int(folder.name))
+    return found
