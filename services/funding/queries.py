@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Uuid, false, or_, select, text
-from sqlalchemy.dialects.postgresql import array
+from sqlalchemy import ColumnElement, Uuid, false, literal, or_, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped
 from sqlmodel import col
@@ -212,7 +212,7 @@ async def agreements(
 ) -> list[AgreementOut]:
     statement = select(Agreement).order_by(col(Agreement.id)).limit(limit + 1)
     if caller.role is Role.EMPLOYER:
-        statement = statement.where(col(Agreement.post_ids).op("&&")(array(await _employed(session, caller), type_=Uuid())))
+        statement = statement.where(col(Agreement.post_ids).op("&&")(literal(await _employed(session, caller), ARRAY(Uuid))))
     else:
         statement = statement.where(*_of_departements(caller, col(Agreement.departement)))
     if departement is not None:

@@ -194,7 +194,8 @@ MEASURES: dict[str, Measure] = {
             "situations",
             DELAY_DIMENSIONS,
             day="received_on",
-            given="first_contact_minutes <= CASE urgency WHEN 'immediate' THEN :immediate WHEN 'priority' THEN :priority ELSE :standard END",
+            given="first_contact_minutes <= CASE urgency WHEN 'immediate' THEN CAST(:immediate AS integer)"
+            " WHEN 'priority' THEN CAST(:priority AS integer) ELSE CAST(:standard AS integer) END",
         ),
         Measure(
             "first_contact_median",

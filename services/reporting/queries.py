@@ -168,7 +168,8 @@ def _code_expression(asked: Asked, day: str | None) -> str:
 
 def _where_readers(asked: Asked, reader: Reader) -> tuple[list[str], dict[str, Any]]:
     """Conditions on the rows of a projection that keep a reader within its perimeter."""
-    conditions, parameters = [], {}
+    conditions: list[str] = []
+    parameters: dict[str, Any] = {}
     departements = (
         [asked.departement] if asked.departement is not None else sorted(reader.departements) if reader.departements is not None else None
     )
