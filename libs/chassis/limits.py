@@ -155,6 +155,9 @@ class BoundedProtocol(HttpToolsProtocol):
     _refusal: tuple[int, str, str] | None = None
     _header_bytes = 0
     _header_timer: asyncio.TimerHandle | None = None
+    _began_now = False
+    _delivered = 0
+    _overhead = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own class
         super().connection_made(transport)
@@ -164,8 +167,28 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_header_timer()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """httptools keeps a header, or a trailer, until it is whole: what comes without becoming part of a body is counted as it comes.
+
+        Bodies in chunks of one byte cost six bytes for each: sixteen are allowed. The part in which a request begins is not counted: it may
+        hold the end of the request before, and is 256 KiB at most.
+        """
+        self._began_now, delivered = False, self._delivered
+        super().data_received(data)
+        if self._began_now or self.transport.is_closing():
+            return
+        self._overhead += len(data) - (self._delivered - delivered)
+        if self._overhead > MOST_HEADER_BYTES + LONGEST_URL + 16 * self._delivered:
+            self._refusal = (HeadersTooLarge.status, HeadersTooLarge.type, HeadersTooLarge.title)
+            self.send_400_response("")
+
+    def on_body(self, body: bytes) -> None:
+        self._delivered += len(body)
+        super().on_body(body)
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._began_now, self._delivered, self._overhead = True, 0, 0
         self._header_bytes = 0
         self._start_header_timer()
 

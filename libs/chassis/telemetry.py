@@ -379,6 +379,7 @@ def start_logging(service: str, level: str = "info") -> None:
     logging.basicConfig(handlers=[handler], level=max(_LEVELS[level], logging.INFO), force=True)
     for quiet in ("sqlalchemy", "httpx", "httpcore", "asyncpg", "alembic"):  # httpx logs whole URLs, sqlalchemy parameters
         logging.getLogger(quiet).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").disabled = True  # whole paths and query strings; libs.chassis.app writes a line about each request
     log = structlog.get_logger("process")
 
     def crashed(kind: type[BaseException], error: BaseException, trace: object) -> None:

@@ -1,0 +1,253 @@
+"""What a caller can make us hold is bounded: tried over real sockets, on uvicorn with our protocol class."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from libs.chassis import limits
+from libs.chassis.limits import BoundedProtocol, Limits
+from tests.chassis.answering import Issuer, app_of
+
+ISSUER = Issuer()
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    app = app_of(ISSUER, body_limit_bytes=20_000, body_timeout_seconds=0.4)
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, http=BoundedProtocol, ws="none", log_config=None, access_log=False))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    yield listening.getsockname()[1]
+    server.should_exit = True
+    await serving
+
+
+class Connection:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def open(cls, port: int) -> "Connection":
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def send(self, raw: bytes) -> None:
+        self.writer.write(raw)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        async with asyncio.timeout(10):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+            body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+        return int(head[0].split()[1]), headers, body
+
+    async def closed(self) -> bool:
+        try:
+            async with asyncio.timeout(5):
+                return await self.reader.read() == b""
+        except ConnectionError:
+            return True
+
+
+def _head(path: str = "/v1/echo", method: str = "POST", **headers: str) -> bytes:
+    given = {"Host": "x", "Authorization": ISSUER.headers()["Authorization"], "Content-Type": "application/json", **headers}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name.replace('_', '-')}: {value}" for name, value in given.items())]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def _problem(answer: tuple[int, dict[str, str], bytes], status: int, type: str) -> None:
+    assert answer[0] == status, answer
+    assert answer[1]["content-type"] == "application/problem+json"
+    said: dict[str, Any] = json.loads(answer[2])
+    assert said["type"] == f"https://maillon.example/problems/{type}"
+    assert said["instance"].startswith("urn:uuid:")
+
+
+async def test_a_body_announced_too_large_is_refused_before_it_comes(port: int) -> None:
+    connection = await Connection.open(port)
+
+    await connection.send(_head(Content_Length="104857600"))
+
+    _problem(await connection.answer(), 413, "too-large")
+    assert await connection.closed()
+
+
+async def test_a_body_that_grows_too_large_is_refused_while_it_comes(port: int) -> None:
+    connection = await Connection.open(port)
+
+    await connection.send(_head("/v1/things", Transfer_Encoding="chunked", Idempotency_Key="k"))
+    chunk = b"1000\r\n" + b"x" * 4096 + b"\r\n"
+    await connection.send(chunk * 6)
+
+    _problem(await connection.answer(), 413, "too-large")
+
+
+async def test_a_route_may_have_a_limit_of_its_own(port: int) -> None:
+    answers = []
+    for path, size in (("/v1/echo", 4097), ("/v1/things", 4097)):
+        connection = await Connection.open(port)
+        await connection.send(_head(path, Content_Length=str(size), Idempotency_Key="k") + b" " * size)
+        answers.append((await connection.answer())[0])
+
+    assert answers == [413, 400]  # the second was read, and is no JSON
+
+
+async def test_a_body_that_comes_too_slowly_is_given_up(port: int) -> None:
+    connection = await Connection.open(port)
+
+    await connection.send(_head(Content_Length="100") + b'{"name"')
+
+    _problem(await connection.answer(), 408, "too-slow")
+    assert await connection.closed()
+
+
+async def test_a_body_that_drips_does_not_gain_time(port: int) -> None:
+    connection = await Connection.open(port)
+    await connection.send(_head(Content_Length="1000"))
+
+    async def drip() -> None:
+        for _ in range(100):
+            await connection.send(b" ")
+            await asyncio.sleep(0.05)
+
+    dripping = asyncio.create_task(drip())
+    _problem(await connection.answer(), 408, "too-slow")
+    dripping.cancel()
+    await asyncio.gather(dripping, return_exceptions=True)
+
+
+async def test_headers_that_come_too_slowly_are_given_up(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.2)
+    silent, half = await Connection.open(port), await Connection.open(port)
+
+    await half.send(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+
+    for connection in (silent, half):
+        _problem(await connection.answer(), 408, "too-slow")
+        assert await connection.closed()
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "type"),
+    [
+        (_head(**{f"X-{number}": "a" for number in range(101)}), 431, "headers-too-large"),
+        (_head(X_Long="a" * 40_000), 431, "headers-too-large"),
+        (_head("/" + "a" * 9000), 414, "url-too-long"),
+        (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed"),
+        (b"nonsense\r\n\r\n", 400, "malformed"),
+        (b"GET / HTTP/1.1\r\nHost x\r\n\r\n", 400, "malformed"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "malformed"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "malformed"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400, "malformed"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX-Nul: a\x00b\r\n\r\n", 400, "malformed"),
+        (b"CONNECT evil:80 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed"),
+        (_head(Transfer_Encoding="chunked") + b"zz\r\n", 400, "malformed"),
+    ],
+    ids=[
+        "many headers",
+        "long headers",
+        "a long address",
+        "bytes in the address",
+        "no HTTP",
+        "a header without colon",
+        "two lengths",
+        "a length and chunks",
+        "a negative length",
+        "NUL in a header",
+        "CONNECT",
+        "a bad chunk",
+    ],
+)
+async def test_what_is_not_a_request_is_a_problem_too(port: int, raw: bytes, status: int, type: str) -> None:
+    connection = await Connection.open(port)
+
+    await connection.send(raw)
+
+    _problem(await connection.answer(), status, type)
+    assert await connection.closed()
+
+
+ENDLESS = {
+    "header": (b"GET /livez HTTP/1.1\r\nX-Endless: ", b"a"),
+    "header name": (b"GET /livez HTTP/1.1\r\n", b"a"),
+    "address": (b"GET /", b"a"),
+    "trailer": (_head(Transfer_Encoding="chunked") + b"1\r\n{\r\n0\r\nX-Endless: ", b"a"),
+    "chunk extension": (_head(Transfer_Encoding="chunked") + b"1;x=", b"a"),
+}
+
+
+@pytest.mark.parametrize("case", ENDLESS)
+async def test_what_never_ends_is_cut_off_before_it_fills_the_memory(port: int, case: str) -> None:
+    begin, more = ENDLESS[case]
+    connection = await Connection.open(port)
+    await connection.send(begin)
+    sent = 0
+
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(5):
+            while True:
+                await connection.send(more * 16_384)
+                sent += 16_384
+
+    assert sent < 8_000_000  # what the kernel's buffers hold, besides our bound
+
+
+async def test_a_body_in_many_small_chunks_is_read(port: int) -> None:
+    connection = await Connection.open(port)
+    body = json.dumps({"name": "a", "story": "b" * 150}).encode()
+
+    await connection.send(_head(Transfer_Encoding="chunked"))
+    for byte in body:
+        await connection.send(b"1\r\n%c\r\n" % byte)
+    await connection.send(b"0\r\n\r\n")
+
+    assert (await connection.answer())[0] == 200
+
+
+async def test_requests_on_one_connection_go_on_after_a_refusal(port: int) -> None:
+    connection = await Connection.open(port)
+    answers = []
+
+    for _ in range(3):
+        await connection.send(_head(Content_Length="2") + b"[]")
+        answers.append((await connection.answer())[0])
+
+    assert answers == [422] * 3
+
+
+# In the application
+
+
+async def test_more_requests_than_may_be_in_work_are_sent_away() -> None:
+    gate = asyncio.Event()
+
+    async def slow(scope: limits.Scope, receive: limits.Receive, send: limits.Send) -> None:
+        await gate.wait()
+
+    bounded = Limits(slow, body_bytes=10, body_seconds=1, concurrency=2)
+    scope: dict[str, Any] = {"type": "http", "path": "/v1/x", "raw_path": b"/v1/x", "query_string": b"", "headers": []}
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError("not read")
+
+    at_work = [asyncio.create_task(bounded(dict(scope), receive, send)) for _ in range(2)]
+    await asyncio.sleep(0)
+    await bounded(dict(scope), receive, send)
+    gate.set()
+    await asyncio.gather(*at_work)
+
+    assert sent[0]["status"] == 503
+    assert (b"retry-after", b"1") in sent[0]["headers"]
+    await bounded(dict(scope), receive, send)
+    assert len(sent) == 2
