@@ -1,0 +1,4 @@
+CREATE DATABASE referrals;
+CREATE DATABASE partners;
+CREATE DATABASE funding;
+CREATE DATABASE reporting;
