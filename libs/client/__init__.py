@@ -1,1 +1,4 @@
-"""What other programs use to talk to Maillon: the `maillon` command line, and importers of public files. Speaks HTTP (httpx) only."""
+"""A small client of Maillon's services (`client.py`) and the `maillon` command line (`cli.py`).
+
+Owns nothing, says nothing; hears any stream its token may read, by the feed.
+"""
