@@ -13,7 +13,7 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
+from alembic.script.revision import ResolutionError
 from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -116,5 +116,5 @@ async def is_migrated(session: AsyncSession, service: str | None) -> bool:
     try:
         # alembic keeps no row for what another revision depends on: the heads cannot be compared with the rows
         return not list(scripts.iterate_revisions("heads", applied, implicit_base=True))
-    except CommandError:  # a revision this code does not know
+    except ResolutionError:  # a revision this code does not know
         return True

@@ -78,13 +78,14 @@ def _hex(digits: int) -> str:
 
 def _context(traceparent: str | None, correlation_id: str | None, causation_id: str | None) -> _Current:
     found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    if found is not None and not (found[1].strip("0") and found[2].strip("0")):
+        found = None
     request = str(uuid.uuid4())
-    known = found is not None and found[1].strip("0") and found[2].strip("0")
     return _Current(
         request_id=request,
         correlation_id=correlation_id or request,
         causation_id=causation_id,
-        trace_id=found[1] if found is not None and known else _hex(32),
+        trace_id=found[1] if found is not None else _hex(32),
         span_id=_hex(16),
         sampled=found is not None and bool(int(found[3], 16) & 1),
     )
