@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shlex
 import shutil
 import signal
 import socket
@@ -148,7 +147,6 @@ class House:
             bootstrap_servers = self._start_outer_parts(report)
             database_urls = self._start_postgres(report)
             environments = {name: environment_of(self.plan, name, database_urls[name], bootstrap_servers) for name in self.plan.services}
-            self._write_operator_file(environments)
             await self._migrate(environments, report)
             for name in self.plan.services:
                 report(name, "démarre")
@@ -164,13 +162,6 @@ class House:
             raise CannotStart(_sentence_of(error, self.folder)) from error
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
-
-    def _write_operator_file(self, environments: Mapping[str, Mapping[str, str]]) -> None:
-        """What `maillon` needs to work on these databases, for the owner of the data folder only."""
-        made = {name: value for one in environments.values() for name, value in one.items() if name not in self.plan.environment}
-        file = self.folder / "operator.env"
-        file.touch(mode=0o600)
-        file.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(made.items())), encoding="utf-8")
 
     def _start(self, part: Part) -> None:
         part.process = part.start()

@@ -9,7 +9,7 @@ from services.partners.app import SERVICE as PARTNERS
 from services.referrals.app import SERVICE as REFERRALS
 from services.reporting.app import SERVICE as REPORTING
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SERVICES: tuple[Service, ...] = (REFERRALS, PARTNERS, FUNDING, REPORTING)
 
 
@@ -36,7 +36,7 @@ def test_the_table_of_events_is_that_of_the_code() -> None:
 
 
 def test_every_room_is_on_the_map() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     rooms = [
         f"{folder.name}/{room.name}"
         for folder in (root / "libs", root / "services")
