@@ -1,4 +1,4 @@
-"""Who reads figures. What each reader sees of them is decided in domain.py and queries.py. Police reads none (DESIGN: it sees statuses only)."""
+"""Who reads figures. What each reader sees of them is decided in reading.py and queries.py. Police reads none (DESIGN: it sees statuses only)."""
 
 from libs.chassis.access import AccessTable, Rule
 from libs.contracts.vocabularies import Role

@@ -9,9 +9,9 @@ from libs.chassis.runtime import Run
 from libs.chassis.security import Caller
 from libs.contracts.types import Day, DepartementCode
 from services.reporting import queries
-from services.reporting.domain import ask
 from services.reporting.examples import EXAMPLES
 from services.reporting.indicators import MEASURES
+from services.reporting.reading import ask
 from services.reporting.schemas import FiguresOut, IndicatorList
 
 router = APIRouter(tags=["Chiffres"])

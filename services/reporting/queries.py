@@ -18,17 +18,14 @@ from services.reporting.domain import (
     DEPARTEMENT,
     MONTH,
     TOTAL,
-    Asked,
     Cell,
     Reader,
-    breakdowns,
-    check,
     months_of,
-    suppressed_for,
     too_small,
 )
 from services.reporting.indicators import TALLIED, Dimension, Measure
 from services.reporting.projections import TABLES
+from services.reporting.reading import Asked, breakdowns, check, suppressed_for
 from services.reporting.schemas import BreakdownOut, CellOut, FiguresOut, IndicatorOut, SeenOut, TotalOut
 from services.reporting.settings import Settings
 
@@ -81,7 +78,7 @@ async def lock_names(session: AsyncSession) -> None:
 
 
 async def figures(session: AsyncSession, caller: Principal, asked: Asked, rules: Rules) -> FiguresOut:
-    """One measure, broken down. Raises NotFound (a département outside the perimeter) and the refusals of `domain.check`.
+    """One measure, broken down. Raises NotFound (a département outside the perimeter) and the refusals of `reading.check`.
 
     Cells that rest on fewer than the threshold are suppressed, unless the caller is the département's own coordinator: `value` is null and `suppressed` true.
     This is primary suppression only. The total goes too where it would give a single suppressed cell away; suppression across questions

@@ -2,42 +2,16 @@
 
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime
-from typing import Any
 
 import pytest
 
-from libs.chassis.listener import Heard
 from libs.contracts import demonstration as d
-from libs.contracts.envelope import Event
 from libs.contracts.partners import PostOpened
-from services.funding import examples, handlers
+from services.funding import examples
 from services.funding.app import SERVICE
-from tests.services.calling import Called, called
+from tests.serving import Served, served
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def heard(source: str, sequence: int, event: Event) -> Heard[Any]:
-    return Heard(
-        event=event,
-        source=source,
-        epoch=1,
-        sequence=sequence,
-        event_id=f"{source}-{sequence}",
-        occurred_at=NOW,
-        recorded_at=NOW,
-        subject=f"{event.aggregate[0]}/{event.aggregate_id}",
-        data=event.model_dump_json().encode(),
-        correlation_id=None,
-        traceparent=None,
-    )
-
-
-async def hear(service: Called, *told: Heard[Any]) -> None:
-    async with service.runtime.database.transaction() as session:
-        for one in told:
-            source = next(source for source in handlers.LISTENER.sources if source.name == one.source)
-            await source.handler(type(one.event))(session, one)
 
 
 def post_opened(post: d.DemonstrationPost) -> PostOpened:
@@ -57,15 +31,15 @@ def post_opened(post: d.DemonstrationPost) -> PostOpened:
 
 
 @pytest.fixture
-async def funding(database_url: Callable[[str | None], str]) -> AsyncIterator[Called]:
+async def funding(database_url: Callable[[str | None], str]) -> AsyncIterator[Served]:
     """Posts heard, nothing else."""
-    async with called(SERVICE, database_url) as service:
-        await hear(service, *(heard("partners", number, post_opened(post)) for number, post in enumerate(d.POSTS, 1)))
+    async with served(SERVICE, database_url("funding")) as service:
+        await service.hear("partners", *(post_opened(post) for post in d.POSTS))
         yield service
 
 
 @pytest.fixture
-async def funded(funding: Called) -> Called:
+async def funded(funding: Served) -> Served:
     """The demonstration's funders, and the plan of the post of Cergy with its two contributions; version 3, ten thousand euros missing."""
     for funder in examples.SEED_FUNDERS:
         answer = await funding.post("administrator", "/v1/funders", funder)

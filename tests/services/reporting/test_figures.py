@@ -13,16 +13,22 @@ from libs.contracts import demonstration as d
 from libs.contracts.envelope import Event
 from services.reporting import handlers
 from services.reporting.app import SERVICE
-from services.reporting.domain import breakdowns, months_of
+from services.reporting.domain import months_of
 from services.reporting.indicators import MEASURES
-from tests.services.calling import Called, called, examples_of, send_example
+from services.reporting.models import Table
+from services.reporting.reading import breakdowns
+from tests.chassis.openapi_examples import try_examples
+from tests.documents import differences
 from tests.services.reporting import telling
+from tests.serving import Served, served
 
 
 @pytest.fixture
-async def reporting(database_url: Callable[[str | None], str]) -> AsyncIterator[Called]:
+async def reporting(database_url: Callable[[str | None], str]) -> AsyncIterator[Served]:
     """Seven situations in the Val-d'Oise in March, one on 31 December (Paris), one in the Yvelines; two posts, two plans."""
-    async with called(SERVICE, database_url) as service:
+    async with served(SERVICE, database_url("reporting")) as service:
+        assert service.runtime.consumer is not None
+        await service.runtime.consumer.projector.ensure_cursors()
         lives = [event for number in range(1, 8) for event in _life(number)]
         new_year = telling.received(8, at=datetime(2026, 12, 31, 23, 30, tzinfo=UTC))
         elsewhere = telling.received(9, "78", commune="78646")
@@ -55,7 +61,7 @@ def _life(number: int) -> list[Event]:
     return start
 
 
-async def figure(service: Called, who: str, measure: str, by: str = "total", **query: Any) -> dict[str, Any]:
+async def figure(service: Served, who: str, measure: str, by: str = "total", **query: Any) -> dict[str, Any]:
     answer = await service.get(who, "/v1/figures", measure=measure, by=by, **query)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -66,7 +72,7 @@ def cells(found: dict[str, Any]) -> dict[str, int | None]:
     return {cell["code"]: cell["value"] for cell in found["cells"]}
 
 
-async def test_situations_and_persons_are_counted_apart(reporting: Called) -> None:
+async def test_situations_and_persons_are_counted_apart(reporting: Served) -> None:
     situations = await figure(reporting, "coordinator-95", "situations")
     persons = await figure(reporting, "coordinator-95", "persons", "sex")
 
@@ -75,7 +81,7 @@ async def test_situations_and_persons_are_counted_apart(reporting: Called) -> No
     assert cells(persons) == {"female": 8, "male": 8}
 
 
-async def test_a_situation_of_half_past_midnight_in_paris_belongs_to_the_new_year(reporting: Called) -> None:
+async def test_a_situation_of_half_past_midnight_in_paris_belongs_to_the_new_year(reporting: Served) -> None:
     months = await figure(reporting, "coordinator-95", "situations", "month")
     year = await figure(reporting, "coordinator-95", "situations", **{"from": "2026-01-01", "until": "2026-12-31"})
 
@@ -83,7 +89,7 @@ async def test_a_situation_of_half_past_midnight_in_paris_belongs_to_the_new_yea
     assert year["total"]["value"] == 7
 
 
-async def test_themes_that_overlap_are_no_partition_and_say_so(reporting: Called) -> None:
+async def test_themes_that_overlap_are_no_partition_and_say_so(reporting: Served) -> None:
     principal = await figure(reporting, "coordinator-95", "situations", "theme")
     every = await figure(reporting, "coordinator-95", "situations", "themes")
 
@@ -93,14 +99,14 @@ async def test_themes_that_overlap_are_no_partition_and_say_so(reporting: Called
     assert every["cells"][0]["label"] == "Violences dans le couple"
 
 
-async def test_any_interval_of_days_is_counted(reporting: Called) -> None:
+async def test_any_interval_of_days_is_counted(reporting: Served) -> None:
     found = await figure(reporting, "coordinator-95", "situations", "status", **{"from": "2026-03-04", "until": "2027-01-01"})
 
     assert found["total"]["value"] == 7
     assert cells(found) == {"accepted": 4, "received": 3}
 
 
-async def test_each_answer_says_how_far_each_source_was_heard(reporting: Called) -> None:
+async def test_each_answer_says_how_far_each_source_was_heard(reporting: Served) -> None:
     found = await figure(reporting, "coordinator-95", "situations")
 
     seen = {one["source"]: (one["sequence"], one["head_sequence"]) for one in found["complete_up_to"]}
@@ -108,7 +114,7 @@ async def test_each_answer_says_how_far_each_source_was_heard(reporting: Called)
     assert all(one["head_seen_at"] for one in found["complete_up_to"])
 
 
-async def test_delays_orientations_posts_and_money(reporting: Called) -> None:
+async def test_delays_orientations_posts_and_money(reporting: Served) -> None:
     who = "coordinator-95"
 
     assert (await figure(reporting, who, "first_contact_median"))["total"]["value"] == 180
@@ -123,7 +129,7 @@ async def test_delays_orientations_posts_and_money(reporting: Called) -> None:
     assert (await figure(reporting, who, "budget", "year", **{"from": "2027-01-01"}))["total"]["value"] == 0
 
 
-async def test_a_coordinator_sees_its_own_departement_in_full_and_no_other(reporting: Called) -> None:
+async def test_a_coordinator_sees_its_own_departement_in_full_and_no_other(reporting: Served) -> None:
     own = await figure(reporting, "coordinator-78", "situations", "departement")
     other = await reporting.get("coordinator-78", "/v1/figures", measure="situations", departement="95")
 
@@ -131,7 +137,7 @@ async def test_a_coordinator_sees_its_own_departement_in_full_and_no_other(repor
     assert other.status_code == 404
 
 
-async def test_small_cells_are_hidden_from_a_ministry_and_the_total_does_not_give_one_away(reporting: Called) -> None:
+async def test_small_cells_are_hidden_from_a_ministry_and_the_total_does_not_give_one_away(reporting: Served) -> None:
     departements = await figure(reporting, "interior", "situations", "departement")
     statuses = await figure(reporting, "interior", "situations", "status", departement="95")
 
@@ -166,13 +172,13 @@ async def test_small_cells_are_hidden_from_a_ministry_and_the_total_does_not_giv
         ("employer-95", {"measure": "budget"}, 200),
     ],
 )
-async def test_who_may_ask_what(reporting: Called, who: str, query: dict[str, str], status: int) -> None:
+async def test_who_may_ask_what(reporting: Served, who: str, query: dict[str, str], status: int) -> None:
     answer = await reporting.get(who, "/v1/figures", **query)
 
     assert answer.status_code == status, answer.text
 
 
-async def test_an_employer_reads_the_posts_it_employs(reporting: Called, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_employer_reads_the_posts_it_employs(reporting: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     async with reporting.runtime.database.transaction() as session:
         await session.execute(text("UPDATE posts SET employer_id = :own WHERE post_id = :post"), {"own": d.EMPLOYER, "post": telling.POST})
 
@@ -187,14 +193,14 @@ async def test_an_employer_reads_the_posts_it_employs(reporting: Called, monkeyp
     assert gap["total"]["value"] == 3_000_000
 
 
-async def test_every_measure_answers_every_breakdown(reporting: Called) -> None:
+async def test_every_measure_answers_every_breakdown(reporting: Served) -> None:
     for measure in MEASURES.values():
         for by in breakdowns(measure):
             interval = {"from": "2026-01-15", "until": "2026-06-10"} if measure.day else {}
             await figure(reporting, "coordinator-95", measure.code, by, departement="95", **interval)
 
 
-async def test_indicators_have_their_definitions(reporting: Called) -> None:
+async def test_indicators_have_their_definitions(reporting: Served) -> None:
     answer = await reporting.get("interior", "/v1/indicators")
 
     known = {one["code"]: one for one in answer.json()["items"]}
@@ -202,13 +208,12 @@ async def test_indicators_have_their_definitions(reporting: Called) -> None:
     assert {one["code"]: one["partition"] for one in known["situations"]["breakdowns"]}["themes"] is False
 
 
-async def test_every_example_of_the_document_works_as_it_stands(reporting: Called) -> None:
-    seen = set()
-    for operation, address, example in examples_of(reporting.openapi):
-        answer = await send_example(reporting, address, example)
-        assert answer.status_code == example["x-status"], f"{operation}: {answer.text}"
-        seen.add(operation)
-    assert {"list_indicators", "read_figures"} <= seen
+async def test_every_example_of_the_document_works_as_it_stands(reporting: Served) -> None:
+    assert await try_examples(reporting.client, reporting.openapi, reporting.token) == []
+
+
+async def test_the_migrated_database_is_what_the_models_say(reporting: Served) -> None:
+    assert await differences(reporting.runtime.database, Table.metadata) == []
 
 
 days = st.dates(date(2024, 1, 1), date(2027, 12, 31))
