@@ -6,7 +6,7 @@ READY := .venv/.complete
 .PHONY: run test lint format bench proof
 
 run: $(READY)    ; @$(VENV)/python -m services $(ARGS)
-test: $(READY)   ; @$(VENV)/python -m pytest $(ARGS)
+test: $(READY)   ; @$(VENV)/python -m pytest --numprocesses=auto --dist=worksteal $(ARGS)
 lint: $(READY)   ; @$(VENV)/ruff check && $(VENV)/ruff format --check && $(VENV)/mypy
 format: $(READY) ; @$(VENV)/ruff check --fix && $(VENV)/ruff format
 bench: $(READY)  ; @$(VENV)/python -m tests.bench $(ARGS)
