@@ -3,12 +3,16 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], seconds: float = 30) -> T:
+@overload
+async def until(condition: Callable[[], Awaitable[T]], seconds: float = 30) -> T: ...
+@overload
+async def until(condition: Callable[[], T], seconds: float = 30) -> T: ...
+async def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
     """The first truthy value of a condition, looked at every 50 ms. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:

@@ -79,15 +79,8 @@ class Projector:
         return {"projection": self._listener.projection, "source": source, "stream": streams.INTERNAL}
 
     async def cursor(self, session: AsyncSession, source: str, *, lock: bool = False) -> Place:
-        row = (
-            await session.execute(
-                text(
-                    "SELECT epoch, sequence, digest FROM cursors WHERE projection = :projection AND source = :source AND stream = :stream"
-                    + (" FOR UPDATE" if lock else "")
-                ),
-                self._key(source),
-            )
-        ).one()
+        query = "SELECT epoch, sequence, digest FROM cursors WHERE projection = :projection AND source = :source AND stream = :stream"
+        row = (await session.execute(text(f"{query} FOR UPDATE" if lock else query), self._key(source))).one()
         return Place(row.epoch, row.sequence, bytes(row.digest))
 
     async def where(self, source: str) -> Place:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,8 +15,9 @@ from libs.chassis.database import Database
 from libs.chassis.listener import Heard, Listener, Source
 from libs.chassis.projector import ChainBroken, Projector, TooManyParked, successors
 from libs.chassis.streams import Place
-from libs.contracts.partners import UnitChanged, UnitClosed
-from tests.chassis.speaking import database, everything, fact, say, stamp_all
+from libs.contracts.partners import UnitChanged, UnitClosed, UnitRegistered
+from libs.contracts.vocabularies import Force, UnitKind
+from tests.chassis.speaking import MORNING, database, everything, fact, say, stamp_all
 
 DatabaseUrl = Callable[[str | None], str]
 
@@ -203,12 +205,8 @@ async def test_a_handler_broken_for_every_event_pauses_instead_of_parking_the_wo
 
 
 async def test_a_type_in_neither_list_is_parked_and_an_ignored_one_is_not(scene: Scene) -> None:
-    from libs.contracts.partners import UnitRegistered
-    from libs.contracts.vocabularies import Force, UnitKind
-    from tests.chassis.speaking import MORNING
-
     newer, known = uuid4(), uuid4()
-    common = {"departement": "95", "force": Force.POLICE, "kind": UnitKind.COMMISSARIAT, "communes": ()}
+    common: dict[str, Any] = {"departement": "95", "force": Force.POLICE, "kind": UnitKind.COMMISSARIAT, "communes": ()}
     await say(
         scene.speaker,
         UnitRegistered(unit_id=newer, registered_at=MORNING, **common),

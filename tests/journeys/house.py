@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from libs.chassis.app import create_app
 from libs.chassis.feed import Feed
@@ -33,7 +33,7 @@ class House:
     issuer: Issuer
     urls: dict[str, str]
     settings: dict[str, Any]
-    _issuer_app: FastAPI
+    _issuer_app: Starlette
     _running: dict[str, list[tuple[Served, AsyncExitStack]]] = field(default_factory=dict)
 
     def __getitem__(self, service: str) -> Served:

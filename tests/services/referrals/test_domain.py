@@ -125,9 +125,7 @@ def test_a_referral_goes_to_the_least_loaded_post_that_can_take_it(
     assert sum(one.verdict is Verdict.CHOSEN for one in decision.considered) == (chosen is not None)
 
 
-ROWS = st.tuples(
-    st.sampled_from([A, B, C]), st.sampled_from(list(PostState)), st.sampled_from([RoutingReason.UNIT, RoutingReason.COMMUNE])
-)
+ROWS = st.tuples(st.sampled_from([A, B, C]), st.sampled_from(list(PostState)), st.sampled_from([RoutingReason.UNIT, RoutingReason.COMMUNE]))
 
 
 @given(st.lists(ROWS, unique_by=lambda row: row[0]))
