@@ -1,7 +1,8 @@
 """Referrals over HTTP: the police posts and reads a status; the social worker and the coordinator work. Orientations are in orientations_api.py."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,7 +15,7 @@ from libs.chassis.idempotency import Once
 from libs.chassis.pagination import Page, page_of
 from libs.chassis.problems import problems
 from libs.chassis.refusals import Refusal
-from libs.chassis.runtime import Db, Run
+from libs.chassis.runtime import Db, Run, Runtime
 from libs.chassis.security import Caller, Purpose
 from libs.chassis.settings import secret_bytes
 from libs.chassis.strict import line
@@ -38,6 +39,7 @@ from services.referrals.schemas import (
     StatusList,
     StatusOut,
 )
+from services.referrals.settings import Settings
 
 router = APIRouter()
 _OF_REFERRAL = {"referral_id": REFERRAL}
@@ -81,6 +83,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _targets(runtime: Runtime) -> Mapping[str, int]:
+    return cast(Settings, runtime.settings).targets()
+
+
 # The police
 
 
@@ -96,7 +102,7 @@ def _now() -> datetime:
 async def receive_referral(body: ReferralIn, request: Request, caller: Caller, runtime: Run, once: Once) -> Response:
     """Receive a referral, route it to a post, and give a signed receipt. A referral that finds no post is kept and shown to the coordinator."""
     intakes = Intakes(runtime.vault, secret_bytes(runtime.settings.search_key), runtime.signer)
-    intake = Intake(caller.client_id, body, request_digest(await request.body()))
+    intake = Intake(caller.client_id, body, request_digest(await request.body()), departements=caller.departements())
 
     async def receive(session: AsyncSession) -> ReferralReceivedOut:
         [outcome] = await intakes.receive(session, [intake], _now())
@@ -142,16 +148,18 @@ async def read_referral_status(referral_id: Id, caller: Caller, database: Db) ->
 @router.get("/v1/referrals", operation_id="list_referrals", response_model=ReferralList, tags=["Saisines"])
 async def list_referrals(
     caller: Caller,
-    database: Db,
+    runtime: Run,
     page: Page,
     response: Response,
     status: ReferralStatus | None = None,
     urgency: Urgency | None = None,
 ) -> ReferralList:
     """The worklist of the caller's posts or département, oldest reception first; no personal content."""
-    async with database.transaction(repeatable_read=True) as session:
+    async with runtime.database.transaction(repeatable_read=True) as session:
         response.headers["Stream-Position"] = await streams.position(session)
-        rows = await queries.referrals(session, caller, status=status, urgency=urgency, after=page.after, limit=page.limit)
+        rows = await queries.referrals(
+            session, caller, _targets(runtime), status=status, urgency=urgency, after=page.after, limit=page.limit
+        )
     items, following = page_of(rows, page, lambda row: (row.received_at, row.id))
     page.link(response, following)
     return ReferralList(items=items, next=following)
@@ -163,7 +171,7 @@ async def list_referrals(
 async def read_referral(referral_id: Id, caller: Caller, purpose: Purpose, runtime: Run, response: Response) -> ReferralOut:
     """Everything of a referral. The reading is written to the audit log with its purpose."""
     async with runtime.database.transaction() as session:
-        found = await queries.referral(session, caller, runtime.vault, referral_id)
+        found = await queries.referral(session, caller, runtime.vault, _targets(runtime), referral_id)
         await audit(session, caller, operation="read_referral", subject=f"referrals/{referral_id}", purpose=purpose)
     etag(response, found.version)
     return found

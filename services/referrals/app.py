@@ -14,8 +14,8 @@ from services.referrals.settings import Settings
 async def route_unrouted(runtime: Runtime) -> None:
     """After a change of coverage: try the unrouted referrals again, some at a time."""
     async with runtime.database.transaction() as session:
-        due = await routing.due_since(session)
-    if due is None:
+        due = await routing.due(session)
+    if not due:
         return
     after: routing.Tried | None = None
     while True:

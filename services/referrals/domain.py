@@ -98,7 +98,7 @@ class DeclineReason(Code):
 
     OUTSIDE_AREA = "outside_area", "Hors secteur"
     OUTSIDE_COMPETENCE = "outside_competence", "Hors compétence"
-    NO_CAPACITY = "no_capacity", "Charge trop élevée"
+    OVERLOADED = "overloaded", "Charge trop élevée"
     ABSENT = "absent", "Absence"
     CLOSE_TO_PERSON = "close_to_person", "Lien avec une personne concernée"
     OTHER = "other", "Autre motif"
@@ -224,11 +224,6 @@ class ReasonUnfounded(Conflict):
 
     type: ClassVar[str] = "close-reason-unfounded"
     title: ClassVar[str] = "Motif de clôture sans fondement"
-
-
-class ServiceClosed(Conflict):
-    type: ClassVar[str] = "service-closed"
-    title: ClassVar[str] = "Service fermé"
 
 
 class OrientedAlready(Conflict):

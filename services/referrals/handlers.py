@@ -186,6 +186,7 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
                     **_days(agreement),
                 },
             )
+            await mark_due(session, agreement["departement"])
         return
     async for unit in read("/v1/units?limit=200"):
         await session.execute(_UNIT, {"id": UUID(unit["id"]), "force": unit["force"], "communes": unit["communes"]})
@@ -204,6 +205,7 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
                 "communes": post["communes"],
             },
         )
+        await mark_due(session, post["departement"])
     async for service in read("/v1/services?limit=200"):
         await session.execute(
             _SERVICE,

@@ -21,8 +21,8 @@ from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralRe
 from libs.contracts.types import departement_of
 from libs.contracts.vocabularies import AgeBand, Force, ReferralStatus, RoutingReason, UnroutedReason, age_band_of
 from services.referrals import routing
-from services.referrals.domain import Decision, Move, ReferenceTaken, age_on, local_day, moved, normalised_identity
-from services.referrals.rules import check_past, police_status
+from services.referrals.domain import Decision, Move, ReferenceTaken, age_on, local_day, moved, normalised_identity, police_status
+from services.referrals.rules import OutsidePerimeter, check_birth, check_past
 from services.referrals.schemas import PersonContent, PersonIn, Receipt, ReferralIn, ReferralReceivedOut
 
 NARRATIVE = "referral/narrative"
@@ -39,6 +39,8 @@ class Intake:
     digest: bytes
     referral_id: UUID | None = None
     person_ids: Sequence[UUID] = ()
+    departements: frozenset[str] | None = None
+    """Those that the client works for; `None`: all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +76,18 @@ class Intakes:
         self._signer = signer
 
     async def receive(self, session: AsyncSession, intakes: Sequence[Intake], now: datetime) -> list[ReferralReceivedOut | Refusal]:
-        """Store, route and say referrals; the outcomes in the order given. Refused: a reference that this client already gave for this unit, a date to come."""
+        """Store, route and say referrals; the outcomes in the order given.
+
+        Refused: a reference that this client already gave for this unit, a date to come, a commune outside the client's perimeter.
+        """
         outcomes: dict[int, ReferralReceivedOut | Refusal] = {}
         possible: list[tuple[int, Intake]] = []
-        seen: set[tuple[str, UUID | None, str]] = set()
         for number, intake in enumerate(intakes):
-            key = (intake.client_id, intake.request.unit_id, intake.request.external_reference)
             try:
-                check_past(intake.request.occurred_at, now, "/occurred_at")
-                for place, person in enumerate(intake.request.persons):
-                    if person.identity is not None and person.identity.birth_on is not None and person.identity.birth_on > now.date():
-                        check_past(datetime.combine(person.identity.birth_on, now.timetz()), now, f"/persons/{place}/identity/birth_on")
+                _check(intake, now)
             except Refusal as refusal:
                 outcomes[number] = refusal
                 continue
-            if key in seen:
-                outcomes[number] = ReferenceTaken("Cette référence figure deux fois dans le même envoi.")
-                continue
-            seen.add(key)
             possible.append((number, intake))
         atlas = await routing.atlas(session, [(intake.request.unit_id, intake.request.commune) for _, intake in possible])
         made = {number: self._make(intake, atlas) for number, intake in possible}
@@ -100,8 +96,15 @@ class Intakes:
         await self._vault.store(session, [key for referral in fresh for key in _keys(referral)])
         await self._store_persons(session, fresh)
         await outbox.append(session, *(event for referral in fresh for event in _events(referral, now)))
+        taken = await _first_ones(session, [referral.intake for referral in made.values() if referral.id not in stored])
         for number, referral in made.items():
-            outcomes[number] = self._answer(referral, now) if referral.id in stored else await _duplicate(session, referral.intake)
+            if referral.id in stored:
+                outcomes[number] = self._answer(referral, now)
+            else:
+                outcomes[number] = ReferenceTaken(
+                    "Une saisine portant cette référence a déjà été reçue de cette unité.",
+                    more={"referral_id": str(taken[_reference(referral.intake)])},
+                )
         return [outcomes[number] for number in range(len(intakes))]
 
     def _make(self, intake: Intake, atlas: routing.Atlas) -> _Referral:
@@ -149,7 +152,8 @@ class Intakes:
             return set()
         rows = [
             _row(referral, now)
-            for referral in sorted(referrals, key=lambda one: (one.intake.client_id, one.intake.request.external_reference))
+            # in the order of the unique key: two batches never wait for each other crosswise
+            for referral in sorted(referrals, key=lambda one: tuple(map(str, _reference(one.intake))))
         ]
         made = await session.scalars(_INSERT_REFERRALS, {name: [row[name] for row in rows] for name in rows[0]})
         return set(made)
@@ -195,6 +199,27 @@ class Intakes:
 
 def request_digest(body: bytes) -> bytes:
     return sha256(body).digest()
+
+
+def _check(intake: Intake, now: datetime) -> None:
+    """What the form of a request cannot say. Raises OutsidePerimeter, TimeImpossible."""
+    request = intake.request
+    if intake.departements is not None and departement_of(request.commune) not in intake.departements:
+        raise OutsidePerimeter(
+            "Cette commune n'est pas dans votre périmètre.", pointers=[("/commune", "Cette commune n'est pas dans votre périmètre.")]
+        )
+    check_past(request.occurred_at, now, "/occurred_at")
+    for place, person in enumerate(request.persons):
+        if person.identity is not None and person.identity.birth_on is not None:
+            check_birth(person.identity.birth_on, now, f"/persons/{place}/identity/birth_on")
+
+
+Reference = tuple[str, UUID | None, str]
+
+
+def _reference(intake: Intake) -> Reference:
+    """What is unique: the client's reference for a unit, or for none."""
+    return intake.client_id, intake.request.unit_id, intake.request.external_reference
 
 
 def _keys(referral: _Referral) -> list[FreshKey]:
@@ -254,14 +279,29 @@ _INSERT_PERSONS = text(
 )
 
 
-async def _duplicate(session: AsyncSession, intake: Intake) -> Refusal:
-    first = await session.scalar(
-        text(
-            "SELECT id FROM referrals WHERE client_id = :client AND unit_id IS NOT DISTINCT FROM :unit AND external_reference = :reference"
-        ),
-        {"client": intake.client_id, "unit": intake.request.unit_id, "reference": intake.request.external_reference},
+_FIRST_ONES = text(
+    "SELECT r.id, r.client_id, r.unit_id, r.external_reference"
+    " FROM unnest(CAST(:clients AS text[]), CAST(:units AS uuid[]), CAST(:external_references AS text[])) AS asked (client_id, unit_id, reference)"
+    " JOIN referrals r ON r.client_id = asked.client_id AND r.external_reference = asked.reference"
+    # written as the unique index has it
+    " AND coalesce(r.unit_id, '00000000-0000-0000-0000-000000000000'::uuid) = coalesce(asked.unit_id, '00000000-0000-0000-0000-000000000000'::uuid)"
+)
+
+
+async def _first_ones(session: AsyncSession, intakes: Sequence[Intake]) -> dict[Reference, UUID]:
+    """The referrals that have these references: those of the same client, so that their ids may be told."""
+    if not intakes:
+        return {}
+    references = [_reference(intake) for intake in intakes]
+    rows = await session.execute(
+        _FIRST_ONES,
+        {
+            "clients": [client for client, _, _ in references],
+            "units": [unit for _, unit, _ in references],
+            "external_references": [reference for _, _, reference in references],
+        },
     )
-    return ReferenceTaken("Une saisine portant cette référence a déjà été reçue de cette unité.", more={"referral_id": str(first)})
+    return {(row.client_id, row.unit_id, row.external_reference): row.id for row in rows}
 
 
 def _events(referral: _Referral, now: datetime) -> list[Event]:

@@ -75,7 +75,9 @@ async def list_orientations(
     return OrientationList(items=items, next=following)
 
 
-@router.get("/v1/orientations/{orientation_id}", operation_id="read_orientation", response_model=OrientationOut, responses=problems(404))
+@router.get(
+    "/v1/orientations/{orientation_id}", operation_id="read_orientation", response_model=OrientationOut, responses=problems(404, 409)
+)
 async def read_orientation(orientation_id: Id, caller: Caller, purpose: Purpose, runtime: Run, response: Response) -> OrientationOut:
     """An orientation with the person it concerns and how to contact that person safely. The reading is audited."""
     async with runtime.database.transaction() as session:

@@ -1,5 +1,7 @@
 """What callers read, each within its perimeter. Outside it: NotFound."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,21 +16,21 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import OrientationStatus, ReferralStatus, Role, Urgency
 from services.referrals import orientations
-from services.referrals.domain import moves_open_to, orientation_moves_open_to
+from services.referrals.domain import ORIENTATION_LIVES, OrientationOver, moves_open_to, orientation_moves_open_to, police_status
 from services.referrals.intake import NARRATIVE
 from services.referrals.models import ContactAttempt, Orientation, Person, Referral
-from services.referrals.rules import TARGET_MINUTES, police_status
 from services.referrals.schemas import (
     ContactOut,
     OrientationOut,
     OrientationSummary,
+    PersonContent,
     PersonOut,
     ReferralOut,
     ReferralSummary,
     RoutingOut,
     StatusOut,
 )
-from services.referrals.work import content_of, may_see
+from services.referrals.work import contents_of, may_see
 
 _PERSONS = select(func.count()).select_from(Person).where(col(Person.referral_id) == col(Referral.id)).scalar_subquery()
 
@@ -45,10 +47,22 @@ def _perimeter(caller: Principal) -> Any:
             return true()  # the other services, by the access table
 
 
-async def targets(session: AsyncSession, post_ids: set[UUID]) -> dict[UUID, dict[str, int]]:
-    """Minutes to the first contact attempt by urgency that the agreement in force of each post sets."""
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Minutes to the first contact attempt, by urgency: what the agreement in force of a post sets, else the network's own."""
+
+    network: Mapping[str, int]
+    agreed: Mapping[UUID, Mapping[str, int]]
+
+    def due(self, referral: Referral) -> datetime:
+        agreed = self.agreed.get(referral.post_id, {}) if referral.post_id is not None else {}
+        return referral.received_at + timedelta(minutes=agreed.get(referral.urgency, self.network[referral.urgency]))
+
+
+async def targets(session: AsyncSession, network: Mapping[str, int], referrals: Iterable[Referral]) -> Targets:
+    post_ids = {one.post_id for one in referrals if one.post_id is not None}
     if not post_ids:
-        return {}
+        return Targets(network, {})
     rows = await session.execute(
         text(
             "SELECT DISTINCT ON (post.id) post.id, a.targets FROM unnest(CAST(:posts AS uuid[])) AS post (id) JOIN agreements_heard a"
@@ -56,15 +70,10 @@ async def targets(session: AsyncSession, post_ids: set[UUID]) -> dict[UUID, dict
         ),
         {"posts": sorted(post_ids)},
     )
-    return {row.id: row.targets for row in rows}
+    return Targets(network, {row.id: row.targets for row in rows})
 
 
-def _due(referral: Referral, agreed: dict[UUID, dict[str, int]]) -> datetime:
-    own = agreed.get(referral.post_id, {}) if referral.post_id is not None else {}
-    return referral.received_at + timedelta(minutes=own.get(referral.urgency, TARGET_MINUTES[referral.urgency]))
-
-
-def _summary(referral: Referral, persons: int, agreed: dict[UUID, dict[str, int]]) -> dict[str, Any]:
+def _summary(referral: Referral, persons: int, targets: Targets) -> dict[str, Any]:
     return {
         "id": referral.id,
         "status": referral.status,
@@ -78,16 +87,23 @@ def _summary(referral: Referral, persons: int, agreed: dict[UUID, dict[str, int]
         "danger": referral.danger,
         "persons": persons,
         "received_at": referral.received_at,
-        "first_contact_due_at": _due(referral, agreed),
+        "first_contact_due_at": targets.due(referral),
         "first_contact_at": referral.first_contact_at,
         "version": referral.version,
     }
 
 
 async def referrals(
-    session: AsyncSession, caller: Principal, *, status: ReferralStatus | None, urgency: Urgency | None, after: Key | None, limit: int
+    session: AsyncSession,
+    caller: Principal,
+    network: Mapping[str, int],
+    *,
+    status: ReferralStatus | None,
+    urgency: Urgency | None,
+    after: Key | None,
+    limit: int,
 ) -> list[ReferralSummary]:
-    """A worklist, oldest reception first; one more than `limit` when there are more."""
+    """A worklist, oldest reception first; one more than `limit` when there are more. `network`: its target delays."""
     query: Select[Any] = select(Referral, _PERSONS).where(_perimeter(caller))
     if status is not None:
         query = query.where(col(Referral.status) == status)
@@ -96,8 +112,8 @@ async def referrals(
     if after is not None:
         query = query.where(tuple_(col(Referral.received_at), col(Referral.id)) > tuple_(*after))
     rows = (await session.execute(query.order_by(col(Referral.received_at), col(Referral.id)).limit(limit + 1))).all()
-    agreed = await targets(session, {row[0].post_id for row in rows if row[0].post_id is not None})
-    return [ReferralSummary.model_validate(_summary(row[0], row[1], agreed)) for row in rows]
+    known = await targets(session, network, [row[0] for row in rows])
+    return [ReferralSummary.model_validate(_summary(row[0], row[1], known)) for row in rows]
 
 
 async def visible(session: AsyncSession, caller: Principal, referral_id: UUID) -> Referral:
@@ -108,7 +124,7 @@ async def visible(session: AsyncSession, caller: Principal, referral_id: UUID) -
     return referral
 
 
-async def referral(session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID) -> ReferralOut:
+async def referral(session: AsyncSession, caller: Principal, vault: Vault, network: Mapping[str, int], referral_id: UUID) -> ReferralOut:
     """Everything of a referral, its content opened."""
     found = await visible(session, caller, referral_id)
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == found.id).order_by(col(Person.position)))).all()
@@ -122,9 +138,9 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
     if found.narrative_key_id is not None and found.narrative is not None:
         key = (await vault.open_keys(session, [found.narrative_key_id])).get(found.narrative_key_id)
         narrative = key.open(found.narrative, context=NARRATIVE).decode() if key is not None else None
-    agreed = await targets(session, {found.post_id} if found.post_id is not None else set())
+    contents = await contents_of(session, vault, persons)
     return ReferralOut.model_validate(
-        _summary(found, len(persons), agreed)
+        _summary(found, len(persons), await targets(session, network, [found]))
         | {
             "themes": found.themes,
             "penal": found.penal,
@@ -132,7 +148,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
             "children_present": found.children_present,
             "occurred_at": found.occurred_at,
             "narrative": narrative,
-            "people": [await _person(session, vault, person) for person in persons],
+            "people": [_person(person, contents.get(person.id)) for person in persons],
             "contacts": [ContactOut.model_validate({name: getattr(one, name) for name in ContactOut.model_fields}) for one in attempts],
             "orientations": [orientations.summary(one) for one in asked],
             "accepted_at": found.accepted_at,
@@ -143,8 +159,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
     )
 
 
-async def _person(session: AsyncSession, vault: Vault, person: Person) -> PersonOut:
-    content = await content_of(session, vault, person)
+def _person(person: Person, content: PersonContent | None) -> PersonOut:
     return PersonOut.model_validate(
         {
             "id": person.id,
@@ -173,7 +188,7 @@ def _status(referral: Referral) -> StatusOut:
     return StatusOut(
         id=referral.id,
         external_reference=referral.external_reference,
-        status=police_status(referral.status, referral.first_contact_at is not None),
+        status=police_status(ReferralStatus(referral.status), contacted=referral.first_contact_at is not None),
         received_at=referral.received_at,
     )
 
@@ -217,12 +232,17 @@ async def orientation_list(
 
 
 async def orientation(session: AsyncSession, caller: Principal, vault: Vault, orientation_id: UUID) -> OrientationOut:
-    """With the person concerned, and nobody else of the referral."""
+    """With the person concerned, and nobody else of the referral. Raises OrientationOver for the partner once it has ended."""
     found = await session.get(Orientation, orientation_id)
     referral = await session.get(Referral, found.referral_id) if found is not None else None
     if found is None or referral is None or not orientations.sees(caller, referral, found):
         raise NotFound
+    if caller.role is Role.PARTNER and OrientationStatus(found.status) not in ORIENTATION_LIVES:
+        raise OrientationOver(
+            "Cette orientation est terminée : le contenu sur la personne n'est plus communiqué.", more={"status": found.status}
+        )
     person = await session.get_one(Person, found.person_id)
+    contents = await contents_of(session, vault, [person])
     return OrientationOut.model_validate(
         orientations.summary(found).model_dump()
         | {
@@ -230,7 +250,7 @@ async def orientation(session: AsyncSession, caller: Principal, vault: Vault, or
             "commune": referral.commune,
             "urgency": referral.urgency,
             "danger": referral.danger,
-            "person": await _person(session, vault, person),
+            "person": _person(person, contents.get(person.id)),
             "moves": orientation_moves_open_to(caller.role, OrientationStatus(found.status)),
         }
     )

@@ -112,15 +112,24 @@ async def mark_due(session: AsyncSession, departement: str) -> None:
     )
 
 
-async def due_since(session: AsyncSession) -> datetime | None:
-    """The newest mark, `None` when nothing changed since the last try."""
-    marked: datetime | None = await session.scalar(text("SELECT max(marked_at) FROM routing_due"))
-    return marked
+Mark = tuple[str, datetime]
+"""A département, and when its coverage last changed."""
 
 
-async def settle(session: AsyncSession, until: datetime) -> None:
-    """Everything marked up to then was tried; what was marked meanwhile stays due."""
-    await session.execute(text("DELETE FROM routing_due WHERE marked_at <= :until"), {"until": until})
+async def due(session: AsyncSession) -> list[Mark]:
+    """The marks; none when nothing changed since the last try."""
+    return [(row.departement, row.marked_at) for row in await session.execute(text("SELECT departement, marked_at FROM routing_due"))]
+
+
+async def settle(session: AsyncSession, tried: Sequence[Mark]) -> None:
+    """These very marks were tried. One made meanwhile stays due, and so does an older one whose transaction committed only now."""
+    await session.execute(
+        text(
+            "DELETE FROM routing_due USING unnest(CAST(:departements AS text[]), CAST(:marks AS timestamptz[])) AS tried (departement, marked_at)"
+            " WHERE routing_due.departement = tried.departement AND routing_due.marked_at = tried.marked_at"
+        ),
+        {"departements": [departement for departement, _ in tried], "marks": [marked for _, marked in tried]},
+    )
 
 
 Tried = tuple[datetime, UUID]

@@ -1,13 +1,12 @@
-"""Rules of what a request may say about a referral: times, persons, services, safe contact; and what the police may read."""
+"""Rules of what a request may say about a referral: times, places, persons, services, safe contact."""
 
-from collections.abc import Collection, Mapping
-from datetime import datetime
-from enum import StrEnum
-from typing import ClassVar, Final
+from collections.abc import Collection
+from datetime import date, datetime
+from typing import ClassVar
 
 from libs.chassis.refusals import Conflict, Invalid
-from libs.contracts.vocabularies import ContactAgreement, ContactMode, ReferralStatus, Urgency
-from services.referrals.domain import CLOCK_SKEW, OLDEST, PersonRefused
+from libs.contracts.vocabularies import ContactAgreement, ContactMode
+from services.referrals.domain import CLOCK_SKEW, OLDEST, PersonRefused, local_day
 
 
 class UnsafeContact(Conflict):
@@ -30,6 +29,13 @@ class UnknownService(Invalid):
 class UnknownPost(Invalid):
     type: ClassVar[str] = "unknown-post"
     title: ClassVar[str] = "Poste inconnu"
+
+
+class OutsidePerimeter(Invalid):
+    """The client works for other départements than the one the referral would belong to."""
+
+    type: ClassVar[str] = "outside-perimeter"
+    title: ClassVar[str] = "Hors du périmètre"
 
 
 class TimeImpossible(Invalid):
@@ -61,28 +67,7 @@ def check_past(moment: datetime, now: datetime, pointer: str) -> None:
         raise TimeImpossible("Une date ou une heure est trop ancienne.", pointers=[(pointer, "Cette date est trop ancienne.")])
 
 
-TARGET_MINUTES: Final[Mapping[str, int]] = {Urgency.IMMEDIATE: 4 * 60, Urgency.PRIORITY: 24 * 60, Urgency.STANDARD: 72 * 60}
-"""From reception to the first contact attempt, where no agreement says otherwise (DOMAIN §3, unconfirmed; an agreement replaces them)."""
-
-
-class PoliceStatus(StrEnum):
-    """All that the police reads of its referral (report 1.2.5): never what was said, nor to whom the person was oriented."""
-
-    RECEIVED = "received"
-    ASSIGNED = "assigned"
-    ACCEPTED = "accepted"
-    CONTACTED = "contacted"
-    CLOSED = "closed"
-
-
-def police_status(status: str, contacted: bool) -> PoliceStatus:
-    """`unrouted` is the network's own concern: to the police the referral was received."""
-    match status:
-        case ReferralStatus.CLOSED | ReferralStatus.ERASED:
-            return PoliceStatus.CLOSED
-        case ReferralStatus.ACCEPTED:
-            return PoliceStatus.CONTACTED if contacted else PoliceStatus.ACCEPTED
-        case ReferralStatus.ASSIGNED:
-            return PoliceStatus.ASSIGNED
-        case _:
-            return PoliceStatus.RECEIVED
+def check_birth(birth_on: date, now: datetime, pointer: str) -> None:
+    """Nobody is born tomorrow, by the calendar of Paris: at half past midnight a newborn's day has not begun in UTC. Raises TimeImpossible."""
+    if birth_on > local_day(now):
+        raise TimeImpossible("Une date de naissance est dans le futur.", pointers=[(pointer, "Cette date est dans le futur.")])

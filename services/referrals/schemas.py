@@ -1,9 +1,9 @@
 """What requests bring and answers say."""
 
 from datetime import date
-from typing import Annotated, Self
+from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from libs.chassis.strict import Answer, Body, line, prose
@@ -30,13 +30,14 @@ from libs.contracts.vocabularies import (
     UnroutedReason,
     Urgency,
 )
-from services.referrals.domain import OLDEST, OLDEST_PERSON, Mismatch, Move, OrientationMove, Verdict
-from services.referrals.rules import PoliceStatus
+from services.referrals.domain import OLDEST, OLDEST_PERSON, DeclineReason, Mismatch, Move, OrientationMove, PoliceStatus, Verdict
 
 MAX_PERSONS = 50
 
+T = TypeVar("T", str, int)
 
-def _unique(values: list[str]) -> list[str]:
+
+def _unique(values: list[T]) -> list[T]:
     if len(set(values)) != len(values):
         raise PydanticCustomError("duplicate_items", "Une valeur est donnée deux fois.")
     return values
@@ -71,7 +72,7 @@ class Contact(Body):
 class ContactWindow(Body):
     """When it is safe, on the days of the week 1 (Monday) to 7, in local time."""
 
-    days: Annotated[list[Annotated[int, Field(ge=1, le=7)]], Field(min_length=1, max_length=7)]
+    days: Annotated[list[Annotated[int, Field(ge=1, le=7)]], Field(min_length=1, max_length=7), AfterValidator(_unique)]
     begins: Hour
     ends: Hour
 
@@ -118,17 +119,18 @@ class ReferralIn(Body):
     principal_theme: Theme
     """One of `themes`."""
     penal: bool | None = None
-    natinf: Annotated[list[Natinf], Field(max_length=20)] = Field(default_factory=list)
+    natinf: Annotated[list[Natinf], Field(max_length=20), AfterValidator(_unique)] = Field(default_factory=list)
     narrative: Annotated[str, prose(20_000)] | None = None
     danger: bool = False
     children_present: Annotated[int, Field(ge=0, le=50)] = 0
     persons: Annotated[list[PersonIn], Field(min_length=1, max_length=MAX_PERSONS)]
 
-    @model_validator(mode="after")
-    def _principal_is_a_theme(self) -> Self:
-        if self.principal_theme not in self.themes:
+    @field_validator("principal_theme")
+    @classmethod
+    def _principal_is_a_theme(cls, value: Theme, info: ValidationInfo) -> Theme:
+        if value not in info.data.get("themes", [value]):  # no themes: they are wrong themselves, and said to be
             raise PydanticCustomError("principal_theme", "Le thème principal doit être l'un des thèmes.")
-        return self
+        return value
 
 
 class Receipt(Answer):
@@ -274,7 +276,7 @@ class AssignIn(Body):
 
 
 class DeclineIn(Body):
-    reason: Annotated[str, Field(pattern=r"^(?:outside_area|outside_competence|overloaded|absent|other)$", examples=["overloaded"])]
+    reason: DeclineReason
 
 
 class CloseIn(Body):

@@ -1,5 +1,6 @@
 """Working a referral: assign, accept, decline, contact, close, reopen. Each command locks the referral first, then says what changed; none commits."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -23,7 +24,18 @@ from libs.contracts.referrals import (
 )
 from libs.contracts.vocabularies import ContactAgreement, OrientationStatus, ReferralStatus, Role, RoutingReason, UnroutedReason
 from services.referrals import routing
-from services.referrals.domain import MOVES, Decision, Move, MoveRefused, Work, check_closing, minutes_between, moved
+from services.referrals.domain import (
+    MOVES,
+    Decision,
+    Move,
+    MoveRefused,
+    PostNotAvailable,
+    PostState,
+    Work,
+    check_closing,
+    minutes_between,
+    moved,
+)
 from services.referrals.intake import PERSON
 from services.referrals.models import ContactAttempt, Orientation, Person, PostHeard, Referral
 from services.referrals.rules import UnknownPerson, UnknownPost, check_contact, check_past
@@ -60,8 +72,10 @@ async def assign(session: AsyncSession, caller: Principal, referral_id: UUID, ve
     """By hand: an unrouted referral, or one that goes to another post."""
     referral = await locked(session, caller, referral_id, Move.ASSIGN, version)
     post = await session.get(PostHeard, body.post_id)
-    if post is None or post.state == "closed" or not caller.covers_departement(post.departement):
+    if post is None or post.state == PostState.CLOSED or not caller.covers_departement(post.departement):
         raise UnknownPost("Ce poste n'existe pas ou est fermé.", pointers=[("/post_id", "Aucun poste ouvert ne porte cet identifiant.")])
+    if post.state != PostState.FILLED:
+        raise PostNotAvailable("Ce poste n'a pas de titulaire en fonction : personne n'y recevrait la saisine.", more={"state": post.state})
     reason = RoutingReason.MANUAL if referral.post_id is None else RoutingReason.TRANSFER
     referral.post_id = post.id
     referral.accepted_at = None
@@ -221,5 +235,14 @@ async def person_of(session: AsyncSession, referral_id: UUID, person_id: UUID) -
 
 async def content_of(session: AsyncSession, vault: Vault, person: Person) -> PersonContent | None:
     """What is sealed of a person, `None` when it was erased."""
-    key = (await vault.open_keys(session, [person.key_id])).get(person.key_id)
-    return PersonContent.model_validate_json(key.open(person.content, context=PERSON)) if key is not None else None
+    return (await contents_of(session, vault, [person])).get(person.id)
+
+
+async def contents_of(session: AsyncSession, vault: Vault, persons: Sequence[Person]) -> dict[UUID, PersonContent]:
+    """What is sealed of some persons, by their ids, in one statement. Who was erased is missing."""
+    keys = await vault.open_keys(session, [person.key_id for person in persons])
+    return {
+        person.id: PersonContent.model_validate_json(keys[person.key_id].open(person.content, context=PERSON))
+        for person in persons
+        if person.key_id in keys
+    }
