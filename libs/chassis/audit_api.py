@@ -53,7 +53,9 @@ _READ = text("""
     ORDER BY sequence DESC LIMIT :limit
 """)
 
-Text = Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[!-~]+$")]
+# opaque identifiers only: what an entry may hold as its subject (libs.chassis.audit), and no e-mail address or name in a URL
+Subject = Annotated[str | None, Query(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9_.:/-]+$")]
+Actor = Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.:/|-]+$")]
 
 
 @router.get("/v1/audit", operation_id="list_audit", response_model=AuditOut)
@@ -62,8 +64,8 @@ async def list_audit(
     database: Db,
     page: Page,
     response: Response,
-    subject: Text = None,
-    actor: Text = None,
+    subject: Subject = None,
+    actor: Actor = None,
     since: Annotated[Instant | None, Query(alias="from", description="Entries recorded from this instant on")] = None,
     until: Annotated[Instant | None, Query(description="Entries recorded before this instant")] = None,
 ) -> AuditOut:
