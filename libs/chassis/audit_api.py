@@ -9,6 +9,7 @@ from sqlalchemy import text
 from libs.chassis import streams
 from libs.chassis.access import AccessTable, Rule
 from libs.chassis.audit import audit
+from libs.chassis.docs import Example, examples
 from libs.chassis.pagination import Page, page_of
 from libs.chassis.runtime import Db
 from libs.chassis.security import Caller
@@ -58,7 +59,12 @@ Subject = Annotated[str | None, Query(min_length=1, max_length=120, pattern=r"^[
 Actor = Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.:/|-]+$")]
 
 
-@router.get("/v1/audit", operation_id="list_audit", response_model=AuditOut)
+@router.get(
+    "/v1/audit",
+    operation_id="list_audit",
+    response_model=AuditOut,
+    openapi_extra=examples(Example("auditor", 200, query={"actor": "iscg-95", "limit": 10}), Example("administrator", 403)),
+)
 async def list_audit(
     caller: Caller,
     database: Db,

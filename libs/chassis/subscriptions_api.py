@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import subscriptions
 from libs.chassis.access import AccessTable, Rule
+from libs.chassis.docs import Example, examples
 from libs.chassis.idempotency import Once
 from libs.chassis.pagination import Page, page_of
 from libs.chassis.problems import problems
@@ -111,6 +112,14 @@ async def _with_secret(runtime: Runtime, caller: Principal, answer: Response) ->
     operation_id="create_subscription",
     response_model=SubscriptionWithSecretOut,
     responses=problems(404, 409, 422),
+    openapi_extra=examples(
+        Example("interior", 201, {"stream": "interior", "url": "https://recepteur.example/maillon"}, "À partir du prochain événement"),
+        Example(
+            "coordinator-95", 201, {"stream": "departement:95", "url": "https://recepteur.example/maillon", "after": 0}, "Depuis le début"
+        ),
+        Example("coordinator-95", 422, {"stream": "departement:95", "url": "https://10.0.0.1/"}, "Une adresse privée est refusée"),
+        Example("coordinator-95", 404, {"stream": "departement:78", "url": "https://recepteur.example/"}, "Un flux hors du périmètre"),
+    ),
 )
 async def create_subscription(body: SubscriptionIn, caller: Caller, runtime: Run, once: Once) -> Response:
     """Have a stream delivered to a URL. The answer holds the secret that signs the deliveries, this once."""

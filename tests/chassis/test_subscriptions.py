@@ -15,7 +15,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from structlog.testing import capture_logs
 
 from libs.chassis import streams, subscriptions
+from libs.chassis.audit_api import ACCESS as AUDIT_ACCESS
 from libs.chassis.subscriptions import Deliverer, pause_after
+from libs.chassis.subscriptions_api import ACCESS
+from tests.chassis.openapi_examples import try_examples, without_example
 from tests.chassis.receiving import Received, Receiver, answering, receiver
 from tests.chassis.serving import Served, served
 from tests.chassis.speaking import everything, fact, say, stamp_all
@@ -552,6 +555,16 @@ async def test_planted_a_claim_without_lease_delivers_twice(house: Served, their
     await two.deliver(second[0])
 
     assert theirs.sequences.count(1) == 2
+
+
+async def test_the_examples_of_the_documentation_work_as_they_stand(house: Served) -> None:
+    document = (await house.client.get("/openapi.json")).json()
+    mine = {*ACCESS, *AUDIT_ACCESS}
+
+    failures = await try_examples(house.client, document, house.token, but=lambda example: example.operation not in mine)
+
+    assert failures == []
+    assert not mine & set(without_example(document))
 
 
 async def test_an_unauthenticated_caller_is_refused(house: Served) -> None:
