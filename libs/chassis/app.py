@@ -20,7 +20,6 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from pydantic import BaseModel
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.responses import Response
 
@@ -54,7 +53,8 @@ def create_app(service: Service, settings: Settings, *, roles: Collection[str] =
     routers = [operations_api.router]
     access = operations_api.access(settings)
     if "api" in runtime.roles:
-        routers += [streams_api.router, dead_letters_api.router, audit_api.router, subscriptions_api.router, *service.routers]
+        # routes are tried in this order, 4 µs each: the busy ones first
+        routers = [*service.routers, *routers, streams_api.router, dead_letters_api.router, audit_api.router, subscriptions_api.router]
         access = access | streams_api.ACCESS | dead_letters_api.ACCESS | audit_api.ACCESS | subscriptions_api.ACCESS | service.access
 
     app = FastAPI(
@@ -325,6 +325,9 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+
+
 # What surrounds every request
 
 
@@ -353,10 +356,10 @@ class Watched:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers.setdefault("Cache-Control", "no-store")
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+                message["headers"] = headers
             await send(message)
 
         self._in_work.inc()
@@ -385,9 +388,7 @@ class Watched:
         counted.inc()
         timed.observe(seconds)
         if operation not in _QUIET:
-            _log.info(
-                "request", operation=operation, method=method if method in _METHODS else "other", status=status, ms=round(seconds * 1000, 2)
-            )
+            telemetry.log_request(self._service, operation, method if method in _METHODS else "other", status, seconds * 1000)
 
 
 _QUIET = frozenset({"is_alive", "is_ready", "read_metrics"})

@@ -9,17 +9,19 @@ and its log signal exports exception messages. So: its logs and metrics are off,
 exporter sees a span.
 """
 
+import io
 import logging
-import random
+import os
 import re
 import sys
 import threading
 import traceback
 import uuid
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -43,7 +45,6 @@ from prometheus_client import (
 )
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
-_random = random.SystemRandom()
 
 
 # How facts hang together
@@ -72,21 +73,18 @@ class _Current:
 _current: ContextVar[_Current | None] = ContextVar("maillon_trace", default=None)
 
 
-def _hex(digits: int) -> str:
-    return f"{_random.getrandbits(digits * 4) or 1:0{digits}x}"
-
-
 def _context(traceparent: str | None, correlation_id: str | None, causation_id: str | None) -> _Current:
     found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     if found is not None and not (found[1].strip("0") and found[2].strip("0")):
         found = None
-    request = str(uuid.uuid4())
+    drawn = os.urandom(40).hex()  # a UUID of version 4, a trace id and a span id at once: made one by one they cost 10 µs a request
+    request = f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-a{drawn[17:20]}-{drawn[20:32]}"
     return _Current(
         request_id=request,
         correlation_id=correlation_id or request,
         causation_id=causation_id,
-        trace_id=found[1] if found is not None else _hex(32),
-        span_id=_hex(16),
+        trace_id=found[1] if found is not None else drawn[32:64],
+        span_id=drawn[64:],
         sampled=found is not None and bool(int(found[3], 16) & 1),
     )
 
@@ -354,6 +352,20 @@ class _Foreign(logging.Formatter):
         return str(self._render(None, "", _with_request(None, "", _without_messages(None, "", event))))
 
 
+_write_request: Callable[[str], object] | None = None
+
+
+def log_request(service: str, operation: str, method: str, status: int, milliseconds: float) -> None:
+    """The one line about a request. Written by hand: structlog takes 50 µs, as long as half of a bare FastAPI endpoint; every value is ours."""
+    current = _current.get()
+    if _write_request is not None and current is not None:
+        _write_request(
+            f'{{"event": "request", "operation": "{operation}", "method": "{method}", "status": {status}, "ms": {milliseconds:.2f},'
+            f' "level": "info", "service": "{service}", "request_id": "{current.request_id}", "trace_id": "{current.trace_id}",'
+            f' "timestamp": "{datetime.now(UTC).isoformat(timespec="microseconds")[:-6]}Z"}}\n'
+        )
+
+
 def start_logging(service: str, level: str = "info") -> None:
     """Once per process: JSON lines on stdout, for us and for every library; crashes too."""
 
@@ -375,6 +387,10 @@ def start_logging(service: str, level: str = "info") -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
         cache_logger_on_first_use=True,
     )
+    global _write_request  # one process, one log
+    _write_request = sys.stdout.write if _LEVELS[level] <= logging.INFO else None
+    if _write_request is not None and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Foreign(service))
     logging.basicConfig(handlers=[handler], level=max(_LEVELS[level], logging.INFO), force=True)
