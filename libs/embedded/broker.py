@@ -45,6 +45,15 @@ class Broker:
     def bootstrap_servers(self) -> str:
         return f"{HOST}:{self.port}"
 
+    @property
+    def command(self) -> str:
+        """Its command line."""
+        return " ".join(self._program)
+
+    @property
+    def _program(self) -> list[str]:
+        return [sys.executable, "-m", "libs.embedded.broker_process", "--port", str(self.port)]
+
     def start(self) -> None:
         """Returns when it answers, 0.2 s later. Raises `CannotStart`."""
         self.launch()
@@ -57,8 +66,7 @@ class Broker:
                 f"Le port {self.port} est pris, et le courtier embarqué en a besoin : arrêtez le programme qui l'occupe, "
                 "ou indiquez votre courtier Kafka par KAFKA_BOOTSTRAP_SERVERS."
             )
-        program = [sys.executable, "-m", "libs.embedded.broker_process", "--port", str(self.port)]
-        self.process = children.start(program, cwd=_ROOT, ends_with=signal.SIGKILL)
+        self.process = children.start(self._program, cwd=_ROOT, ends_with=signal.SIGKILL)
         return self.process
 
     def wait(self) -> None:

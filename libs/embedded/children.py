@@ -6,9 +6,20 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
+
+
+class Process(Protocol):
+    """A child: `subprocess.Popen`, or one that came out of the nursery."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def kill(self) -> None: ...
 
 
 def command(program: Sequence[str | Path], *, ends_with: signal.Signals = signal.SIGTERM, user: str | None = None) -> list[str]:
@@ -41,7 +52,7 @@ def start(
     )
 
 
-def stop(process: subprocess.Popen[bytes], *signals: tuple[signal.Signals, float]) -> None:
+def stop(process: Process, *signals: tuple[signal.Signals, float]) -> None:
     """Sends each signal in turn until the process ends within the signal's seconds; at last SIGKILL."""
     for number, seconds in signals:
         if process.poll() is not None:
@@ -68,15 +79,13 @@ def command_of(pid: int) -> str:
     return subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
 
 
-def identity_of(pid: int) -> str:
-    """Tells a process from another that was given the same id later; nothing when none has it."""
+def started_at(pid: int) -> str:
+    """When the process started, in the machine's own terms; with its command line it tells a process from another that got its id later."""
     try:
         # after the name, which may hold anything: the twentieth field is the start time in ticks since the machine's own
-        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
-        started = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
-    program = command_of(pid)
-    return f"{started.replace(' ', '_')} {program}" if program else ""
+        return subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
 
 
 def memory_of(roots: Mapping[str, int]) -> dict[str, int]:

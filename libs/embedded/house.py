@@ -13,10 +13,10 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -24,9 +24,10 @@ from typing import IO
 import httpx
 
 from libs.chassis.settings import development_secrets
-from libs.embedded import children
+from libs.embedded import children, nursery
 from libs.embedded.broker import HOST, Broker, free_port
 from libs.embedded.errors import CannotStart
+from libs.embedded.nursery import Nursery
 from libs.embedded.postgres import Postgres
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,8 @@ _NEEDED_BYTES = 100 * 2**20
 _READY_SECONDS = 90.0
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STEADY_SECONDS = 30.0
+_SHARED = ("libs.chassis.serve", "libs.chassis.pagination", "libs.chassis.etag", "libs.contracts.demonstration")
+"""What the nursery imports: what all services do."""
 
 Report = Callable[[str, str], None]
 """Told the name of a part and what happens to it, in a few French words."""
@@ -82,9 +85,21 @@ def database_variable(service: str) -> str:
     return f"{service.upper()}_DATABASE_URL"
 
 
+def common_environment(plan: Plan) -> dict[str, str]:
+    """What every process of the house is given: development, where the issuer is, and the caller's own variables before all."""
+    made = {
+        "MAILLON_ENVIRONMENT": "development",
+        "MALLOC_ARENA_MAX": "2",  # glibc otherwise keeps an arena per thread: 15 MB a process
+        "PYTHONUNBUFFERED": "1",
+    }
+    if plan.needs_issuer:
+        issuer = f"http://{HOST}:{plan.issuer_port}"
+        made |= {"TOKEN_ISSUER": issuer, "TOKEN_URL": plan.token_url, "TOKEN_JWKS_URL": f"{issuer}/jwks"}
+    return made | {name: value for name, value in plan.environment.items() if value}
+
+
 def environment_of(plan: Plan, service: str, database_url: str, bootstrap_servers: str) -> dict[str, str]:
-    """The environment of a service's process: development, its address, its neighbours', and secrets that production refuses."""
-    issuer = f"http://{HOST}:{plan.issuer_port}"
+    """The environment of a service's process: its address, its neighbours', and secrets that production refuses."""
     own = {
         "HOST": HOST,
         "PORT": str(plan.services[service]),
@@ -94,18 +109,10 @@ def environment_of(plan: Plan, service: str, database_url: str, bootstrap_server
     }
     own |= {name.upper(): value for name, value in development_secrets(service).items()}
     made = {f"{service.upper()}_{name}": value for name, value in own.items()}
-    made |= {
-        "MAILLON_ENVIRONMENT": "development",
-        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-        "SOURCE_URLS": json.dumps({name: plan.url(name) for name in plan.services}),
-        "MALLOC_ARENA_MAX": "2",  # glibc otherwise keeps an arena per thread: 15 MB a process
-        "PYTHONUNBUFFERED": "1",
-    }
-    if plan.needs_issuer:
-        made |= {"TOKEN_ISSUER": issuer, "TOKEN_URL": plan.token_url, "TOKEN_JWKS_URL": f"{issuer}/jwks"}
+    made |= {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "SOURCE_URLS": json.dumps({name: plan.url(name) for name in plan.services})}
     if plan.needs_broker:
         made |= {"KAFKA_CREATE_TOPICS": "false", "KAFKA_GROUP_SHARING": "false", "KAFKA_FETCH_MAX_WAIT_MS": "20"}
-    return made | {name: value for name, value in plan.environment.items() if value}
+    return made | common_environment(plan)
 
 
 @dataclass
@@ -113,10 +120,12 @@ class Part:
     """One process of the house, and how to start it again."""
 
     name: str
-    start: Callable[[], subprocess.Popen[bytes]]
+    start: Callable[[], children.Process]
+    command: str
+    """Its command line, to know it again after the one who started it was killed."""
     ready_url: str | None = None
     log: Path | None = None
-    process: subprocess.Popen[bytes] | None = None
+    process: children.Process | None = None
     deaths: int = 0
     started_at: float = field(default=0.0)
     due_at: float | None = None
@@ -134,7 +143,7 @@ class House:
         self.broker: Broker | None = None
         self.migrated: list[str] = []
         self._lock: IO[bytes] | None = None
-        self._logs: list[IO[bytes]] = []
+        self._nursery: Nursery | None = None
 
     # Starting
 
@@ -144,13 +153,16 @@ class House:
             self._lock = _take(self.folder)
             self._end_orphans()
             _check_ports(self.plan)
-            bootstrap_servers = self._start_outer_parts(report)
+            if nursery.is_possible():
+                self._nursery = Nursery(_SHARED, common_environment(self.plan))
+            bootstrap_servers = self._start_broker(report)
             database_urls = self._start_postgres(report)
+            self._start_issuer(report)
             environments = {name: environment_of(self.plan, name, database_urls[name], bootstrap_servers) for name in self.plan.services}
             await self._migrate(environments, report)
             for name in self.plan.services:
                 report(name, "démarre")
-                self._start(self._service(name, environments[name]))
+                self._start(self._python(name, [f"services.{name}"], environments[name], f"{self.plan.url(name)}/readyz"))
             if self.broker:
                 self.broker.wait()
                 report("courtier", f"prêt sur {self.broker.bootstrap_servers}")
@@ -162,6 +174,10 @@ class House:
             raise CannotStart(_sentence_of(error, self.folder)) from error
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
+        finally:
+            if self._nursery:
+                self._nursery.close()
+                self._nursery = None
 
     def _start(self, part: Part) -> None:
         part.process = part.start()
@@ -171,20 +187,21 @@ class House:
             self.parts.append(part)
         self._write_pids()
 
-    def _start_outer_parts(self, report: Report) -> str:
-        """Token issuer and broker; gives the broker's address."""
-        if self.plan.needs_issuer:
-            report("émetteur de jetons", "démarre")
-            port = self.plan.issuer_port
-            program = ["-m", "libs.embedded.issuer", "--port", str(port), "--folder", str(self.folder / "issuer")]
-            environment = {"MAILLON_ENVIRONMENT": "development"} | dict(self.plan.environment)
-            self._start(self._python("émetteur de jetons", program, environment, f"http://{HOST}:{port}/livez"))
+    def _start_broker(self, report: Report) -> str:
+        """Gives its address."""
         if not self.plan.needs_broker:
             return self.plan.environment["KAFKA_BOOTSTRAP_SERVERS"]
         report("courtier", "démarre")
         self.broker = broker = Broker(free_port())
-        self._start(Part("courtier", broker.launch))
+        self._start(Part("courtier", broker.launch, broker.command))
         return broker.bootstrap_servers
+
+    def _start_issuer(self, report: Report) -> None:
+        if self.plan.needs_issuer:
+            report("émetteur de jetons", "démarre")
+            port = self.plan.issuer_port
+            program = ["libs.embedded.issuer", "--port", str(port), "--folder", str(self.folder / "issuer")]
+            self._start(self._python("émetteur de jetons", program, common_environment(self.plan), f"http://{HOST}:{port}/livez"))
 
     def _start_postgres(self, report: Report) -> dict[str, str]:
         """Gives the address of each service's database."""
@@ -192,7 +209,7 @@ class House:
         if self.plan.needs_postgres:
             report("PostgreSQL", "démarre")
             self.postgres = server = Postgres.start(self.folder / "postgres")
-            self._start(Part("PostgreSQL", self._postgres_process, log=server.log))
+            self._start(Part("PostgreSQL", self._postgres_process, "postgres", log=server.log))
             known = server.databases()
             for name in self.plan.services:
                 if name not in urls:
@@ -203,7 +220,7 @@ class House:
             report("PostgreSQL", "prêt")
         return urls
 
-    def _postgres_process(self) -> subprocess.Popen[bytes]:
+    def _postgres_process(self) -> children.Process:
         server = self.postgres
         if server is None:
             raise CannotStart("PostgreSQL n'a pas été démarré.")
@@ -220,43 +237,27 @@ class House:
         runs = []
         for name, environment in environments.items():
             report(name, "prépare sa base")
-            program = [sys.executable, "-m", f"services.{name}", "migrate"]
-            runs.append(
-                (
-                    name,
-                    await asyncio.create_subprocess_exec(
-                        *children.command(program),
-                        env=environment,
-                        cwd=ROOT,
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.STDOUT,
-                    ),
-                )
-            )
-        outputs = await asyncio.gather(*(process.communicate() for _, process in runs))
-        for (name, process), (output, _) in zip(runs, outputs, strict=True):
-            if process.returncode != 0:
-                log = self._log(name)
-                with log.open("ab") as file:
-                    file.write(output)
-                raise CannotStart(
-                    f"La base de {name} n'a pas pu être préparée : {_last_line(output.decode(errors='replace'))} (journal : {log})."
-                )
+            part = self._python(name, [f"services.{name}", "migrate"], environment)
+            runs.append((part, part.start()))
+        codes = await asyncio.gather(*(asyncio.to_thread(process.wait) for _, process in runs))
+        for (part, _), code in zip(runs, codes, strict=True):
+            if code != 0:
+                raise CannotStart(f"La base de {part.name} n'a pas pu être préparée : {_tail(part.log)} (journal : {part.log}).")
         kept.write_text(state)
-        self.migrated = [name for name, _ in runs]
+        self.migrated = list(environments)
 
-    def _service(self, name: str, environment: Mapping[str, str]) -> Part:
-        return self._python(name, ["-m", f"services.{name}"], environment, f"{self.plan.url(name)}/readyz")
-
-    def _python(self, name: str, program: Sequence[str], environment: Mapping[str, str], ready_url: str) -> Part:
+    def _python(self, name: str, program: Sequence[str], environment: Mapping[str, str], ready_url: str | None = None) -> Part:
+        """`python -m program…`: out of the nursery while there is one, else by an interpreter of its own."""
         log = self._log(name)
 
-        def start() -> subprocess.Popen[bytes]:
+        def start() -> children.Process:
+            if self._nursery:
+                with suppress(OSError):  # it is gone: then as on other systems
+                    return self._nursery.spawn(program, environment, log)
             with log.open("ab") as output:
-                return children.start([sys.executable, *program], env=environment, cwd=ROOT, output=output)
+                return children.start([sys.executable, "-m", *program], env=environment, cwd=ROOT, output=output)
 
-        return Part(name, start, ready_url, log)
+        return Part(name, start, nursery.command_line(program), ready_url, log)
 
     def _log(self, name: str) -> Path:
         folder = self.folder / "logs"
@@ -324,9 +325,9 @@ class House:
         return children.memory_of({"supervision": os.getpid()} | self.pids)
 
     def _write_pids(self) -> None:
-        text = json.dumps({name: [pid, children.identity_of(pid)] for name, pid in self.pids.items()}, ensure_ascii=False, indent=1)
+        known = {part.name: [part.process.pid, children.started_at(part.process.pid), part.command] for part in self.parts if part.process}
         making = self.folder / "processes.new"
-        making.write_text(text)
+        making.write_text(json.dumps(known, ensure_ascii=False, indent=1))
         making.replace(self.folder / "processes.json")
 
     def _end_orphans(self) -> None:
@@ -335,7 +336,9 @@ class House:
             known = json.loads((self.folder / "processes.json").read_text())
         except (FileNotFoundError, ValueError):
             return
-        running = [pid for pid, identity in known.values() if _same_program(children.identity_of(pid), identity)]
+        running = [
+            pid for pid, start, command in known.values() if children.started_at(pid) == start and children.command_of(pid) == command
+        ]
         for number, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
             for pid in running:
                 _signal(pid, number)
@@ -343,12 +346,6 @@ class House:
             while running and time.monotonic() < deadline:
                 running = [pid for pid in running if children.command_of(pid)]
                 time.sleep(0.02)
-
-
-def _same_program(now: str, then: str) -> bool:
-    """`then` was taken when the launcher had not yet become the program: the same start, and a command that ended with the program's."""
-    started, _, program = now.partition(" ")
-    return bool(program) and then.startswith(f"{started} ") and then.endswith(program)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -41,6 +41,14 @@ def _become(libc: ctypes.CDLL | None, user: str) -> None:
     os.environ["HOME"] = entry.pw_dir
 
 
+def end_with(parent: int, number: int) -> None:
+    """Get that signal when the parent ends (Linux). A change of user would undo it: call it afterwards."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(1)  # it ended meanwhile: nobody would send the signal
+
+
 def main(arguments: list[str]) -> None:
     split = arguments.index("--")
     options = dict(zip(arguments[:split:2], arguments[1:split:2], strict=True))
@@ -49,11 +57,7 @@ def main(arguments: list[str]) -> None:
     os.setsid()
     if "--user" in options:
         _become(libc, options["--user"])
-    if libc:
-        # After the change of user, which clears it. The parent may have died meanwhile: then nobody would send the signal.
-        libc.prctl(_PR_SET_PDEATHSIG, int(options["--signal"]), 0, 0, 0)
-    if os.getppid() != int(options["--parent"]):
-        sys.exit(1)
+    end_with(int(options["--parent"]), int(options["--signal"]))
     os.execvp(program[0], program)  # noqa: S606  the program is the supervisor's own choice
 
 
