@@ -28,7 +28,7 @@ def rebuild_and_exit() -> NoReturn:
         _console.print("Les réglages du service reporting sont à corriger :", *error.sentences, sep="\n")
         sys.exit(2)
     try:
-        rebuilt, seconds = asyncio.run(_rebuild(settings.database_url))
+        rebuilt, seconds = asyncio.run(run(settings.database_url))
     except rebuild.AlreadyRunning:
         _console.print("Une reconstruction est déjà en cours sur cette base : attendez qu'elle finisse.")
         sys.exit(3)
@@ -45,7 +45,8 @@ def rebuild_and_exit() -> NoReturn:
     sys.exit(0)
 
 
-async def _rebuild(url: str) -> tuple[rebuild.Rebuilt, float]:
+async def run(url: str) -> tuple[rebuild.Rebuilt, float]:
+    """Rebuild the figures of one database, with a progress bar. Returns what came of it, and in how many seconds. Raises AlreadyRunning."""
     database = Database(url, pool_size=2)
     try:
         async with database.transaction() as session:

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.database import Database
 from libs.chassis.listener import Heard
+from libs.contracts import referrals
 from libs.contracts.envelope import Event
-from services.reporting import handlers, rebuild
+from services.reporting import handlers, queries, rebuild, rebuilding
 from services.reporting.projections import TABLES
 from tests.services.reporting import telling
 
@@ -91,6 +92,9 @@ def an_order(draw: st.DrawFn, world: dict[str, list[Heard[Event]]]) -> list[list
         again = draw(st.integers(0, min(3, at[source])))
         batches.append(world[source][at[source] - again : at[source] + size])
         at[source] += size
+        if draw(st.booleans()):  # something old comes again, by itself
+            first = draw(st.integers(0, at[source] - 1))
+            batches.append(world[source][first : draw(st.integers(first + 1, at[source]))])
     return batches
 
 
@@ -257,3 +261,73 @@ async def test_a_second_rebuild_at_the_same_time_is_refused(database: Database) 
     with pytest.raises(rebuild.AlreadyRunning):
         await rebuild.rebuild(database)
     await connection.close()
+
+
+async def test_a_reader_never_sees_less_while_tables_change_places(database: Database) -> None:
+    told = telling.heard("referrals", [event for number in range(1, 31) for event in telling.a_life(number, "95", 2)])
+    await hear(database, told)
+    seen: list[int | None] = []
+    done = asyncio.Event()
+
+    async def read() -> None:
+        while not done.is_set():
+            async with database.transaction(repeatable_read=True) as session:
+                await queries.lock_names(session)
+                statement = text(
+                    "SELECT sum(number), (SELECT count(*) FROM situations) FROM tallies WHERE measure = 'situations' AND dimension = 'total'"
+                )
+                total, rows = (await session.execute(statement)).one()
+            seen.extend((total, rows))
+
+    reading = asyncio.create_task(read())
+    for _ in range(5):
+        assert (await rebuild.rebuild(database, batch=25)).equal
+    done.set()
+    await reading
+
+    assert seen
+    assert set(seen) == {30}
+
+
+async def test_a_batch_in_work_when_tables_change_places_is_in_the_new_ones(database: Database) -> None:
+    await hear(database, telling.heard("referrals", telling.a_life(1, "95", 2)))
+    async with database.transaction() as session:
+        await handlers.on_batch(session, telling.heard("referrals", telling.a_life(2, "95", 2), after=4))
+        waiting = asyncio.create_task(rebuild.rebuild(database))
+        while not await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+            assert not waiting.done()
+            await asyncio.sleep(0.01)
+
+    assert (await waiting).equal
+    assert [row[0] for row in (await figures(database))["situations"]] == [telling.referral_id(1), telling.referral_id(2)]
+    assert (await rebuild.rebuild(database)).equal
+
+
+async def test_indexes_keep_their_names_after_a_rebuild(database: Database) -> None:
+    names = text("SELECT indexname FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1")
+    async with database.transaction() as session:
+        before = list(await session.scalars(names))
+
+    await rebuild.rebuild(database)
+    await rebuild.rebuild(database)
+
+    async with database.transaction() as session:
+        assert list(await session.scalars(names)) == before
+
+
+def test_every_field_that_names_a_person_is_known_to_the_erasure() -> None:
+    for kind in referrals.EVENTS:
+        fields = {name for name in kind.model_fields if "person" in name}
+        assert fields <= {"persons", "person_id", "person_ids"}, f"facts.forget_persons must learn {kind.type}"
+    assert {name for name in referrals.PersonCounted.model_fields if name.endswith("_id")} == {"person_id"}
+
+
+async def test_an_operator_rebuilds_from_the_command_line(database: Database) -> None:
+    told = telling.heard("referrals", telling.a_life(1, "95", 3))
+    await hear(database, told)
+
+    rebuilt, seconds = await rebuilding.run(database.url)
+
+    assert rebuilt.equal
+    assert rebuilt.events == len(told)
+    assert seconds > 0
