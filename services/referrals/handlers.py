@@ -1,5 +1,6 @@
 """This service's own copies of units, posts, services and agreements, kept by what partners and funding say. Each fact carries the whole state."""
 
+import json
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -47,7 +48,7 @@ _SERVICE = text(
 )
 _AGREEMENT = text(
     "INSERT INTO agreements_heard (id, post_ids, channels, targets, starts_on, ends_on)"
-    " VALUES (:id, :post_ids, :channels, jsonb_object(CAST(:urgencies AS text[]), CAST(:minutes AS text[])), :starts_on, :ends_on)"
+    " VALUES (:id, :post_ids, :channels, CAST(:targets AS jsonb), :starts_on, :ends_on)"
     " ON CONFLICT (id) DO UPDATE SET post_ids = excluded.post_ids, channels = excluded.channels, targets = excluded.targets,"
     " starts_on = excluded.starts_on, ends_on = excluded.ends_on"
 )
@@ -146,8 +147,7 @@ async def on_agreement_signed(session: AsyncSession, heard: Heard[AgreementSigne
             "id": event.agreement_id,
             "post_ids": list(event.post_ids),
             "channels": [channel.value for channel in event.channels],
-            "urgencies": [target.urgency.value for target in event.targets],
-            "minutes": [str(target.minutes) for target in event.targets],
+            "targets": json.dumps({target.urgency.value: target.minutes for target in event.targets}),
             "starts_on": event.starts_on,
             "ends_on": event.ends_on,
         },
@@ -174,15 +174,13 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
     await on_rewind(session, source, 0)
     if source == "funding":
         async for agreement in read("/v1/agreements?limit=200"):
-            targets = agreement["targets"]
             await session.execute(
                 _AGREEMENT,
                 {
                     "id": UUID(agreement["id"]),
                     "post_ids": [UUID(one) for one in agreement["post_ids"]],
                     "channels": agreement["channels"],
-                    "urgencies": [target["urgency"] for target in targets],
-                    "minutes": [str(target["minutes"]) for target in targets],
+                    "targets": json.dumps({target["urgency"]: int(target["minutes"]) for target in agreement["targets"]}),
                     **_days(agreement),
                 },
             )

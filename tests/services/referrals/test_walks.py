@@ -1,0 +1,168 @@
+"""Random walks over every command: never an illegal state, never a fact without its change, never a change without its fact."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from libs.contracts import demonstration as d
+from libs.contracts.vocabularies import OrientationStatus, ReferralStatus
+from services.referrals.app import expire_orientations
+from services.referrals.domain import MOVES, ORIENTATION_MOVES, Move, OrientationMove
+from tests.services.referrals.conftest import Referrals
+
+MOVES_OF: dict[str, set[Move]] = {
+    "referral.assigned": {Move.ROUTE, Move.ASSIGN},
+    "referral.unrouted": {Move.UNROUTE, Move.DECLINE},
+    "referral.accepted": {Move.ACCEPT},
+    "contact.attempted": {Move.CONTACT},
+    "orientation.requested": {Move.ORIENT},
+    "referral.closed": {Move.CLOSE, Move.CLOSE_UNROUTED},
+    "referral.reopened": {Move.REOPEN, Move.REOPEN_UNROUTED},
+}
+"""Which moves a fact may come of. A pair of states is not enough: `accepted` stays `accepted` by a contact, never by being accepted twice."""
+LEGAL = {(fact, before, after) for fact, moves in MOVES_OF.items() for move in moves for before, after in MOVES[move].states.items()}
+
+MOVE_OF_ORIENTATION: dict[str, OrientationMove] = {
+    "orientation.requested": OrientationMove.REQUEST,
+    "orientation.accepted": OrientationMove.ACCEPT,
+    "orientation.rejected": OrientationMove.REJECT,
+    "orientation.started": OrientationMove.START,
+    "orientation.completed": OrientationMove.COMPLETE,
+    "orientation.failed": OrientationMove.FAIL,
+    "orientation.expired": OrientationMove.EXPIRE,
+    "orientation.cancelled": OrientationMove.CANCEL,
+}
+
+STEPS: dict[str, tuple[str, str, Any, str]] = {
+    "accept": ("iscg-95", "accept", None, "referral.accepted"),
+    "decline": ("iscg-95", "decline", {"reason": "absent"}, "referral.unrouted"),
+    "assign here": ("coordinator-95", "assign", {"post_id": d.POST_CERGY}, "referral.assigned"),
+    "assign elsewhere": ("coordinator-95", "assign", {"post_id": d.POST_SARCELLES}, "referral.assigned"),
+    "close": ("iscg-95", "close", {"reason": "completed"}, "referral.closed"),
+    "close as oriented": ("iscg-95", "close", {"reason": "oriented"}, "referral.closed"),
+    "close as unreachable": ("iscg-95", "close", {"reason": "unreachable"}, "referral.closed"),
+    "close unrouted": ("coordinator-95", "close", {"reason": "duplicate"}, "referral.closed"),
+    "reopen": ("iscg-95", "reopen", None, "referral.reopened"),
+    "reopen unrouted": ("coordinator-95", "reopen", None, "referral.reopened"),
+    "another post": ("iscg-78", "accept", None, "referral.accepted"),
+}
+ANSWERS: dict[str, tuple[str, str, Any, str]] = {
+    "partner accepts": ("partner-95", "accept", None, "orientation.accepted"),
+    "partner rejects": ("partner-95", "reject", {"reason": "no_capacity"}, "orientation.rejected"),
+    "partner starts": ("partner-95", "start", None, "orientation.started"),
+    "partner completes": ("partner-95", "complete", {"outcome": "informed"}, "orientation.completed"),
+    "partner fails": ("partner-95", "fail", {"reason": "no_show"}, "orientation.failed"),
+    "cancel": ("iscg-95", "cancel", None, "orientation.cancelled"),
+    "another partner": ("partner-78", "accept", None, "orientation.accepted"),
+}
+OTHERS = ("contact", "orient", "orient elsewhere", "expire")
+
+
+def _status_after(type: str, data: dict[str, Any], before: str) -> str:
+    """The state that a listener, who knows the facts alone, would believe in."""
+    known = {"received": "received", "assigned": "assigned", "unrouted": "unrouted", "accepted": "accepted", "closed": "closed"}
+    noun, _, fact = type.partition(".")
+    if noun != "referral":
+        return before
+    return ("unrouted" if data["post_id"] is None else "accepted") if fact == "reopened" else known[fact]
+
+
+@dataclass
+class Walk:
+    referrals: Referrals
+    referral_id: UUID
+    status: str = ""
+    orientations: dict[str, str] = field(default_factory=dict)
+    """What the facts told so far."""
+
+    async def step(self, name: str) -> None:
+        before = await self._state()
+        expected, answered = await self._do(name)
+        said = [(type, data) for type, data in await self.referrals.said() if data["referral_id"] == str(self.referral_id)]
+        after = await self._state()
+
+        if answered is None:  # the job
+            assert {type for type, _ in said} <= {expected}
+        elif answered < 300:
+            assert [type for type, _ in said] == [expected]
+        else:
+            assert answered in {403, 404, 409}, f"{name}: {answered}"
+            assert said == []
+            assert after == before
+        self._hear(said)
+        assert (after["status"], after["orientations"]) == (self.status, self.orientations)
+        if said:
+            assert after["version"] > before["version"]
+
+    def _hear(self, said: list[tuple[str, dict[str, Any]]]) -> None:
+        for type, data in said:
+            status = _status_after(type, data, self.status)
+            if type in MOVES_OF:
+                assert (type, ReferralStatus(self.status), ReferralStatus(status)) in LEGAL, f"{type}: {self.status} -> {status}"
+            self.status = status
+            if type in MOVE_OF_ORIENTATION:
+                told = self.orientations.get(data["orientation_id"])
+                states = ORIENTATION_MOVES[MOVE_OF_ORIENTATION[type]].states
+                before = None if told is None else OrientationStatus(told)
+                assert before in states, f"{type}: {told}"
+                self.orientations[data["orientation_id"]] = str(states[before])
+
+    async def _state(self) -> dict[str, Any]:
+        [row] = await self.referrals.rows(f"SELECT status, version, post_id FROM referrals WHERE id = '{self.referral_id}'")
+        asked = await self.referrals.rows(f"SELECT id, status FROM orientations WHERE referral_id = '{self.referral_id}'")
+        contacts = await self.referrals.rows(f"SELECT count(*) AS n FROM contact_attempts WHERE referral_id = '{self.referral_id}'")
+        return {
+            "status": row.status,
+            "version": row.version,
+            "post": row.post_id,
+            "orientations": {str(one.id): one.status for one in asked},
+            "contacts": contacts[0].n,
+        }
+
+    async def _do(self, name: str) -> tuple[str, int | None]:
+        if name in STEPS:
+            who, move, body, expected = STEPS[name]
+            return expected, (await self.referrals.move(who, self.referral_id, move, body)).status_code
+        if name in ANSWERS:
+            return await self._answer(*ANSWERS[name])
+        if name == "expire":
+            async with self.referrals.runtime.database.transaction() as session:
+                await session.execute(
+                    text("UPDATE orientations SET expires_at = now() - interval '1 minute' WHERE referral_id = :id"),
+                    {"id": self.referral_id},
+                )
+            await expire_orientations(self.referrals.runtime)
+            return "orientation.expired", None
+        if name == "contact":
+            [person, *_] = await self.referrals.persons(self.referral_id)
+            call = {"person_id": person, "mode": "phone", "result": "no_answer", "attempted_at": "2026-11-23T08:00:00Z"}
+            answer = await self.referrals.post("iscg-95", f"/v1/referrals/{self.referral_id}/contacts", call)
+            return "contact.attempted", answer.status_code
+        service = d.VICTIM_SUPPORT_SERVICE if name == "orient" else d.LEGAL_ADVICE_SERVICE
+        return "orientation.requested", (await self.referrals.orient(self.referral_id, service)).status_code
+
+    async def _answer(self, who: str, move: str, body: Any, expected: str) -> tuple[str, int]:
+        rows = await self.referrals.rows(
+            f"SELECT id, version FROM orientations WHERE referral_id = '{self.referral_id}' ORDER BY id DESC LIMIT 1"
+        )
+        if not rows:
+            return expected, 404
+        return expected, (await self.referrals.answer(who, str(rows[0].id), move, body, rows[0].version)).status_code
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(routed=st.booleans(), steps=st.lists(st.sampled_from([*STEPS, *ANSWERS, *OTHERS]), max_size=15))
+async def test_no_walk_reaches_an_illegal_state_or_parts_a_fact_from_its_change(
+    referrals: Referrals, routed: bool, steps: list[str]
+) -> None:
+    await referrals.said()
+    changes: dict[str, Any] = {} if routed else {"unit_id": None, "commune": "95008"}
+    walk = Walk(referrals, await referrals.receive(external_reference=f"walk-{referrals.read}", **changes))
+    walk._hear(await referrals.said())
+
+    for name in ["accept" if routed else "assign here", *steps]:
+        await walk.step(name)
