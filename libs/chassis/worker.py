@@ -69,7 +69,8 @@ async def _for_ever(name: str, run: Callable[[], Awaitable[None]], heartbeat: He
     while True:
         started = asyncio.get_running_loop().time()
         try:
-            await run()
+            # a task of its own: on Python 3.11 a TaskGroup that failed leaves its task looking cancelled (cancelling() == 1)
+            await asyncio.create_task(_awaited(run), name=name)
         except Exception as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -80,6 +81,10 @@ async def _for_ever(name: str, run: Callable[[], Awaitable[None]], heartbeat: He
                 heartbeat.beat()  # the database is away: restarting this process would not bring it back
         pause = 0.5 if asyncio.get_running_loop().time() - started > 30 else min(pause * 2, 10)
         await asyncio.sleep(pause)
+
+
+async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
+    await run()
 
 
 class Jobs:

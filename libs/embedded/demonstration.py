@@ -87,7 +87,22 @@ async def seed(network: Network, folder: Path, say: Say) -> None:
         await _create(network, "partners", "/v1/posts", body)
     say("financement")
     await _fund(network)
+    say("postes entendus")
+    await _heard(network)
     done.touch()
+
+
+async def _heard(network: Network) -> None:
+    """Until the referrals service knows the posts: the first referral then finds its own at once."""
+    head = await network.head("partners")
+    deadline = time.monotonic() + 60
+    while True:
+        seen = (await network.call("referrals", "administrator", "GET", "/readyz", accepted=(200, 503))).json()
+        if any(one["source"] == "partners" and one["sequence"] >= head for one in seen["sources"]):
+            return
+        if time.monotonic() > deadline:
+            raise CallFailed("Le service referrals n'a pas entendu parler des postes : regardez son adresse /readyz.")
+        await asyncio.sleep(0.1)
 
 
 BUDGET = {
