@@ -145,12 +145,23 @@ def _complete(operation: Schema, route: APIRoute, rule: Rule) -> None:
         statuses |= {404}
     if route.body_field is not None:
         statuses |= {408, 413, 415}
+    for parameter in parameters:
+        _name_bounds(parameter.get("schema", {}))
     if parameters:
         operation["parameters"] = parameters
     answers: Schema = operation["responses"]
     answers.pop("422", None)  # FastAPI's own form of it
     for status, answer in problems(*sorted(statuses)).items():
         answers.setdefault(str(status), answer)
+
+
+def _name_bounds(schema: Schema) -> None:
+    """Of a bound on a number that is read from text (`strict.QueryInt`) pydantic 2.14 writes its own name, not JSON Schema's."""
+    for ours, theirs in (("ge", "minimum"), ("le", "maximum"), ("gt", "exclusiveMinimum"), ("lt", "exclusiveMaximum")):
+        if ours in schema:
+            schema[theirs] = schema.pop(ours)
+    for choice in schema.get("anyOf", ()):
+        _name_bounds(choice)
 
 
 # Swagger UI 4.15, the newest in a wheel, reads OpenAPI 3.0 only; FastAPI writes 3.1.

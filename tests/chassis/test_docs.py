@@ -39,6 +39,14 @@ def test_every_operation_says_who_may_call_and_how_it_refuses(document: dict[str
     assert problem_content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
+def test_bounds_of_numbers_in_a_query_are_named_as_json_schema_does(document: dict[str, Any]) -> None:
+    parameters = document["paths"]["/v1/streams/{stream}/events"]["get"]["parameters"]
+    limit = next(one["schema"] for one in parameters if one["name"] == "limit")
+
+    assert (limit["minimum"], limit["maximum"]) == (1, 1000)
+    assert not {"ge", "le"} & set(limit)
+
+
 def test_headers_that_count_are_documented(document: dict[str, Any]) -> None:
     def headers(path: str, method: str) -> dict[str, Any]:
         return {one["name"]: one for one in document["paths"][path][method].get("parameters", []) if one["in"] == "header"}
