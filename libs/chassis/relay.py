@@ -6,7 +6,7 @@ right to stamp; stand-bys wait for it. Two relays at once would still do no harm
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -92,8 +92,10 @@ async def stamp(connection: RawConnection, limit: int = BATCH) -> int:
         return len(taken)
 
 
-async def send(connection: RawConnection, bus: Bus, source: str, limit: int = BATCH) -> int:
+async def send(connection: RawConnection, bus: Bus, source: str, limit: int = BATCH, among: Collection[str] | None = None) -> int:
     """Send what lies after each stream's `sent_sequence`, in order, then move it: one update a batch and stream. Returns how many were sent.
+
+    `among`: of these streams only; a stream that is stamped for the first time meanwhile is not among those whose topics were looked at.
 
     Raises BusError; a part may then be on the topic already and is sent again.
     """
@@ -105,9 +107,10 @@ async def send(connection: RawConnection, bus: Bus, source: str, limit: int = BA
         " AND sequence <= streams.sequence ORDER BY sequence LIMIT $1) next"
         " LEFT JOIN stream_events before ON before.stream = next.stream AND before.sequence = next.sequence - 1"
         " WHERE streams.sequence > streams.sent_sequence AND streams.stream <> $2 AND streams.stream NOT LIKE 'organization:%'"
-        " ORDER BY next.stream, next.sequence",
+        " AND ($3::text[] IS NULL OR streams.stream = ANY($3)) ORDER BY next.stream, next.sequence",
         limit,
         streams.AUDIT,
+        None if among is None else [*among],
     )
     batches = [
         (stream, [streams.Record(stream, row["epoch"], row["sequence"], row["previous"], row["attributes"], row["data"]) for row in part])
@@ -203,7 +206,7 @@ class Relay:
                 self._stamped.clear()
                 try:
                     await self._look_at_topics(connection, looked)
-                    sent = await send(connection, self._bus, self._source)
+                    sent = await send(connection, self._bus, self._source, among=looked)
                     self.bus_error = None
                 except BusError as error:
                     if self.bus_error is None:
