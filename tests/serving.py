@@ -1,7 +1,7 @@
 """A service over HTTP on a real database, called with tokens of the demonstration clients. Nothing relays, so that the outbox shows what was said."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ class Served:
     client: httpx.AsyncClient
     runtime: Runtime
     issuer: Issuer
-    openapi: dict[str, Any]
+    openapi: Callable[[], dict[str, Any]]
     read: int = 0
     """How far the outbox was looked at."""
     heard: int = 0
@@ -96,5 +96,5 @@ async def served(service: Service, database_url: str, **settings: Any) -> AsyncI
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{service.name}") as client,
     ):
         runtime.tokens.keys = IssuerKeys(f"{NOWHERE}/jwks", jwks)
-        yield Served(client, runtime, issuer, app.openapi())
+        yield Served(client, runtime, issuer, app.openapi)
     await runtime.close()

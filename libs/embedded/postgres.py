@@ -49,7 +49,7 @@ _SETTINGS = {
     "log_timezone": "UTC",
     "lc_messages": "C",
 }
-_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum_naptime": "1h", "max_wal_size": "4GB"}
+_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum_naptime": "1h", "max_wal_size": "256MB"}
 
 
 def binaries() -> Path:

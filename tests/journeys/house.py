@@ -70,7 +70,7 @@ class House:
                 runtime.consumer.feed = feed
             client = await stack.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{name}"))
             await stack.enter_async_context(app.router.lifespan_context(app))
-            yield Served(client, runtime, self.issuer, app.openapi())
+            yield Served(client, runtime, self.issuer, app.openapi)
 
     def _door(self, name: str) -> httpx.AsyncBaseTransport:
         return _Door(self, name)

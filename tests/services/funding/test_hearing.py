@@ -112,8 +112,8 @@ async def test_an_agreement_ends_after_it_starts_and_covers_known_posts_of_its_d
 
 
 async def test_every_example_of_the_document_works_as_it_stands(funded: Served) -> None:
-    assert await try_examples(funded.client, funded.openapi, funded.token) == []
-    assert not set(ACCESS) & set(without_example(funded.openapi))
+    assert await try_examples(funded.client, funded.openapi(), funded.token) == []
+    assert not set(ACCESS) & set(without_example(funded.openapi()))
 
 
 async def test_the_migrated_database_is_what_the_models_say(funding: Served) -> None:

@@ -209,7 +209,7 @@ async def test_indicators_have_their_definitions(reporting: Served) -> None:
 
 
 async def test_every_example_of_the_document_works_as_it_stands(reporting: Served) -> None:
-    assert await try_examples(reporting.client, reporting.openapi, reporting.token) == []
+    assert await try_examples(reporting.client, reporting.openapi(), reporting.token) == []
 
 
 async def test_the_migrated_database_is_what_the_models_say(reporting: Served) -> None:
