@@ -82,10 +82,12 @@ def write(speaker: Speaker, event: Event, occurred_at: datetime | None) -> list[
     return said
 
 
-async def append(session: AsyncSession, *events: Event, occurred_at: datetime | None = None) -> None:
-    """Say facts, in order, in the caller's transaction. `occurred_at` is when they happened, now unless told."""
+async def append(session: AsyncSession, *events: Event, occurred_at: datetime | None = None) -> list[Said]:
+    """Say facts, in order, in the caller's transaction. `occurred_at` is when they happened, now unless told. Gives what each audience will be told."""
     speaker: Speaker = session.info[SESSION_KEY]
-    await _insert(session, [row for event in events for row in write(speaker, event, occurred_at)])
+    said = [row for event in events for row in write(speaker, event, occurred_at)]
+    await _insert(session, said)
+    return said
 
 
 async def append_raw(session: AsyncSession, *, stream: str, type: str, subject: str, data: bytes) -> None:

@@ -161,7 +161,7 @@ _INTERIOR: Rows = {
     r.ReferralAccepted: "referral_id departement accepted_at",
     r.ReferralClosed: "referral_id departement closed_at",
     r.ReferralReopened: "referral_id departement reopened_at",
-    r.ReferralErased: "referral_id departement erased_at",
+    r.ReferralErased: "referral_id departement whole erased_at",
     r.ContactAttempted: "referral_id departement first delay_minutes attempted_at",
     r.OrientationRequested: "referral_id departement orientation_id requested_at",
     r.OrientationAccepted: "referral_id departement orientation_id delay_minutes accepted_at",
@@ -179,7 +179,7 @@ _JUSTICE: Rows = {
     r.ReferralAccepted: "referral_id departement accepted_at",
     r.ReferralClosed: "referral_id departement reason closed_at",
     r.ReferralReopened: "referral_id departement reopened_at",
-    r.ReferralErased: "referral_id departement erased_at",
+    r.ReferralErased: "referral_id departement whole erased_at",
     r.ContactAttempted: "referral_id departement first delay_minutes attempted_at",
     r.OrientationRequested: "referral_id departement orientation_id partner_kind requested_at",
     r.OrientationAccepted: "referral_id departement orientation_id partner_kind delay_minutes accepted_at",
@@ -204,7 +204,7 @@ _DEPARTEMENT: Rows = {
     r.ReferralAccepted: "referral_id departement post_id accepted_at",
     r.ReferralClosed: "referral_id departement post_id reason closed_at",
     r.ReferralReopened: "referral_id departement post_id reopened_at",
-    r.ReferralErased: "referral_id departement erased_at",
+    r.ReferralErased: "referral_id departement whole erased_at",
     r.ContactAttempted: "referral_id departement post_id first delay_minutes attempted_at",
     r.OrientationRequested: f"{_ORIENTED} partner_kind requested_at expires_at",
     r.OrientationAccepted: f"{_ORIENTED} partner_kind delay_minutes accepted_at",
@@ -217,7 +217,7 @@ _DEPARTEMENT: Rows = {
 }
 
 _ORGANIZATION: Rows = {
-    r.ReferralErased: "referral_id departement erased_at",
+    r.ReferralErased: "referral_id departement whole erased_at",
     r.OrientationRequested: f"{_ORIENTED} partner_kind person_id need requested_at expires_at",
     r.OrientationAccepted: f"{_ORIENTED} partner_kind delay_minutes accepted_at",
     r.OrientationRejected: f"{_ORIENTED} partner_kind reason delay_minutes rejected_at",

@@ -137,6 +137,8 @@ class ReferralErased(ReferralEvent):
     person_ids: tuple[Id, ...] = Field(max_length=50)
     organization_ids: tuple[Id, ...] = Field(default=(), max_length=100)
     """Those that were asked to take an orientation of it, whatever came of it: each is told in its own stream, without a repeat."""
+    whole: bool = True
+    """False: some of its persons only, the others stay."""
     erased_at: Instant
 
 

@@ -38,6 +38,7 @@ class Move(Code):
     CLOSE_UNROUTED = "close_unrouted", "Clore sans poste"
     REOPEN = "reopen", "Rouvrir"
     REOPEN_UNROUTED = "reopen_unrouted", "Rouvrir sans poste"
+    ERASE = "erase", "Effacer"
 
 
 class Legal(NamedTuple):
@@ -64,6 +65,7 @@ MOVES: Final[Mapping[Move, Legal]] = {
     Move.CLOSE_UNROUTED: Legal(_COORDINATOR, {_S.UNROUTED: _S.CLOSED}),
     Move.REOPEN: Legal(_ISCG, {_S.CLOSED: _S.ACCEPTED}),
     Move.REOPEN_UNROUTED: Legal(_COORDINATOR, {_S.CLOSED: _S.UNROUTED}),
+    Move.ERASE: Legal(_SYSTEM, {_S.CLOSED: _S.ERASED}),
 }
 """Every legal move of a referral. `received` lasts within one transaction: a referral is routed as it is received."""
 

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Column, Date, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, Text, Uuid, text
+from sqlalchemy import ARRAY, BigInteger, Column, Date, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
@@ -49,6 +49,7 @@ class Referral(Table, table=True):
         Index("referrals_client", "client_id", "received_at", "id"),
         Index("referrals_load", "post_id", postgresql_where=text("status IN ('assigned', 'accepted')")),
         Index("referrals_unrouted", "departement", postgresql_where=text("status = 'unrouted'")),
+        Index("referrals_kept", "received_at", "id", postgresql_where=text("status <> 'erased'")),
     )
 
     id: UUID = Field(primary_key=True)
@@ -143,6 +144,35 @@ class Orientation(Table, table=True):
     answered_at: datetime | None = Field(sa_column=_instant(nullable=True))
     ended_at: datetime | None = Field(sa_column=_instant(nullable=True))
     version: int
+
+
+class Erasure(Table, table=True):
+    """The register of what was erased. `person_ids` name persons of whom nothing is left but counts."""
+
+    __tablename__ = "erasures"
+    __table_args__ = (Index("erasures_referral", "referral_id"), Index("erasures_departement", "departement", "id"))
+
+    id: UUID = Field(primary_key=True)
+    referral_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("referrals.id"), nullable=False))
+    departement: str = Field(sa_type=Text)
+    person_ids: list[UUID] = Field(sa_column=_ids())
+    whole: bool
+    cause: str = Field(sa_type=Text)
+    erased_at: datetime = Field(sa_column=_instant())
+    erased_by: str = Field(sa_type=Text)
+
+
+class ErasureNotice(Table, table=True):
+    """In which stream an erasure was said, and under which number (`None` until the relay gave it one)."""
+
+    __tablename__ = "erasure_notices"
+    __table_args__ = (Index("erasure_notices_unplaced", "stream", "event_id", postgresql_where=text("sequence IS NULL")),)
+
+    erasure_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("erasures.id"), primary_key=True))
+    stream: str = Field(sa_type=Text, primary_key=True)
+    event_id: str = Field(sa_type=Text)
+    epoch: int | None
+    sequence: int | None = Field(sa_type=BigInteger)
 
 
 class UnitHeard(Table, table=True):

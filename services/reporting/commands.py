@@ -17,7 +17,10 @@ async def hear(session: AsyncSession, heard: Sequence[Heard[Event]]) -> None:
     """Write a batch into the log and count it: a handful of statements, whatever its length. What is in the log already changes nothing."""
     events = await facts.append(session, heard)
     await project(session, events)
-    erased = {event.referral_id for event in events if isinstance(event, ReferralErased)}
+    erased: dict[UUID, set[UUID]] = {}
+    for event in events:
+        if isinstance(event, ReferralErased):
+            erased.setdefault(event.referral_id, set()).update(event.person_ids)
     if erased:
         await facts.forget_persons(session, erased)
 

@@ -1,6 +1,6 @@
 """The log of the facts that were heard: appended to, read in order, stripped of the ids of erased persons. What projections are rebuilt from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -111,28 +111,29 @@ async def forget_after(session: AsyncSession, source: str, sequence: int) -> lis
     return [parse(type, data) for type, data in rows]
 
 
-async def forget_persons(session: AsyncSession, referral_ids: Iterable[UUID]) -> None:
-    """Replace the ids of the persons of erased referrals, in the log and in the projection, by their number within the referral.
+async def forget_persons(session: AsyncSession, erased: Mapping[UUID, Collection[UUID]]) -> None:
+    """Replace the ids of erased persons, by their referrals, in the log and in the projection, by their number within the referral.
 
     Counts stay, and a rebuild gives them again. The referral's own id stays too: it names no person, and a source restored from a backup says its facts anew
-    under that id. Numbers are given in the order in which persons were first named.
+    under that id. Numbers are given in the order in which persons were erased, then first named.
     """
     rows = (
         await session.execute(
             text(
                 "SELECT subject, position, type, data FROM facts WHERE subject = ANY(CAST(:subjects AS uuid[])) AND source = 'referrals' ORDER BY position"
             ),
-            {"subjects": list(referral_ids)},
+            {"subjects": list(erased)},
         )
     ).all()
-    numbers: dict[UUID, dict[UUID, UUID]] = {}
+    named: dict[UUID, dict[UUID, None]] = {}
     for subject, _, type, data in rows:
-        known = numbers.setdefault(subject, {})
-        for person_id in _persons_of(parse(type, data)):
-            if person_id not in known:
-                known[person_id] = (
-                    person_id if _is_number(person_id) else UUID(int=1 + max((number.int for number in known.values()), default=0))
-                )
+        named.setdefault(subject, {}).update(dict.fromkeys(_persons_of(parse(type, data))))
+    numbers: dict[UUID, dict[UUID, UUID]] = {}
+    for subject, persons in named.items():
+        known = numbers[subject] = {person_id: person_id for person_id in persons if _is_number(person_id)}
+        last = max((number.int for number in known.values()), default=0)
+        going = [person_id for person_id in persons if person_id in erased[subject] and person_id not in known]
+        known.update({person_id: UUID(int=last + place) for place, person_id in enumerate(going, 1)})
     renamed = [
         (subject, person_id, number) for subject, known in numbers.items() for person_id, number in known.items() if person_id != number
     ]

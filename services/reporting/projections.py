@@ -420,7 +420,9 @@ def _reopened(state: State, event: referrals.ReferralReopened) -> None:
 
 
 def _erased(state: State, event: referrals.ReferralErased) -> None:
-    _situation(state, event).status = ReferralStatus.ERASED
+    situation = _situation(state, event)
+    if event.whole:
+        situation.status = ReferralStatus.ERASED
 
 
 def _contacted(state: State, event: referrals.ContactAttempted) -> None:

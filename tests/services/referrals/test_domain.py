@@ -41,6 +41,7 @@ LEGAL = {
     ("unrouted", "close_unrouted", "closed"),
     ("closed", "reopen", "accepted"),
     ("closed", "reopen_unrouted", "unrouted"),
+    ("closed", "erase", "erased"),
 }
 LEGAL_ORIENTATION = {
     (None, "request", "requested"),

@@ -331,3 +331,21 @@ async def test_an_operator_rebuilds_from_the_command_line(database: Database) ->
     assert rebuilt.equal
     assert rebuilt.events == len(told)
     assert seconds > 0
+
+
+async def test_one_erased_person_leaves_the_log_and_the_others_stay_counted_under_their_ids(database: Database) -> None:
+    life = [telling.received(1), telling.assigned(1)]
+    received = telling.received(1)
+    first, second = (person.person_id for person in received.persons[:2])
+    await hear(database, telling.heard("referrals", life))
+
+    partly = telling.erased(1).model_copy(update={"person_ids": (second,), "whole": False})
+    await hear(database, telling.heard("referrals", [partly], after=len(life)))
+
+    async with database.transaction() as session:
+        rows = await session.execute(text("SELECT data FROM facts WHERE source = 'referrals'"))
+        log = "".join(row.data for row in rows)
+        situation = await session.scalar(text("SELECT status FROM situations"))
+    assert str(first) in log
+    assert str(second) not in log
+    assert situation == "assigned"

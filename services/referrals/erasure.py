@@ -1,0 +1,165 @@
+"""Erasing: the keys of what was sealed are destroyed, the hash by which a person was found goes, the counts stay.
+
+One person of a referral, or all of it. The fact is said to everybody who was told of the referral, and each must say that it has
+acted on it: `erasures` and `erasure_notices` are the register (GET /v1/erasures). The narrative speaks of everybody: it goes with the
+last person, or when it is asked for. What is not sealed (roles, codes, places, dates) stays, for figures. The police's own reference stays
+too, so that the same case sent again is not taken up anew; at the end of the retention it goes.
+
+A backup restored from before an erasure holds the keys again: each erasure is also written to the service's log, out of the database,
+and `python -m services.referrals erase-again LOG` destroys the keys once more (libs.chassis.streams: after a new epoch).
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.chassis import outbox
+from libs.chassis.ids import new_id
+from libs.chassis.streams import AUDIT
+from libs.chassis.vault import Vault
+from libs.contracts.referrals import ReferralClosed, ReferralErased
+from libs.contracts.types import Code
+from libs.contracts.vocabularies import CloseReason, ReferralStatus
+from services.referrals.domain import Move, moved
+from services.referrals.models import Erasure, ErasureNotice, Orientation, Person, Referral
+
+_log = structlog.get_logger(__name__)
+
+
+class ErasureCause(Code):
+    REQUEST = "request", "Demande de la personne"
+    REFUSAL = "refusal", "Refus d'être contacté"
+    RETENTION = "retention", "Fin de la durée de conservation"
+    RESTORED = "restored", "Effacement refait après la restauration d'une sauvegarde"
+
+
+_CLOSED_BY: Final[Mapping[ErasureCause, CloseReason]] = {
+    ErasureCause.REQUEST: CloseReason.DECLINED_BY_PERSON,
+    ErasureCause.REFUSAL: CloseReason.CONTACT_REFUSED,
+    ErasureCause.RETENTION: CloseReason.COMPLETED,
+    ErasureCause.RESTORED: CloseReason.COMPLETED,
+}
+"""Why an open referral ends when nobody is left in it."""
+
+_KEYS_OF_A_REFERRAL: Final[tuple[str, ...]] = ()
+"""Besides the persons' and the narrative's: statements that give the keys of what else is sealed of a referral as a whole."""
+
+
+async def erase(
+    session: AsyncSession,
+    vault: Vault,
+    referral: Referral,
+    person_ids: Collection[UUID],
+    cause: ErasureCause,
+    now: datetime,
+    *,
+    by: str,
+    narrative: bool = False,
+) -> UUID | None:
+    """Erase persons of a referral that the caller has locked. With the last one goes the whole referral, closed first when it was open.
+
+    `narrative`: destroy it now, whoever is left. `by`: who asked, as the audit log names callers. Gives the id in the register; `None` when
+    nothing was left to erase.
+    """
+    persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
+    living = [person for person in persons if person.content]
+    going = [person for person in living if person.id in person_ids]
+    whole = len(going) == len(living)
+    keys = [person.key_id for person in going]
+    if (whole or narrative) and referral.narrative is not None and referral.narrative_key_id is not None:
+        keys.append(referral.narrative_key_id)
+        referral.narrative = None
+    if whole:
+        for statement in _KEYS_OF_A_REFERRAL:
+            keys += await session.scalars(text(statement), {"referral": referral.id})
+    if not keys:
+        return None
+    await vault.destroy(session, *keys)
+    for person in going:
+        person.content, person.identity_hash = b"", None
+    asked = await session.scalars(
+        select(col(Orientation.organization_id))
+        .where(col(Orientation.person_id).in_([person.id for person in going]))
+        .distinct()
+        .order_by(col(Orientation.organization_id))
+        .limit(100)
+    )
+    organizations = tuple(asked)
+    if whole:
+        await _end(session, referral, cause, now)
+    referral.version += 1
+    await session.flush()
+    return await _register(session, referral, [person.id for person in going], organizations, cause, now, whole=whole, by=by)
+
+
+async def _end(session: AsyncSession, referral: Referral, cause: ErasureCause, now: datetime) -> None:
+    status = ReferralStatus(referral.status)
+    if status is not ReferralStatus.CLOSED:
+        status = moved(status, Move.CLOSE_UNROUTED if status is ReferralStatus.UNROUTED else Move.CLOSE)
+        referral.closed_at, referral.close_reason = now, _CLOSED_BY[cause]
+        await session.flush()
+        await outbox.append(
+            session,
+            ReferralClosed(
+                referral_id=referral.id,
+                departement=referral.departement,
+                post_id=referral.post_id,
+                reason=_CLOSED_BY[cause],
+                closed_at=now,
+            ),
+        )
+    referral.status = moved(status, Move.ERASE)
+    if cause is ErasureCause.RETENTION:
+        referral.external_reference = f"erased-{referral.id}"
+
+
+async def _register(
+    session: AsyncSession,
+    referral: Referral,
+    person_ids: list[UUID],
+    organizations: tuple[UUID, ...],
+    cause: ErasureCause,
+    now: datetime,
+    *,
+    whole: bool,
+    by: str,
+) -> UUID:
+    erasure = Erasure(
+        id=new_id(),
+        referral_id=referral.id,
+        departement=referral.departement,
+        person_ids=person_ids,
+        whole=whole,
+        cause=cause,
+        erased_at=now,
+        erased_by=by,
+    )
+    session.add(erasure)
+    await session.flush()
+    told = await outbox.append(
+        session,
+        ReferralErased(
+            referral_id=referral.id,
+            departement=referral.departement,
+            person_ids=tuple(person_ids),
+            organization_ids=organizations,
+            whole=whole,
+            erased_at=now,
+        ),
+    )
+    session.add_all(
+        ErasureNotice(erasure_id=erasure.id, stream=one.stream, event_id=one.event_id, epoch=None, sequence=None)
+        for one in told
+        if one.stream != AUDIT
+    )
+    await session.flush()
+    _log.info(
+        "erasure.done", referral_id=str(referral.id), person_ids=[str(one) for one in person_ids], whole=whole, erased_at=now.isoformat()
+    )
+    return erasure.id

@@ -1,0 +1,41 @@
+"""A person's sealed content: how it is hashed for finding, sealed anew when it is corrected, and found again in other referrals."""
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis.vault import Vault, keyed_hash
+from libs.contracts.vocabularies import AgeBand, age_band_of
+from services.referrals.domain import age_on, local_day, normalised_identity
+from services.referrals.intake import PERSON
+from services.referrals.models import Person
+from services.referrals.schemas import Identity, PersonContent
+
+
+def identity_hash_of(search_key: bytes, identity: Identity | None) -> bytes | None:
+    """The keyed hash a person is found by (`domain.normalised_identity` says of what), `None` when the identity does not suffice."""
+    if identity is None:
+        return None
+    normalised = normalised_identity(identity.family_name, identity.given_name, identity.birth_on)
+    return keyed_hash(search_key, normalised) if normalised is not None else None
+
+
+def age_band_on(content: PersonContent, occurred_at: datetime) -> AgeBand:
+    """The age band on the day it happened, as figures count it."""
+    birth_on = content.identity.birth_on if content.identity is not None else None
+    age = content.approximate_age if birth_on is None else age_on(birth_on, local_day(occurred_at))
+    return AgeBand.UNKNOWN if age is not None and age < 0 else age_band_of(age)
+
+
+async def reseal(
+    session: AsyncSession, vault: Vault, search_key: bytes, person: Person, content: PersonContent, occurred_at: datetime
+) -> None:
+    """Replace what is sealed of a person, under the person's own key; the hash and the age band follow.
+
+    The caller has locked the referral. Raises KeyDestroyed (410) for who was erased: nothing is sealed for them any more.
+    """
+    key = await vault.open_key(session, person.key_id)
+    person.content = key.seal(content.model_dump_json().encode(), context=PERSON)
+    person.identity_hash = identity_hash_of(search_key, content.identity)
+    person.age_band = age_band_on(content, occurred_at)
+    await session.flush()
