@@ -3,8 +3,8 @@
 Owns: referrals, their persons, contact attempts, orientations and routing decisions; copies of posts, units, coverage, services and
 agreements, kept up to date by what it hears.
 
-Says: referral.received / assigned / unrouted / accepted / closed / reopened; contact.attempted; orientation.requested / accepted / rejected /
-started / completed / failed / expired / cancelled. (referral.corrected and erased, interview.held and assessment.recorded have no move yet.)
+Says: referral.received / assigned / unrouted / accepted / closed / reopened / erased; contact.attempted; orientation.requested / accepted / rejected /
+started / completed / failed / expired / cancelled. (referral.corrected, interview.held and assessment.recorded have no move yet.)
 
 Hears: posts, units, coverage, services and capacity (partners); agreements with their channels and target delays (funding).
 
