@@ -27,7 +27,7 @@ from libs.chassis.security import caller_of
 from libs.chassis.strict import one_header
 
 _KEY = re.compile(r"[!-~]{1,200}", re.ASCII)
-_WAIT = "4s"
+WAIT = "4s"
 """How long a twin waits for the first one: longer than any command takes, shorter than a client's patience."""
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -91,8 +91,13 @@ _STORE = text(
     " CAST(:bodies AS bytea[])) AS a (client, key, status, headers, body) WHERE k.client = a.client AND k.key = a.key"
 )
 
+_RELEASE = text(
+    "DELETE FROM idempotency_keys AS k USING unnest(CAST(:clients AS text[]), CAST(:keys AS text[])) AS c (client, key)"
+    " WHERE k.client = c.client AND k.key = c.key"
+)
 
-async def claim(session: AsyncSession, claims: Sequence[Claim]) -> list[Stored | KeyReused | None]:
+
+async def claim(session: AsyncSession, claims: Sequence[Claim], *, wait: str | None = None) -> list[Stored | KeyReused | None]:
     """Take the keys, for many requests at once; in the order given: None (it is ours to do), the answer to replay, or the refusal to give.
 
     Of two equal keys in one call the second is in flight with the first: give each key once. Raises InFlight when a twin takes too long.
@@ -104,7 +109,7 @@ async def claim(session: AsyncSession, claims: Sequence[Claim]) -> list[Stored |
         "digests": [one.digest for one in claims],
     }
     try:
-        made = {(row.client, row.key) for row in await session.execute(_CLAIM, {"wait": _WAIT, **parameters})}
+        made = {(row.client, row.key) for row in await session.execute(_CLAIM, {"wait": wait or WAIT, **parameters})}
     except DBAPIError as error:
         if sqlstate(error) != _LOCK_NOT_AVAILABLE:
             raise
@@ -130,6 +135,8 @@ async def claim(session: AsyncSession, claims: Sequence[Claim]) -> list[Stored |
 
 async def store(session: AsyncSession, answers: Sequence[tuple[Claim, Stored]]) -> None:
     """Keep the answers beside their keys, in the same transaction as the commands."""
+    if not answers:
+        return
     await session.execute(
         _STORE,
         {
@@ -140,6 +147,12 @@ async def store(session: AsyncSession, answers: Sequence[tuple[Claim, Stored]]) 
             "bodies": [answer.body for _, answer in answers],
         },
     )
+
+
+async def release(session: AsyncSession, claims: Sequence[Claim]) -> None:
+    """Give back keys claimed in this transaction whose requests were refused: they changed nothing, so nothing is remembered."""
+    if claims:
+        await session.execute(_RELEASE, {"clients": [one.client for one in claims], "keys": [one.key for one in claims]})
 
 
 async def purge(session: AsyncSession, *, hours: int) -> int:

@@ -4,7 +4,7 @@ An event is validated, projected for every audience and serialised here, at appe
 has locked the aggregate before (a transaction that draws its outbox position and then waits for the lock publishes two facts of one aggregate in the wrong order).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.ids import new_id
 from libs.chassis.streams import INTERNAL, canonical
-from libs.chassis.telemetry import current_trace
+from libs.chassis.telemetry import Trace, current_trace
 from libs.contracts.envelope import Event, Projection
 
 SESSION_KEY = "speaker"
@@ -56,10 +56,10 @@ def _instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def write(speaker: Speaker, event: Event, occurred_at: datetime | None) -> list[Said]:
+def write(speaker: Speaker, event: Event, occurred_at: datetime | None, trace: Trace | None = None) -> list[Said]:
     """What each audience is told of an event, as the rows to insert. Only `internal` learns how facts hang together (correlation, causation, trace)."""
     now = datetime.now(UTC)
-    trace = current_trace()
+    trace = trace or current_trace()
     common = {
         "specversion": "1.0",
         "source": source_uri(speaker.source),
@@ -88,6 +88,12 @@ async def append(session: AsyncSession, *events: Event, occurred_at: datetime | 
     said = [row for event in events for row in write(speaker, event, occurred_at)]
     await _insert(session, said)
     return said
+
+
+async def append_all(session: AsyncSession, events: Iterable[tuple[Event, Trace | None]]) -> None:
+    """Say the facts of many requests that one transaction does: each with the story it is part of."""
+    speaker: Speaker = session.info[SESSION_KEY]
+    await _insert(session, [row for event, trace in events for row in write(speaker, event, None, trace)])
 
 
 async def append_raw(session: AsyncSession, *, stream: str, type: str, subject: str, data: bytes) -> None:

@@ -274,6 +274,12 @@ def sqlstate(error: BaseException) -> str:
     return str(getattr(origin, "sqlstate", None) or getattr(origin.__cause__, "sqlstate", None) or "")
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether the database cannot be reached, whoever asks."""
+    state = sqlstate(error)
+    return state[:2] in _AWAY_CLASSES and state not in _TRY_AGAIN if state else _is_away(error)
+
+
 def _is_away(error: BaseException) -> bool:
     """SQLAlchemy wraps what the driver raised, twice."""
     if isinstance(error, _AWAY) or getattr(error, "connection_invalidated", False):
@@ -286,7 +292,7 @@ def failed(error: Exception) -> Response:
     state = sqlstate(error)
     if state in _TRY_AGAIN:
         return refused(Unavailable("Cet objet est en cours de modification : réessayez dans un instant.", retry_after_seconds=1))
-    if state[:2] in _AWAY_CLASSES or (not state and _is_away(error)):
+    if is_away(error):
         return refused(Unavailable())
     if state[:2] == "22":  # data exception: PostgreSQL refused a value that our own checks let through
         return refused(Malformed("Une valeur ne peut pas être enregistrée : rien n'a été changé."))

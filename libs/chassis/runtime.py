@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Request
@@ -17,6 +17,7 @@ from libs.chassis.bus import Bus
 from libs.chassis.consumer import Consumer
 from libs.chassis.database import Database
 from libs.chassis.feed import Feed
+from libs.chassis.gathering import Gathering
 from libs.chassis.health import Heartbeat
 from libs.chassis.outbox import SESSION_KEY, Speaker
 from libs.chassis.relay import Relay
@@ -27,6 +28,8 @@ from libs.chassis.signing import Signer
 from libs.chassis.vault import Vault
 from libs.contracts.audiences import PseudonymKeys, project
 from libs.contracts.envelope import Event, Projection
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,15 @@ class Runtime:
                 head_seconds=settings.head_poll_seconds,
             )
         self.heartbeats: dict[str, Heartbeat] = {}
+        self._gatherings: dict[str, Gathering[Any]] = {}
         self.started_at = time.time()
+
+    def gathering(self, operation: str, make: Callable[[], Gathering[T]]) -> Gathering[T]:
+        """The one place of this process where requests for an operation gather; made when it is first asked for."""
+        found = self._gatherings.get(operation)
+        if found is None:
+            found = self._gatherings[operation] = make()
+        return found
 
     async def completeness(self) -> list[Seen]:
         """What was seen of each source, from the database: the same answer from every replica."""
@@ -110,7 +121,8 @@ class Runtime:
 
     async def close(self) -> None:
         """Within seconds, whatever hangs."""
-        for closing in (self.bus.close, self.feed.close, self.service_token.close, self.tokens.close, self.database.close):
+        gatherings = [gathering.close for gathering in self._gatherings.values()]
+        for closing in (*gatherings, self.bus.close, self.feed.close, self.service_token.close, self.tokens.close, self.database.close):
             try:
                 async with asyncio.timeout(3):
                     await closing()

@@ -5,20 +5,20 @@ from datetime import UTC, datetime
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import streams
 from libs.chassis.audit import audit
 from libs.chassis.docs import Example, examples
 from libs.chassis.etag import IfMatch, etag
-from libs.chassis.idempotency import Once
+from libs.chassis.gathering import Gathering
+from libs.chassis.idempotency import Once, response_of
 from libs.chassis.pagination import Page, page_of
 from libs.chassis.problems import problems
-from libs.chassis.refusals import Refusal
 from libs.chassis.runtime import Db, Run, Runtime
 from libs.chassis.security import Caller, Purpose
 from libs.chassis.settings import secret_bytes
 from libs.chassis.strict import line
+from libs.chassis.telemetry import current_trace
 from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, UNIT_CERGY, VICTIM
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import ReferralStatus, Urgency
@@ -90,6 +90,16 @@ def _targets(runtime: Runtime) -> Mapping[str, int]:
 # The police
 
 
+def desk(runtime: Runtime) -> Gathering[Intake]:
+    """Where referrals are received: those that wait at the same moment, by one transaction."""
+
+    def make() -> Gathering[Intake]:
+        intakes = Intakes(runtime.vault, secret_bytes(runtime.settings.search_key), runtime.signer)
+        return Gathering(runtime.database, intakes.receive_now, location="/v1/referral-statuses/{id}")
+
+    return runtime.gathering("receive_referral", make)
+
+
 @router.post(
     "/v1/referrals",
     status_code=201,
@@ -101,16 +111,10 @@ def _targets(runtime: Runtime) -> Mapping[str, int]:
 )
 async def receive_referral(body: ReferralIn, request: Request, caller: Caller, runtime: Run, once: Once) -> Response:
     """Receive a referral, route it to a post, and give a signed receipt. A referral that finds no post is kept and shown to the coordinator."""
-    intakes = Intakes(runtime.vault, secret_bytes(runtime.settings.search_key), runtime.signer)
-    intake = Intake(caller.client_id, body, request_digest(await request.body()), departements=caller.departements())
-
-    async def receive(session: AsyncSession) -> ReferralReceivedOut:
-        [outcome] = await intakes.receive(session, [intake], _now())
-        if isinstance(outcome, Refusal):
-            raise outcome
-        return outcome
-
-    return await once(receive, status=201, location="/v1/referral-statuses/{id}")
+    digest = request_digest(await request.body())
+    intake = Intake(caller.client_id, body, digest, departements=caller.departements(), trace=current_trace())
+    done = await desk(runtime)(once.claim, intake)
+    return response_of(done.stored, replayed=done.replayed)
 
 
 @router.get("/v1/referral-statuses", operation_id="list_referral_statuses", response_model=StatusList, tags=["Police"])

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from libs.chassis.ids import new_id
 from libs.chassis.refusals import Refusal
 from libs.chassis.signing import Signer
 from libs.chassis.streams import canonical
+from libs.chassis.telemetry import Trace
 from libs.chassis.vault import FreshKey, Vault, keyed_hash
 from libs.contracts.envelope import Event
 from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralReceived, ReferralUnrouted
@@ -41,6 +42,8 @@ class Intake:
     person_ids: Sequence[UUID] = ()
     departements: frozenset[str] | None = None
     """Those that the client works for; `None`: all of them."""
+    trace: Trace | None = None
+    """The request it came with, when it is received together with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,9 @@ class Intakes:
         self._search_key = search_key
         self._signer = signer
 
+    async def receive_now(self, session: AsyncSession, intakes: Sequence[Intake]) -> list[ReferralReceivedOut | Refusal]:
+        return await self.receive(session, intakes, datetime.now(UTC))
+
     async def receive(self, session: AsyncSession, intakes: Sequence[Intake], now: datetime) -> list[ReferralReceivedOut | Refusal]:
         """Store, route and say referrals; the outcomes in the order given.
 
@@ -95,7 +101,7 @@ class Intakes:
         fresh = [referral for referral in made.values() if referral.id in stored]
         await self._vault.store(session, [key for referral in fresh for key in _keys(referral)])
         await self._store_persons(session, fresh)
-        await outbox.append(session, *(event for referral in fresh for event in _events(referral, now)))
+        await outbox.append_all(session, ((event, referral.intake.trace) for referral in fresh for event in _events(referral, now)))
         taken = await _first_ones(session, [referral.intake for referral in made.values() if referral.id not in stored])
         for number, referral in made.items():
             if referral.id in stored:

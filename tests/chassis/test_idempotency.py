@@ -120,7 +120,7 @@ async def test_a_key_is_needed_and_is_plain(client: httpx.AsyncClient, database:
 async def test_a_twin_that_takes_too_long_is_told_to_come_back(
     client: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idempotency, "_WAIT", "100ms")
+    monkeypatch.setattr(idempotency, "WAIT", "100ms")
     async with database.transaction() as session:
         await claim(session, [claim_of("police-95", "k-1", "make_thing", "/v1/things", b"")])
 

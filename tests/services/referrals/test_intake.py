@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 
 from libs.chassis.refusals import Refusal
@@ -70,6 +71,29 @@ async def test_a_hundred_equal_posts_at_once_are_one_referral_and_equal_answers(
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
     assert len(await referrals.rows("SELECT 1 FROM referrals")) == 1
+
+
+async def test_referrals_posted_at_once_keep_each_its_own_story_and_routing(referrals: Referrals) -> None:
+    traces = [f"{number:032x}" for number in range(1, 13)]
+    bodies = [referrals.body() for _ in traces]
+
+    async def post(number: int) -> httpx.Response:
+        headers = referrals.token("police-95") | {
+            "Idempotency-Key": f"story-{number}",
+            "Content-Type": "application/json",
+            "traceparent": f"00-{traces[number]}-{'a' * 16}-01",
+        }
+        return await referrals.client.post("/v1/referrals", content=json.dumps(bodies[number], default=str), headers=headers)
+
+    answers = await asyncio.gather(*(post(number) for number in range(len(traces))))
+
+    transactions = await referrals.rows("SELECT count(DISTINCT xmin::text) AS number FROM referrals")
+    assert transactions[0].number < len(traces)
+    rows = await referrals.rows(
+        "SELECT attributes, data FROM outbox WHERE stream = 'internal' AND type = 'fr.maillon.referral.received.v1'"
+    )
+    told = {json.loads(row.data)["referral_id"]: json.loads(row.attributes)["traceparent"].split("-")[1] for row in rows}
+    assert told == {answer.json()["id"]: trace for answer, trace in zip(answers, traces, strict=True)}
 
 
 async def test_a_reference_taken_is_refused_by_name_and_gives_the_first_ones_id(referrals: Referrals) -> None:
