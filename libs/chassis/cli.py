@@ -9,6 +9,7 @@ Exit codes: 0 done and in order, 1 something is not in order, 2 settings or comm
 import asyncio
 import getpass
 import json
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -32,13 +33,16 @@ from libs.chassis.settings import Settings, SettingsError, named_keys
 from libs.chassis.signing import SignatureInvalid, Signer
 from libs.chassis.vault import Vault, VaultError
 from libs.contracts.envelope import Event
+from libs.contracts.registry import SPEAKERS
 from libs.contracts.vocabularies import Role
 
 IN_ORDER, NOT_IN_ORDER, MISCONFIGURED, NO_DATABASE = range(4)
 
-_SERVICE = re.compile(r"[a-z][a-z_]{0,39}", re.ASCII)
 _UNUSED = "https://unused.invalid"
 _REWRAP_BATCH = 500
+_HERE = (
+    "Sur la machine de « make run » : il ne tourne pas dans ce dossier de données ; lancez-le, ou indiquez son dossier par MAILLON_DATA."
+)
 
 T = TypeVar("T")
 
@@ -94,7 +98,7 @@ def _spoken() -> Iterator[None]:
 
 
 def _settings(service: str) -> OperatorSettings:
-    if not _SERVICE.fullmatch(service):
+    if service not in SPEAKERS:
         raise CommandFailed(MISCONFIGURED, "Un service s'appelle referrals, partners, funding ou reporting.")
     kind: type[OperatorSettings] = type(
         "NamedSettings", (OperatorSettings,), {"service": service, "__annotations__": {}, "__module__": __name__}
@@ -102,7 +106,8 @@ def _settings(service: str) -> OperatorSettings:
     try:
         return kind.load()
     except SettingsError as error:
-        raise CommandFailed(MISCONFIGURED, f"Les réglages du service {service} sont à corriger :", *error.sentences) from None
+        here = () if f"{service.upper()}_DATABASE_URL" in os.environ else (_HERE,)
+        raise CommandFailed(MISCONFIGURED, f"Les réglages du service {service} sont à corriger :", *error.sentences, *here) from None
 
 
 def _signer(settings: OperatorSettings) -> Signer:

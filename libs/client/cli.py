@@ -35,6 +35,7 @@ from libs.client.client import (
     Unreachable,
     cursor_of,
 )
+from libs.client.here import address_here, tokens_here
 from libs.client.importing import import_app
 from libs.contracts.registry import SPEAKERS
 
@@ -51,9 +52,6 @@ events_app = typer.Typer(name="events", help="Événements : suivre un flux (par
 for part in (import_app, audit_app, streams_app, vault_app, dead_letters_app, events_app):
     app.add_typer(part)
 
-_PORTS = {"referrals": 8001, "partners": 8002, "funding": 8003, "reporting": 8004}
-_TOKENS_HERE = "http://127.0.0.1:8000/token"
-
 _out, _err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
 
 _SERVICE = Annotated[str, typer.Option("--service", help="referrals, partners, funding ou reporting.", show_default=False)]
@@ -61,7 +59,15 @@ _URL = Annotated[
     str, typer.Option("--url", help="Adresse du service ; sinon MAILLON_<SERVICE>_URL, sinon celui de cette machine.", show_default=False)
 ]
 _TOKEN = Annotated[str, typer.Option("--token", envvar="MAILLON_TOKEN", help="Jeton d'accès.", show_default=False)]
-_TOKEN_URL = Annotated[str, typer.Option("--token-url", envvar="MAILLON_TOKEN_URL", help="Où demander un jeton quand aucun n'est donné.")]
+_TOKEN_URL = Annotated[
+    str,
+    typer.Option(
+        "--token-url",
+        envvar="MAILLON_TOKEN_URL",
+        help="Où demander un jeton quand aucun n'est donné ; sinon à l'émetteur de cette machine.",
+        show_default=False,
+    ),
+]
 _CLIENT_ID = Annotated[str, typer.Option("--client-id", envvar="MAILLON_CLIENT_ID", help="Le client qui demande ce jeton.")]
 _SECRET = Annotated[str, typer.Option("--client-secret", envvar="MAILLON_CLIENT_SECRET", hidden=True)]
 
@@ -129,12 +135,13 @@ def _refuse(sentence: str) -> None:
 def _client(service: str, url: str, token: str, token_url: str, client_id: str, secret: str) -> Client:
     if not url:
         url = os.environ.get(f"MAILLON_{service.upper()}_URL", "")
-    if not url and service in _PORTS:
-        url = f"http://127.0.0.1:{os.environ.get(f'{service.upper()}_PORT') or _PORTS[service]}"
+    url = url or (address_here(service) if service in SPEAKERS else None) or ""
     if not url:
         _refuse("Un service s'appelle referrals, partners, funding ou reporting ; pour un autre, donnez --url.")
         raise typer.Exit(2)
-    return Client(url, token=token or None, credentials=None if token else Credentials(token_url, client_id, secret), attempts=4)
+    return Client(
+        url, token=token or None, credentials=None if token else Credentials(token_url or tokens_here(), client_id, secret), attempts=4
+    )
 
 
 def _run(client: Client, work: Callable[[Client], Awaitable[T]]) -> T:
@@ -155,7 +162,7 @@ def list_dead_letters(
     status: Annotated[str, typer.Option("--status", help="parked, replayed ou discarded.")] = "parked",
     url: _URL = "",
     token: _TOKEN = "",
-    token_url: _TOKEN_URL = _TOKENS_HERE,
+    token_url: _TOKEN_URL = "",
     client_id: _CLIENT_ID = "administrator",
     secret: _SECRET = "",
 ) -> None:
@@ -182,7 +189,7 @@ def replay_dead_letter(
     service: _SERVICE,
     url: _URL = "",
     token: _TOKEN = "",
-    token_url: _TOKEN_URL = _TOKENS_HERE,
+    token_url: _TOKEN_URL = "",
     client_id: _CLIENT_ID = "administrator",
     secret: _SECRET = "",
 ) -> None:
@@ -204,7 +211,7 @@ def discard_dead_letter(
     reason: Annotated[str, typer.Option("--reason", help="Pourquoi : gardé avec l'événement.", show_default=False)],
     url: _URL = "",
     token: _TOKEN = "",
-    token_url: _TOKEN_URL = _TOKENS_HERE,
+    token_url: _TOKEN_URL = "",
     client_id: _CLIENT_ID = "administrator",
     secret: _SECRET = "",
 ) -> None:
@@ -287,7 +294,7 @@ def follow_events(
     as_json: Annotated[bool, typer.Option("--json", help="Un événement CloudEvents (JSON) par ligne.")] = False,
     url: _URL = "",
     token: _TOKEN = "",
-    token_url: _TOKEN_URL = _TOKENS_HERE,
+    token_url: _TOKEN_URL = "",
     client_id: _CLIENT_ID = "reporting",
     secret: _SECRET = "",
 ) -> None:

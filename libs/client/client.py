@@ -54,6 +54,10 @@ class TokenRefused(Exception):
     """The token endpoint gives this client no token."""
 
 
+class _TokensAway(httpx.ConnectError):
+    """The token endpoint does not answer, or asks to come back later: nothing was sent to the service."""
+
+
 class ChainBroken(Exception):
     """What the feed gives is not what was signed or chained: an event is missing, changed, moved, or the head is not theirs."""
 
@@ -190,6 +194,9 @@ class Client:
                 if answer.status_code == 401 and self._credentials is not None and not renewed:
                     renewed, self._renew_at = True, 0.0
                     answer = await self._send(method, path, params, body, sent)
+            except _TokensAway as error:
+                why = str(error)
+                continue
             except httpx.ConnectError as error:  # nothing was sent
                 why = type(error).__name__
                 continue
@@ -225,13 +232,16 @@ class Client:
         form = {"grant_type": "client_credentials", "client_id": credentials.client_id, "audience": credentials.audience}
         if credentials.client_secret:
             form["client_secret"] = credentials.client_secret
-        answer = await self._token_http.post(credentials.token_url, data=form)
+        try:
+            answer = await self._token_http.post(credentials.token_url, data=form)
+        except httpx.TransportError as error:
+            raise _TokensAway(f"no token from {credentials.token_url} ({type(error).__name__})") from error
         try:
             said = answer.raise_for_status().json()
             token, lifetime = str(said["access_token"]), float(said.get("expires_in", 60))
         except httpx.HTTPStatusError as error:
             if error.response.status_code in _PASSING:
-                raise httpx.ConnectError("the token endpoint asks to come back later") from error
+                raise _TokensAway(f"no token from {credentials.token_url} ({answer.status_code})") from error
             raise TokenRefused(f"{credentials.token_url} gives {credentials.client_id} no token ({answer.status_code})") from None
         except (ValueError, KeyError, TypeError):
             raise TokenRefused(f"{credentials.token_url} answers without a token") from None

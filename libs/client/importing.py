@@ -27,6 +27,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from libs.client.here import partners_here, tokens_here
+
 BATCH = 1000
 """Rows of one request: what the service takes at most."""
 
@@ -357,13 +359,24 @@ import_app = typer.Typer(
 )
 
 _FILE = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="Le fichier à importer.")]
-_URL = Annotated[str, typer.Option("--url", envvar="MAILLON_PARTNERS_URL", help="Adresse du service partners.")]
+_URL = Annotated[
+    str,
+    typer.Option(
+        "--url", envvar="MAILLON_PARTNERS_URL", help="Adresse du service partners ; sinon celui de cette machine.", show_default=False
+    ),
+]
 _TOKEN = Annotated[str, typer.Option("--token", envvar="MAILLON_TOKEN", help="Jeton d'accès d'un administrateur.", show_default=False)]
-_TOKEN_URL = Annotated[str, typer.Option("--token-url", envvar="MAILLON_TOKEN_URL", help="Où demander un jeton quand aucun n'est donné.")]
+_TOKEN_URL = Annotated[
+    str,
+    typer.Option(
+        "--token-url",
+        envvar="MAILLON_TOKEN_URL",
+        help="Où demander un jeton quand aucun n'est donné ; sinon à l'émetteur de cette machine.",
+        show_default=False,
+    ),
+]
 _CLIENT_ID = Annotated[str, typer.Option("--client-id", envvar="MAILLON_CLIENT_ID", help="Le client qui demande ce jeton.")]
 _SECRET = Annotated[str, typer.Option(envvar="MAILLON_CLIENT_SECRET", hidden=True)]
-
-_HERE, _HERE_TOKENS = "http://127.0.0.1:8002", "http://127.0.0.1:8000/token"
 
 Importer = Callable[..., Any]
 
@@ -390,7 +403,7 @@ def _run(importer: Importer, path: Path, url: str, token: str, token_url: str, c
     async def work() -> Imported:
         with Progress(*columns, console=errors, transient=True) as bar:
             task = bar.add_task("Import", total=None)
-            async with _connected(url, token, token_url, client_id, secret) as client:
+            async with _connected(url or partners_here(), token, token_url or tokens_here(), client_id, secret) as client:
                 done: Imported = await importer(client, path, report=lambda sent, total: bar.update(task, completed=sent, total=total))
                 return done
 
@@ -413,9 +426,9 @@ def _run(importer: Importer, path: Path, url: str, token: str, token_url: str, c
 @import_app.command("communes")
 def communes(
     file: _FILE,
-    url: _URL = _HERE,
+    url: _URL = "",
     token: _TOKEN = "",
-    token_url: _TOKEN_URL = _HERE_TOKENS,
+    token_url: _TOKEN_URL = "",
     client_id: _CLIENT_ID = "administrator",
     secret: _SECRET = "",
 ) -> None:
@@ -426,9 +439,9 @@ def communes(
 @import_app.command("jurisdictions")
 def jurisdictions(
     file: _FILE,
-    url: _URL = _HERE,
+    url: _URL = "",
     token: _TOKEN = "",
-    token_url: _TOKEN_URL = _HERE_TOKENS,
+    token_url: _TOKEN_URL = "",
     client_id: _CLIENT_ID = "administrator",
     secret: _SECRET = "",
 ) -> None:

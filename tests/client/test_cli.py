@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 import threading
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TypeVar
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -181,6 +183,7 @@ def test_an_auditor_needs_the_published_keys_and_the_archive_only(operator: Oper
         (["--service", "partners"], ["SIGNING_KEY"], "SIGNING_KEY manque"),
         (["--service", "partners"], ["PARTNERS_DATABASE_URL"], "PARTNERS_DATABASE_URL manque"),
         (["--service", "no such thing"], [], "Un service s'appelle"),
+        (["--service", "elsewhere"], [], "Un service s'appelle"),
         (["--service", "partners", "--keys", "/nowhere"], [], "ne contient pas de clés"),
         (["--service", "partners", "--archive", "/nowhere"], [], "archive"),
     ],
@@ -448,10 +451,32 @@ def test_a_service_that_does_not_answer_and_an_unknown_client_are_said(live: Ope
     unknown = live.types("dead-letters", "list", "--service", "partners", "--client-id", "nobody")
     away = live.types("dead-letters", "list", "--service", "partners", "--url", "http://127.0.0.1:9")
     nameless = live.types("dead-letters", "list", "--service", "elsewhere")
+    tokenless = live.types("dead-letters", "list", "--service", "partners", "--token-url", "http://127.0.0.1:9/token")
 
     assert (unknown.exit_code, "Aucun jeton" in unknown.stderr) == (1, True)
     assert (away.exit_code, "ne répond pas" in away.stderr) == (1, True)
     assert nameless.exit_code == 2
+    assert (tokenless.exit_code, "http://127.0.0.1:9/token" in tokenless.stderr) == (1, True)
+
+
+def test_the_ports_of_make_run_are_those_of_the_commands(live: Operator, tmp_path: Path) -> None:
+    for name, port in (("MAILLON_PARTNERS_URL", "PARTNERS_PORT"), ("MAILLON_TOKEN_URL", "ISSUER_PORT")):
+        live.sets(**{port: str(urlsplit(os.environ[name]).port)})
+        live.unsets(name)
+    file = tmp_path / "communes.csv"
+    file.write_text("not a list of communes")
+
+    assert live.types("dead-letters", "list", "--service", "partners").exit_code == 0
+    assert "La première ligne doit nommer les colonnes" in live.types("import", "communes", str(file)).stderr
+
+
+def test_a_data_folder_where_nothing_runs_is_named(operator: Operator, tmp_path: Path) -> None:
+    operator.unsets("PARTNERS_DATABASE_URL")
+    operator.sets(MAILLON_DATA=str(tmp_path))
+
+    said = operator.types("audit", "verify", "--service", "partners")
+
+    assert (said.exit_code, "MAILLON_DATA" in said.stderr) == (2, True)
 
 
 # The machine on which everything runs
