@@ -79,7 +79,9 @@ async def _run(options: argparse.Namespace, console: Console, stopping: asyncio.
         with console.status("Démarrage…") as status:
             await house.start(_Progress(console, status))
         console.print(f"[bold]Prêt en {time.monotonic() - _STARTED:.1f} s.[/]".replace(".", ",", 1), highlight=False)
-        watching = asyncio.create_task(house.watch(lambda name, what: console.print(f"[yellow]![/] {name} {what}", highlight=False)))
+        watching = asyncio.create_task(
+            house.watch(lambda name, what: console.print(f"[yellow]![/] {name} {what}", highlight=False, soft_wrap=True))
+        )
         async with Network({name: plan.url(name) for name in plan.services}, plan.token_url) as network:
             with console.status("Territoire de démonstration…") as status:
                 await demonstration.seed(network, house.folder, lambda what: status.update(f"Territoire de démonstration : {what}…"))

@@ -183,7 +183,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
     if kind in _SENTENCES:
         return _SENTENCES[kind]
     if kind in _WITH_BOUNDS:
-        return _WITH_BOUNDS[kind].format_map(context)
+        return _WITH_BOUNDS[kind].format_map(context).replace(" 1 éléments.", " un élément.").replace(" 1 caractères.", " un caractère.")
     if kind in _PYDANTIC_WRITES:
         return _CONTRACT_SENTENCES.get(str(context.get("error", "")), "Cette valeur n'est pas acceptable.")
     if kind in _OWN_TYPES:

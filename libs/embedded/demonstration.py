@@ -127,7 +127,7 @@ async def _fund(network: Network) -> None:
     deadline = time.monotonic() + 60
     while (await _create(network, "funding", "/v1/plans", plan)).json().get("type", "").endswith("/post-not-yet-known"):
         if time.monotonic() > deadline:
-            raise CallFailed("Le service funding n'a pas entendu parler des postes : regardez http://127.0.0.1:8003/readyz.")
+            raise CallFailed(f"Le service funding n'a pas entendu parler des postes : regardez {network.urls['funding']}/readyz.")
         await asyncio.sleep(0.1)  # the posts are on their way
     for contribution, funder_id, amount, firmness in CONTRIBUTIONS:
         body = {"id": str(contribution), "funder_id": str(funder_id), "amount_cents": amount, "firmness": firmness}

@@ -24,6 +24,7 @@ import uvicorn
 from joserfc import jwt
 from joserfc.jwk import ECKey
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -210,6 +211,15 @@ def create_app(issuer: Issuer) -> Starlette:
         headers = {"Cache-Control": "no-store"} | ({"WWW-Authenticate": 'Basic realm="maillon"'} if error.status == 401 else {})
         return JSONResponse({"error": error.code, "error_description": error.description}, error.status, headers)
 
+    async def no_such_address(request: Request, _: Exception) -> JSONResponse:
+        said = f"Rien ne répond à cette adresse. Un jeton : curl -d client_id=police-95 {issuer.url}/token ; les clients : {issuer.url}/clients."
+        return JSONResponse({"error": "invalid_request", "error_description": said}, 404)
+
+    async def no_such_method(request: Request, error: Exception) -> JSONResponse:
+        said = f"Cette adresse ne connaît pas cette méthode. Un jeton se demande par POST : curl -d client_id=police-95 {issuer.url}/token"
+        headers = error.headers if isinstance(error, HTTPException) else None
+        return JSONResponse({"error": "invalid_request", "error_description": said}, 405, headers)
+
     return Starlette(
         routes=[
             Route("/token", token, methods=["POST"]),
@@ -220,7 +230,7 @@ def create_app(issuer: Issuer) -> Starlette:
             Route("/.well-known/openid-configuration", metadata),
             Route("/.well-known/oauth-authorization-server", metadata),
         ],
-        exception_handlers={_OAuthError: refuse},
+        exception_handlers={_OAuthError: refuse, 404: no_such_address, 405: no_such_method},
     )
 
 

@@ -108,6 +108,12 @@ async def test_a_body_with_wrong_values_is_pointed_at(client: httpx.AsyncClient,
     )
 
 
+async def test_a_bound_of_one_is_said_in_the_singular(client: httpx.AsyncClient) -> None:
+    said = problem(await _echo(client, {"name": ""}), 422, "invalid")
+
+    assert said["errors"] == [{"pointer": "/name", "detail": "Au moins un caractère."}]
+
+
 async def test_a_correct_body_is_accepted(client: httpx.AsyncClient) -> None:
     body = {"name": " Élan ", "seen_at": "2026-11-23T10:00:00+01:00", "seen_on": "2026-11-23", "channel": "daybook", "parts": []}
 

@@ -94,6 +94,17 @@ async def test_a_body_that_is_no_form_is_refused(http: httpx.AsyncClient) -> Non
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
 
 
+async def test_who_looks_around_is_told_how_to_ask(http: httpx.AsyncClient) -> None:
+    by_get, nowhere = await http.get("/token"), await http.get("/")
+
+    assert (by_get.status_code, by_get.headers["allow"], "curl -d client_id=police-95" in by_get.json()["error_description"]) == (
+        405,
+        "POST",
+        True,
+    )
+    assert (nowhere.status_code, f"{_URL}/token" in nowhere.json()["error_description"]) == (404, True)
+
+
 async def test_discovery_names_the_token_endpoint_and_the_keys(http: httpx.AsyncClient) -> None:
     for path in ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"):
         said = (await http.get(path)).json()
