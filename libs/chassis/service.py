@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 
 from libs.chassis.access import AccessTable
+from libs.chassis.health import Heartbeat
 from libs.chassis.listener import Listener
 from libs.chassis.settings import Settings
 from libs.contracts.envelope import Event
@@ -25,6 +26,18 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Loop:
+    """Work of its own pace beside the jobs, on every replica: a slow neighbour (a mail server) must not hold up what others wait for.
+
+    `run` beats the heartbeat it is given; silence for longer than `silence_seconds` fails /livez.
+    """
+
+    name: str
+    silence_seconds: float
+    run: Callable[["Runtime", Heartbeat], Awaitable[None]]
+
+
+@dataclass(frozen=True)
 class Service:
     """One room: what it answers, says and hears. `says` lists every event type it may append."""
 
@@ -36,3 +49,4 @@ class Service:
     says: Sequence[type[Event]]
     listener: Listener | None = None
     jobs: Sequence[Job] = ()
+    loops: Sequence[Loop] = ()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import asyncpg
 import structlog
@@ -51,6 +52,9 @@ class Worker:
         self._keep("deliverer", deliverer.run, deliverer.heartbeat)
         jobs = Jobs(runtime, (*CHASSIS_JOBS, *runtime.service.jobs))
         self._keep("jobs", jobs.run, jobs.heartbeat)
+        for loop in runtime.service.loops:
+            heartbeat = Heartbeat(loop.name, loop.silence_seconds)
+            self._keep(loop.name, partial(loop.run, runtime, heartbeat), heartbeat)
 
     def _keep(self, name: str, run: Callable[[], Awaitable[None]], heartbeat: Heartbeat) -> None:
         self._runtime.heartbeats[name] = heartbeat

@@ -32,5 +32,7 @@ ACCESS = AccessTable(
         "complete_orientation": _PARTNER,
         "fail_orientation": _PARTNER,
         "cancel_orientation": _ISCG,
+        "read_notice_preference": Rule(roles={*_WORKING, Role.PARTNER}),
+        "put_notice_preference": Rule(roles={*_WORKING, Role.PARTNER}),
     }
 )

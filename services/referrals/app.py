@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 from libs.chassis.runtime import Runtime
-from libs.chassis.service import Job, Service
+from libs.chassis.service import Job, Loop, Service
 from libs.contracts.referrals import EVENTS
-from services.referrals import api, orientations, orientations_api, routing
+from services.referrals import api, notice_mail, notices_api, orientations, orientations_api, routing
 from services.referrals.access import ACCESS
 from services.referrals.handlers import LISTENER
 from services.referrals.settings import Settings
@@ -38,9 +38,10 @@ SERVICE = Service(
     name="referrals",
     title="Maillon : saisines et orientations",
     settings=Settings,
-    routers=(api.router, orientations_api.router),
+    routers=(api.router, orientations_api.router, notices_api.router),
     access=ACCESS,
     says=EVENTS,
     listener=LISTENER,
     jobs=(Job("route-unrouted", 1, route_unrouted), Job("expire-orientations", 60, expire_orientations)),
+    loops=(Loop("notices", 300, notice_mail.run),),
 )

@@ -21,7 +21,7 @@ from libs.contracts.envelope import Event
 from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralReceived, ReferralUnrouted
 from libs.contracts.types import departement_of
 from libs.contracts.vocabularies import AgeBand, Force, ReferralStatus, RoutingReason, UnroutedReason, age_band_of
-from services.referrals import routing
+from services.referrals import notices, routing
 from services.referrals.domain import Decision, Move, ReferenceTaken, age_on, local_day, moved, normalised_identity, police_status
 from services.referrals.rules import OutsidePerimeter, check_birth, check_past
 from services.referrals.schemas import PersonContent, PersonIn, Receipt, ReferralIn, ReferralReceivedOut
@@ -102,6 +102,7 @@ class Intakes:
         await self._vault.store(session, [key for referral in fresh for key in _keys(referral)])
         await self._store_persons(session, fresh)
         await outbox.append_all(session, ((event, referral.intake.trace) for referral in fresh for event in _events(referral, now)))
+        await notices.notify(session, *(_notice(referral, now) for referral in fresh), now=now)
         taken = await _first_ones(session, [referral.intake for referral in made.values() if referral.id not in stored])
         for number, referral in made.items():
             if referral.id in stored:
@@ -308,6 +309,15 @@ async def _first_ones(session: AsyncSession, intakes: Sequence[Intake]) -> dict[
         },
     )
     return {(row.client_id, row.unit_id, row.external_reference): row.id for row in rows}
+
+
+def _notice(referral: _Referral, now: datetime) -> notices.Notice:
+    """To the post that has it, else to the coordinator."""
+    if referral.routing.post_id is None:
+        return notices.of_unrouted(referral.id, referral.departement, now)
+    request = referral.intake.request
+    urgent = notices.is_urgent(request.urgency, request.danger)
+    return notices.of_assigned(referral.id, referral.routing.post_id, now, urgent=urgent)
 
 
 def _events(referral: _Referral, now: datetime) -> list[Event]:

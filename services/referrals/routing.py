@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis import outbox
 from libs.contracts.referrals import ReferralAssigned
 from libs.contracts.vocabularies import Channel, Force, ReferralStatus, RoutingReason
+from services.referrals import notices
 from services.referrals.domain import LOAD_LIMIT, Candidate, Decision, Move, PostState, decide, moved
 
 _CANDIDATES = text(
@@ -144,7 +145,7 @@ async def route_again(session: AsyncSession, now: datetime, after: Tried | None 
     rows = (
         await session.execute(
             text(
-                "SELECT id, unit_id, commune, departement, channel, received_at, declined_by FROM referrals WHERE status = 'unrouted'"
+                "SELECT id, unit_id, commune, departement, channel, urgency, danger, received_at, declined_by FROM referrals WHERE status = 'unrouted'"
                 " AND (CAST(:received AS timestamptz) IS NULL OR (received_at, id) > (:received, CAST(:id AS uuid)))"
                 " ORDER BY received_at, id LIMIT :limit FOR UPDATE"
             ),
@@ -162,6 +163,8 @@ async def route_again(session: AsyncSession, now: datetime, after: Tried | None 
                     referral_id=row.id, departement=row.departement, post_id=decided.post_id, reason=decided.reason, assigned_at=now
                 ),
             )
+            urgent = notices.is_urgent(row.urgency, row.danger)
+            await notices.notify(session, notices.of_assigned(row.id, decided.post_id, now, urgent=urgent), now=now)
     return (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
 
 

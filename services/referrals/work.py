@@ -23,7 +23,7 @@ from libs.contracts.referrals import (
     ReferralUnrouted,
 )
 from libs.contracts.vocabularies import ContactAgreement, OrientationStatus, ReferralStatus, Role, RoutingReason, UnroutedReason
-from services.referrals import routing
+from services.referrals import notices, routing
 from services.referrals.domain import (
     MOVES,
     Decision,
@@ -86,6 +86,9 @@ async def assign(session: AsyncSession, caller: Principal, referral_id: UUID, ve
         session,
         ReferralAssigned(referral_id=referral.id, departement=referral.departement, post_id=post.id, reason=reason, assigned_at=now),
     )
+    await notices.notify(
+        session, notices.of_assigned(referral.id, post.id, now, urgent=notices.is_urgent(referral.urgency, referral.danger)), now=now
+    )
     return answer
 
 
@@ -114,6 +117,7 @@ async def decline(session: AsyncSession, caller: Principal, referral_id: UUID, v
         session,
         ReferralUnrouted(referral_id=referral.id, departement=referral.departement, reason=UnroutedReason.DECLINED, unrouted_at=now),
     )
+    await notices.notify(session, notices.of_unrouted(referral.id, referral.departement, now), now=now)
     return answer
 
 

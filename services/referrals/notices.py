@@ -1,0 +1,134 @@
+"""Notices: what a social worker, a coordinator or a partner is told by e-mail. Said in the transaction of their cause; sent by notice_mail.py.
+
+    await notices.notify(session, *notices.of_overdue(referral.id, referral.post_id, referral.departement), now=now)
+
+A notice holds ids and codes only, and its mail no more than a sentence and a link. One cause tells one recipient once, however often it is said.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis.ids import new_id
+from libs.contracts.types import Code
+from libs.contracts.vocabularies import Urgency
+from services.referrals.domain import PARIS
+
+DIGEST_AT: Final = time(8, 0)
+"""When a digest leaves, in local time: before the working day."""
+
+
+class NoticeMode(Code):
+    """How a recipient wants to be told."""
+
+    IMMEDIATE = "immediate", "Au fur et à mesure"
+    DIGEST = "digest", "Une fois par jour, sauf urgence"
+    OFF = "off", "Aucun courriel"
+
+
+class NoticeKind(Code):
+    """What a notice tells: its label is the sentence of the mail."""
+
+    NEW_REFERRAL = "new_referral", "Une nouvelle saisine est affectée à votre poste."
+    URGENT_REFERRAL = "urgent_referral", "Une saisine urgente est affectée à votre poste."
+    UNROUTED_REFERRAL = "unrouted_referral", "Une saisine n'a pas trouvé de poste : elle attend votre affectation."
+    OVERDUE_REFERRAL = "overdue_referral", "Une saisine a dépassé son délai de premier contact."
+    ORIENTATION_TO_ANSWER = "orientation_to_answer", "Une orientation attend votre réponse."
+    ORIENTATION_REMINDER = "orientation_reminder", "Une orientation attend toujours votre réponse et va expirer."
+    ORIENTATION_REJECTED = "orientation_rejected", "Une orientation a été refusée : la personne peut être réorientée."
+    ORIENTATION_EXPIRED = "orientation_expired", "Une orientation a expiré sans réponse : la personne peut être réorientée."
+
+
+AT_ONCE: Final = frozenset({NoticeKind.URGENT_REFERRAL, NoticeKind.OVERDUE_REFERRAL})
+"""What never waits for a digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """`cause`: what happened, once (`referral.assigned:<id>:<post>`). `recipient`: "post:<id>", "departement:95" or "organization:<id>"."""
+
+    cause: str
+    kind: NoticeKind
+    recipient: str
+    referral_id: UUID | None = None
+    orientation_id: UUID | None = None
+    link_id: UUID | None = None
+    """The signed link by which a partner without account answers."""
+
+
+_INSERT = text(
+    "INSERT INTO notices (id, cause, recipient, kind, referral_id, orientation_id, link_id, created_at, due_at)"
+    " SELECT said.id, said.cause, said.recipient, said.kind, said.referral_id, said.orientation_id, said.link_id, :now,"
+    " CASE WHEN wanted.mode = 'digest' AND NOT said.at_once THEN CAST(:digest AS timestamptz) ELSE CAST(:now AS timestamptz) END"
+    " FROM unnest(CAST(:ids AS uuid[]), CAST(:causes AS text[]), CAST(:recipients AS text[]), CAST(:kinds AS text[]), CAST(:referrals AS uuid[]),"
+    " CAST(:orientations AS uuid[]), CAST(:links AS uuid[]), CAST(:at_once AS boolean[]))"
+    " AS said (id, cause, recipient, kind, referral_id, orientation_id, link_id, at_once)"
+    " JOIN notice_preferences AS wanted ON wanted.recipient = said.recipient AND wanted.mode <> 'off'"
+    # in the order of the unique key: two transactions never wait for each other crosswise
+    " ORDER BY said.cause, said.recipient ON CONFLICT (cause, recipient) DO NOTHING"
+)
+
+
+async def notify(session: AsyncSession, *notices: Notice, now: datetime) -> None:
+    """Tell recipients something, in the transaction of its cause: one statement. Who gave no address, or wants no mail, is not told."""
+    if not notices:
+        return
+    await session.execute(
+        _INSERT,
+        {
+            "now": now,
+            "digest": next_digest(now),
+            "ids": [new_id() for _ in notices],
+            "causes": [one.cause for one in notices],
+            "recipients": [one.recipient for one in notices],
+            "kinds": [one.kind.value for one in notices],
+            "referrals": [one.referral_id for one in notices],
+            "orientations": [one.orientation_id for one in notices],
+            "links": [one.link_id for one in notices],
+            "at_once": [one.kind in AT_ONCE for one in notices],
+        },
+    )
+
+
+def next_digest(now: datetime) -> datetime:
+    local = now.astimezone(PARIS)
+    day = local.date() if local.time() < DIGEST_AT else local.date() + timedelta(days=1)
+    return datetime.combine(day, DIGEST_AT, PARIS)
+
+
+# Whom a fact concerns
+
+
+def of_post(post_id: UUID) -> str:
+    return f"post:{post_id}"
+
+
+def of_organization(organization_id: UUID) -> str:
+    return f"organization:{organization_id}"
+
+
+def is_urgent(urgency: str, danger: bool) -> bool:
+    return urgency == Urgency.IMMEDIATE or danger
+
+
+def of_assigned(referral_id: UUID, post_id: UUID, now: datetime, *, urgent: bool) -> Notice:
+    """`urgent`: immediate, or somebody in danger. Assigned again, even to the same post, it is told again."""
+    kind = NoticeKind.URGENT_REFERRAL if urgent else NoticeKind.NEW_REFERRAL
+    return Notice(f"referral.assigned:{referral_id}:{now.isoformat()}", kind, of_post(post_id), referral_id)
+
+
+def of_unrouted(referral_id: UUID, departement: str, now: datetime) -> Notice:
+    return Notice(
+        f"referral.unrouted:{referral_id}:{now.isoformat()}", NoticeKind.UNROUTED_REFERRAL, f"departement:{departement}", referral_id
+    )
+
+
+def of_overdue(referral_id: UUID, post_id: UUID | None, departement: str) -> Sequence[Notice]:
+    """Told once to the post (if any) and to the coordinator."""
+    recipients = [f"departement:{departement}"] + ([of_post(post_id)] if post_id is not None else [])
+    return [Notice(f"referral.overdue:{referral_id}", NoticeKind.OVERDUE_REFERRAL, recipient, referral_id) for recipient in recipients]
