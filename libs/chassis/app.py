@@ -1,8 +1,8 @@
 """The HTTP face of a service: its routes and the chassis' own, each behind its row of the access table.
 
 An application whose routes and access rows do not match does not start. Middleware is pure ASGI, outermost first: `Watched` (request id, log,
-metrics, what nobody expected), `Limits`. Then each route's guard, in this order: token, access, purpose, parameters, content type; only then is
-the body read.
+metrics, what nobody expected), `Limits`. Then each route's guard, in this order: token, rate, access, purpose, parameters, content type; only
+then is the body read.
 """
 
 import asyncio
@@ -28,7 +28,8 @@ from libs.chassis.access import AccessTable, RouteWithoutRule, Rule, check_compl
 from libs.chassis.docs import API_VERSION, depends_on, write_openapi
 from libs.chassis.limits import BODY_LIMIT, App, Limits, Message, Receive, Scope, Send
 from libs.chassis.pagination import cursor_secret
-from libs.chassis.refusals import Forbidden, Malformed, Refusal
+from libs.chassis.rates import RATE_HEADERS, Rates
+from libs.chassis.refusals import Forbidden, Malformed, Refusal, Unauthenticated
 from libs.chassis.runtime import Runtime
 from libs.chassis.security import CALLER, PURPOSE, TokenVerifier, bearer, caller_of, purpose_of
 from libs.chassis.service import Service
@@ -85,7 +86,8 @@ def create_app(service: Service, settings: Settings, *, roles: Collection[str] =
 
     found = [context for router in routers for context in iter_route_contexts(router.routes)]
     check_complete((_operation(context) for context in found), access)
-    app.router.routes.extend(GuardedRoute(context, access, runtime.tokens) for context in found)
+    rates = Rates(settings)
+    app.router.routes.extend(GuardedRoute(context, access, runtime.tokens, rates) for context in found)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -143,10 +145,10 @@ class NotJson(Refusal):
 class GuardedRoute(APIRoute):
     """A route as a service declared it, behind its rule. (Kept flat in the application's router: nested routers match every request twice.)"""
 
-    def __init__(self, declared: RouteContext, access: AccessTable, tokens: TokenVerifier) -> None:
+    def __init__(self, declared: RouteContext, access: AccessTable, tokens: TokenVerifier, rates: Rates) -> None:
         assert declared.endpoint is not None  # noqa: S101  # every APIRoute has one
         self._rule = access[_operation(declared)]
-        self._tokens = tokens
+        self._tokens, self._rates = tokens, rates
         self._body_limit: int | None = declared.max_body_size
         super().__init__(
             declared.path or "",
@@ -156,7 +158,7 @@ class GuardedRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
-        rule, tokens, body_limit = self._rule, self._tokens, self._body_limit
+        rule, tokens, rates, body_limit = self._rule, self._tokens, self._rates, self._body_limit
         has_body = self.body_field is not None
         parameters = _query_parameters(self.dependant)
         _check_rule(self, rule)
@@ -164,8 +166,12 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             scope = request.scope
             if not rule.public:
-                token = bearer(one_header(scope, "authorization"))
-                caller = tokens.remembered(token) or await tokens.verify(token)
+                try:
+                    token = bearer(one_header(scope, "authorization"))
+                    caller = tokens.remembered(token) or await tokens.verify(token)
+                except Unauthenticated as refusal:
+                    raise rates.refuse(scope, refusal) from None
+                rates.spend(scope, caller.client_id)
                 if not rule.allows(caller):
                     raise Forbidden("Votre rôle ou votre périmètre ne permet pas cette opération.")
                 scope[CALLER] = caller
@@ -357,6 +363,7 @@ class Watched:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+                headers += scope.get(RATE_HEADERS, ())
                 if not any(name == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"no-store"))
                 message["headers"] = headers

@@ -87,6 +87,18 @@ _X_PURPOSE: Schema = {
     "schema": {"type": "string", "enum": [one.value for one in Purpose]},
 }
 
+_RATE_HEADERS: Schema = {
+    "Retry-After": {"description": "Dans combien de secondes reprendre.", "schema": {"type": "integer", "minimum": 1}},
+    "RateLimit-Policy": {
+        "description": "La règle : `q` demandes par fenêtre de `w` secondes. Va aussi avec les autres réponses.",
+        "schema": {"type": "string", "example": '"client";q=120000;w=60'},
+    },
+    "RateLimit": {
+        "description": "Il reste `r` demandes, la fenêtre finit dans `t` secondes. Va aussi avec les autres réponses.",
+        "schema": {"type": "string", "example": '"client";r=0;t=42'},
+    },
+}
+
 
 def depends_on(dependant: Dependant, call: Callable[..., Any]) -> bool:
     return any(one.call is call or depends_on(one, call) for one in dependant.dependencies)
@@ -132,7 +144,7 @@ def _complete(operation: Schema, route: APIRoute, rule: Rule) -> None:
     else:
         operation["security"] = [{"token": []}]
         operation["x-roles"] = sorted(rule.roles)
-        statuses |= {401, 403}
+        statuses |= {401, 403, 429}
     if depends_on(route.dependant, once_of):
         parameters.append(_IDEMPOTENCY_KEY)
         statuses |= {409}
@@ -153,6 +165,8 @@ def _complete(operation: Schema, route: APIRoute, rule: Rule) -> None:
     answers.pop("422", None)  # FastAPI's own form of it
     for status, answer in problems(*sorted(statuses)).items():
         answers.setdefault(str(status), answer)
+    if "429" in answers:
+        answers["429"]["headers"] = _RATE_HEADERS
 
 
 def _name_bounds(schema: Schema) -> None:

@@ -1,7 +1,7 @@
 """Bounds on what a caller can make us hold: pure ASGI (BaseHTTPMiddleware leaked asyncpg connections of cancelled tasks), and below it a protocol
 class for what uvicorn 0.54 leaves unbounded: the number, size and slowness of headers.
 
-Rate limits per client will be one more class between `Limits` and the application.
+(Rates per client: `libs.chassis.rates`, in each route's guard, where the client is known.)
 """
 
 import asyncio

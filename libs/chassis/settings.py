@@ -124,6 +124,11 @@ class Settings(BaseSettings):
     """How long a request's body may take to arrive as a whole."""
     concurrency_limit: int = Field(default=500, ge=1, le=100_000)
     """Requests in work at once; more are answered 503 with Retry-After."""
+    rate_limit_seconds: int = Field(default=60, ge=1, le=86_400)
+    rate_limit_requests: int = Field(default=120_000, ge=1, le=1_000_000_000)
+    """Requests of one client in a window of `rate_limit_seconds`, for each process; more are answered 429 with Retry-After."""
+    rate_limit_refusals: int = Field(default=600, ge=1, le=1_000_000_000)
+    """Refusals for want of a valid token, of one address in such a window, before they become 429."""
     metrics_public: bool = True
     """Whether /metrics answers without a token (a scraper on the inner network)."""
     webhook_networks: list[str] = Field(default_factory=list)

@@ -1,0 +1,144 @@
+"""How much one caller may ask for: a window of requests per client once its token is verified, a window of refusals per address before that.
+
+`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10, structured fields) go with every answer to a verified client; a 429
+adds `Retry-After`. The counters live in the process: N replicas let through N times as much. (The library's own MemoryStorage starts a thread
+every 10 ms and grows with every new key: hence `Windows`, which is bounded and costs 1 µs.)
+"""
+
+import math
+import time
+from collections.abc import Callable
+from ipaddress import AddressValueError, IPv6Address, IPv6Network
+from typing import ClassVar
+
+from limits import RateLimitItemPerSecond
+from limits.storage import Storage
+from limits.strategies import FixedWindowRateLimiter
+
+from libs.chassis.limits import Scope
+from libs.chassis.refusals import Refusal, Unauthenticated
+from libs.chassis.settings import Settings
+
+RATE_HEADERS = "maillon.rate_headers"
+"""ASGI scope key: what `libs.chassis.app.Watched` adds to the answer's headers."""
+
+MOST_CALLERS = 10_000
+
+
+class TooManyRequests(Refusal):
+    status: ClassVar[int] = 429
+    type: ClassVar[str] = "too-many-requests"
+    title: ClassVar[str] = "Trop de demandes"
+
+
+class Windows(Storage):
+    """Fixed windows in memory, of one length, for the one thread that answers: at most `room` keys; beyond, the window that ends first goes."""
+
+    STORAGE_SCHEME = None
+
+    def __init__(self, room: int, now: Callable[[], float]) -> None:
+        super().__init__()
+        self._room, self._now = room, now
+        self._windows: dict[str, tuple[float, int]] = {}
+        """Key → end and count, the window that ends first in front."""
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return ValueError
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        now = self._now()
+        window = self._windows.get(key)
+        if window is not None and now < window[0]:
+            count = window[1] + amount
+            self._windows[key] = (window[0], count)
+            return count
+        self._windows.pop(key, None)
+        self._windows[key] = (now + expiry, amount)
+        if len(self._windows) > self._room:
+            del self._windows[next(iter(self._windows))]
+        return amount
+
+    def get(self, key: str) -> int:
+        ends_at, count = self._windows.get(key, (0.0, 0))
+        return count if self._now() < ends_at else 0
+
+    def get_expiry(self, key: str) -> float:
+        window = self._windows.get(key)
+        return self._now() if window is None else window[0]
+
+    def check(self) -> bool:
+        return True
+
+    def reset(self) -> int:
+        forgotten = len(self._windows)
+        self._windows.clear()
+        return forgotten
+
+    def clear(self, key: str) -> None:
+        self._windows.pop(key, None)
+
+
+class _Quota:
+    """One policy: so many a window for each key."""
+
+    def __init__(self, policy: str, amount: int, seconds: int, room: int, now: Callable[[], float]) -> None:
+        self._policy, self._now = policy, now
+        self._item = RateLimitItemPerSecond(amount, seconds, namespace=policy)
+        self._limiter = FixedWindowRateLimiter(Windows(room, now))
+        self._policy_header = (b"ratelimit-policy", f'"{policy}";q={amount};w={seconds}'.encode())
+
+    def spend(self, scope: Scope, key: str, detail: str) -> None:
+        """Raises TooManyRequests."""
+        within = self._limiter.hit(self._item, key)
+        ends_at, remaining = self._limiter.get_window_stats(self._item, key)
+        seconds = max(1, math.ceil(ends_at - self._now()))
+        scope[RATE_HEADERS] = (self._policy_header, (b"ratelimit", f'"{self._policy}";r={remaining};t={seconds}'.encode()))
+        if not within:
+            raise TooManyRequests(detail, headers={"Retry-After": str(seconds)})
+
+
+class Rates:
+    """One per application."""
+
+    def __init__(self, settings: Settings, *, room: int = MOST_CALLERS, now: Callable[[], float] = time.monotonic) -> None:
+        self._clients = _Quota("client", settings.rate_limit_requests, settings.rate_limit_seconds, room, now)
+        self._strangers = _Quota("stranger", settings.rate_limit_refusals, settings.rate_limit_seconds, room, now)
+
+    def spend(self, scope: Scope, client_id: str) -> None:
+        """Counts a request of a verified client. Raises TooManyRequests."""
+        self._clients.spend(
+            scope, client_id, "Trop de demandes de ce client : attendez le nombre de secondes que dit l'en-tête Retry-After, puis reprenez."
+        )
+
+    def refuse(self, scope: Scope, refusal: Unauthenticated) -> Refusal:
+        """The refusal of a caller without a valid token: the one given, or, when its address had too many, TooManyRequests.
+
+        The token was looked at first: many clients share an address (a proxy's, a ministry's), and one that sends rubbish
+        must not shut out its neighbours.
+        """
+        try:
+            self._strangers.spend(
+                scope,
+                _address(scope),
+                "Trop de demandes sans jeton valable depuis cette adresse : attendez, puis demandez un nouveau jeton.",
+            )
+        except TooManyRequests as too_many:
+            return too_many
+        return refusal
+
+
+def _address(scope: Scope) -> str:
+    """The caller's address; of IPv6 the /64, which one machine has to itself."""
+    client = scope.get("client")
+    host = str(client[0]) if client else "local"
+    if ":" not in host:
+        return host
+    try:
+        address = IPv6Address(host.partition("%")[0])
+    except AddressValueError:
+        return host
+    return str(address.ipv4_mapped or IPv6Network((address, 64), strict=False).network_address)

@@ -1,0 +1,158 @@
+"""Rates: what one client asks for does not disturb another; what strangers send is counted by address; memory is bounded."""
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.chassis.rates import RATE_HEADERS, Rates, TooManyRequests, Windows, _address
+from libs.chassis.refusals import Unauthenticated
+from libs.chassis.serve import documentary_settings
+from tests.chassis.answering import Issuer, ThingSettings, app_of, calling
+
+ECHO = {"name": "Premier"}
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def rates_of(clock: Clock, room: int = 100, **settings: int) -> Rates:
+    return Rates(documentary_settings(ThingSettings, **settings), room=room, now=clock)
+
+
+async def _echo(client: httpx.AsyncClient, issuer: Issuer, who: str) -> httpx.Response:
+    return await client.post("/v1/echo", json=ECHO, headers=issuer.headers(client_id=who))
+
+
+async def test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_neighbour_is_not_disturbed() -> None:
+    issuer = Issuer()
+    async with calling(app_of(issuer, rate_limit_requests=3, rate_limit_seconds=600)) as client:
+        answers = [await _echo(client, issuer, "police-95") for _ in range(4)]
+        neighbour = await _echo(client, issuer, "police-78")
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer.headers["ratelimit"].partition(";t=")[0] for answer in answers] == [f'"client";r={left}' for left in (2, 1, 0, 0)]
+    assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"client";q=3;w=600'}
+    refusal = answers[-1]
+    assert refusal.headers["content-type"] == "application/problem+json"
+    assert refusal.json()["type"].endswith("/too-many-requests")
+    assert 1 <= int(refusal.headers["retry-after"]) <= 600
+    assert neighbour.status_code == 200
+    assert neighbour.headers["ratelimit"].startswith('"client";r=2;')
+
+
+async def test_a_refused_request_counts_too_and_carries_the_headers() -> None:
+    issuer = Issuer()
+    async with calling(app_of(issuer, rate_limit_requests=2)) as client:
+        answers = [await client.get("/v1/things", params={"unknown": 1}, headers=issuer.headers()) for _ in range(3)]
+        forbidden = await client.get("/v1/things", headers=issuer.headers(client_id="other", role="partner"))
+
+    assert [answer.status_code for answer in answers] == [422, 422, 429]
+    assert forbidden.status_code == 403
+    assert forbidden.headers["ratelimit"].startswith('"client";r=1;')
+
+
+async def test_bad_tokens_are_limited_by_address_and_a_valid_one_from_there_still_passes() -> None:
+    issuer = Issuer()
+    async with calling(app_of(issuer, rate_limit_refusals=2, rate_limit_seconds=600)) as client:
+        given = [{}, {"Authorization": "Bearer a.b.c"}, {"Authorization": "Bearer a.b.c"}, issuer.headers(aud="another")]
+        strangers = [await client.post("/v1/echo", json=ECHO, headers=headers) for headers in given]
+        valid = await _echo(client, issuer, "police-95")
+
+    assert [answer.status_code for answer in strangers] == [401, 401, 429, 429]
+    assert strangers[-1].headers["ratelimit-policy"] == '"stranger";q=2;w=600'
+    assert "retry-after" in strangers[-1].headers
+    assert valid.status_code == 200
+
+
+async def test_public_addresses_are_not_counted() -> None:
+    async with calling(app_of(Issuer(), rate_limit_requests=1, rate_limit_refusals=1)) as client:
+        answers = [await client.get("/livez") for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert all("ratelimit" not in answer.headers for answer in answers)
+
+
+def test_the_window_ends() -> None:
+    clock = Clock()
+    rates = rates_of(clock, rate_limit_requests=1, rate_limit_seconds=10)
+    rates.spend({}, "a")
+    with pytest.raises(TooManyRequests) as refused:
+        rates.spend({}, "a")
+    assert refused.value.headers["Retry-After"] == "10"
+
+    clock.now += 9.5
+    with pytest.raises(TooManyRequests) as refused:
+        rates.spend({}, "a")
+    assert refused.value.headers["Retry-After"] == "1"
+    clock.now += 0.5
+    scope: dict[str, object] = {}
+    rates.spend(scope, "a")
+
+    assert scope[RATE_HEADERS] == ((b"ratelimit-policy", b'"client";q=1;w=10'), (b"ratelimit", b'"client";r=0;t=10'))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), max_size=60))
+def test_windows_count_like_a_list_of_all_hits_would(steps: list[tuple[int, int]]) -> None:
+    clock = Clock()
+    windows = Windows(room=100, now=clock)
+    begun: dict[str, tuple[float, int]] = {}
+
+    for key, pause in steps:
+        clock.now += pause
+        name = str(key)
+        start, count = begun.get(name, (clock.now, 0))
+        start, count = (start, count + 1) if clock.now < start + 7 else (clock.now, 1)
+        begun[name] = (start, count)
+        assert windows.incr(name, 7) == count
+        assert windows.get(name) == count
+        assert windows.get_expiry(name) == start + 7
+
+
+def test_a_flood_of_addresses_takes_bounded_memory() -> None:
+    clock = Clock()
+    windows = Windows(room=50, now=clock)
+    for number in range(1000):
+        clock.now += 0.001
+        windows.incr(f"address-{number}", 60)
+
+    assert len(windows) == 50
+    assert windows.get("address-999") == 1
+    assert windows.get("address-0") == 0
+
+
+@pytest.mark.parametrize(
+    ("client", "counted"),
+    [
+        (("192.0.2.7", 5), "192.0.2.7"),
+        (("2001:db8:1:2:3:4:5:6", 5), "2001:db8:1:2::"),
+        (("fe80::1%eth0", 5), "fe80::"),
+        (("::ffff:192.0.2.7", 5), "192.0.2.7"),
+        (("not:an:address", 5), "not:an:address"),
+        (None, "local"),
+    ],
+)
+def test_an_address_is_a_machine_or_its_network(client: tuple[str, int] | None, counted: str) -> None:
+    assert _address({"client": client}) == counted
+
+
+def test_a_stranger_of_another_address_gets_the_plain_refusal() -> None:
+    rates = rates_of(Clock(), rate_limit_refusals=1)
+    refusal = Unauthenticated("Jeton absent.")
+
+    answers = [rates.refuse({"client": (host, 1)}, refusal) for host in ("192.0.2.1", "192.0.2.1", "192.0.2.2")]
+
+    assert [answer.status for answer in answers] == [401, 429, 401]
+
+
+def test_every_operation_that_asks_for_a_token_documents_it() -> None:
+    operations = [one for path in app_of(Issuer()).openapi()["paths"].values() for one in path.values()]
+
+    guarded = [one for one in operations if one["security"]]
+    assert guarded
+    assert all(set(one["responses"]["429"]["headers"]) == {"Retry-After", "RateLimit-Policy", "RateLimit"} for one in guarded)
+    assert not any("429" in one["responses"] for one in operations if not one["security"])
