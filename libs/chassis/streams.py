@@ -48,8 +48,8 @@ def digest(previous: bytes, epoch: int, sequence: int, attributes: bytes, data: 
 
 
 def has_topic(stream: str) -> bool:
-    """Not the audit log, which nobody hears, nor the streams of single organizations, which have feed and webhooks."""
-    return stream != AUDIT and not stream.startswith("organization:")
+    """Not the audit log, which nobody hears, nor the streams of single organizations and police systems, which have feed and webhooks."""
+    return stream != AUDIT and not stream.startswith(("organization:", "police:"))
 
 
 def topic(source: str, stream: str, prefix: str = "maillon") -> str:

@@ -18,7 +18,7 @@ from libs.contracts.vocabularies import Role
 
 router = APIRouter(tags=["Streams"])
 
-_READERS = Rule(roles=set(Role) - {Role.POLICE})
+_READERS = Rule(roles=set(Role))
 ACCESS = AccessTable({"list_streams": _READERS, "read_stream": _READERS, "read_stream_events": _READERS, "read_stream_digest": _READERS})
 
 StreamName = Annotated[str, Path(pattern=r"^[a-z]+(:[0-9A-Za-z-]+)?$", max_length=60, examples=["internal"])]
@@ -59,7 +59,8 @@ class FeedOut(Answer):
 
 def streams_for(caller: Principal) -> list[str]:
     """The names of the streams a caller may read."""
-    return streams_of(caller.role, caller.perimeter, str(caller.organization) if caller.organization is not None else None)
+    organization = str(caller.organization) if caller.organization is not None else None
+    return streams_of(caller.role, caller.perimeter, organization, caller.client_id)
 
 
 def _readable(caller: Principal, stream: str) -> str:

@@ -120,15 +120,15 @@ def _owner(caller: Principal) -> dict[str, Any]:
     return {"client": caller.client_id, "everyone": caller.role is Role.ADMINISTRATOR}
 
 
-def _may_read(role: str, perimeter: Sequence[str], organization: UUID | None, stream: str) -> bool:
-    return stream in streams_of(role, frozenset(perimeter), None if organization is None else str(organization))
+def _may_read(role: str, perimeter: Sequence[str], organization: UUID | None, client_id: str, stream: str) -> bool:
+    return stream in streams_of(role, frozenset(perimeter), None if organization is None else str(organization), client_id)
 
 
 async def subscribe(
     session: AsyncSession, vault: Vault, policy: Policy, caller: Principal, *, stream: str, url: str, after: int | None
 ) -> Subscription:
     """Subscribe the caller to a stream it may read, from after number `after` on, or from now on. The secret is opened by `open_secret`."""
-    if not _may_read(caller.role, sorted(caller.perimeter), caller.organization, stream):
+    if not _may_read(caller.role, sorted(caller.perimeter), caller.organization, caller.client_id, stream):
         raise NotFound(
             "Ce flux n'existe pas, ou n'est pas dans votre périmètre.", pointers=[("/stream", "Flux inconnu : voir GET /v1/streams.")]
         )
@@ -267,7 +267,7 @@ _CLAIM = text("""
           AND (h.sequence > s.sequence OR h.epoch > s.epoch) AND h.diverged_at IS NULL
         ORDER BY s.next_attempt_at LIMIT :limit FOR UPDATE OF s SKIP LOCKED
     )
-    RETURNING id, lease, role, organization, perimeter, stream, url, key_id, secret, former_secret, former_secret_until, epoch, sequence, failures,
+    RETURNING id, lease, client_id, role, organization, perimeter, stream, url, key_id, secret, former_secret, former_secret_until, epoch, sequence, failures,
               failing_since
 """)
 _MOVE = text("""
@@ -346,7 +346,7 @@ class Deliverer:
         await self._release(claimed.lease)  # a cancelled turn leaves it to `run`
 
     async def _deliver(self, claimed: Row[Any], mine: dict[str, Any]) -> None:
-        if not _may_read(claimed.role, claimed.perimeter, claimed.organization, claimed.stream):
+        if not _may_read(claimed.role, claimed.perimeter, claimed.organization, claimed.client_id, claimed.stream):
             raise _NotEntitled
         async with self._database.transaction(repeatable_read=True) as session:
             # a stream that was restored goes on from an earlier number: so does the cursor

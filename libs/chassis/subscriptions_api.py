@@ -24,7 +24,7 @@ from libs.contracts.vocabularies import Role
 
 router = APIRouter(tags=["Subscriptions"])
 
-_SUBSCRIBERS = Rule(roles=set(Role) - {Role.POLICE})
+_SUBSCRIBERS = Rule(roles=set(Role))
 ACCESS = AccessTable(
     {
         "create_subscription": _SUBSCRIBERS,

@@ -1,6 +1,6 @@
 """Who is told what: which audience sees which event types, which of their fields, and for which perimeter. As data, and the only place.
 
-An audience is a perimeter (`internal`, `interior`, `justice`, `departement:95`, `organization:<id>`): nothing is filtered inside its
+An audience is a perimeter (`internal`, `interior`, `justice`, `departement:95`, `organization:<id>`, `police:<id>`): nothing is filtered inside its
 stream. Deny by default: **a field that is not listed does not leave**. Every type of every speaker is either granted or withheld with a
 reason, for each audience; this module refuses to load otherwise.
 
@@ -29,9 +29,10 @@ from libs.contracts import referrals as r
 from libs.contracts import reporting as s
 from libs.contracts.envelope import Event, Part, Projection
 from libs.contracts.registry import SPEAKERS
+from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Role
 
-Kind = Literal["internal", "interior", "justice", "departement", "organization"]
+Kind = Literal["internal", "interior", "justice", "departement", "organization", "police"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 INTERNAL: Final = "internal"
@@ -228,6 +229,17 @@ _ORGANIZATION: Rows = {
     r.OrientationCancelled: f"{_ORIENTED} cancelled_at",
 }
 
+_POLICE: Rows = {
+    r.ReferralReceived: "referral_id departement received_at",
+    r.ReferralAssigned: "referral_id departement assigned_at",
+    r.ReferralAccepted: "referral_id departement accepted_at",
+    r.ContactAttempted: "referral_id departement attempted_at",
+    r.ReferralClosed: "referral_id departement closed_at",
+    r.ReferralReopened: "referral_id departement reopened_at",
+}
+"""How far its own referral is (report 1.2.5). The speaker names the police system on the first contact attempt only: how often, how and
+with what result is nobody's business."""
+
 # ------------------------------------------------------------------------------------------------------------------------
 
 PERSONAL: Final = frozenset({"referral_id", "person_id", "person_ids", "orientation_id", "contact_id", "interview_id", "assessment_id"})
@@ -240,6 +252,9 @@ _NAMES_NO_ORGANIZATION = "names no organization"
 _NOT_THEIRS = "not about this organization"
 _MONEY = "who pays for a post is the Interior's, the département's and the funders' business"
 _STEERING = "steering of posts and units is the Interior's and the département's"
+_BEHIND_THE_DOOR = "what happens after a referral was handed over: professional secrecy; the police learns how far it is, no more"
+_NOT_TO_THE_POLICE = "would tell that a person refused, asked for erasure, or was known"
+_NOT_A_REFERRAL = "not about a referral of this system"
 _NATIONAL = "national, not of one département: the figures are open to it by the API"
 
 
@@ -275,6 +290,10 @@ def _audience(
         grants=grants,
         withheld=withheld,
     )
+
+
+_TELLING: Final = (r.ReferralErased, r.ReferralCorrected)
+"""What would give away, by the fact alone, what the person decided or the social worker learnt."""
 
 
 def _concerned(event: type[Event]) -> str:
@@ -360,6 +379,17 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
                 *_UNITS,
             )
             | _withhold(_NAMES_NO_ORGANIZATION, *_FUNDING, *_RELEASE, *_ACTIVITY_REPORT),
+        ),
+        _audience(
+            "police",
+            "Système de police ou de gendarmerie",
+            {Role.POLICE},
+            _POLICE,
+            perimeter=lambda event: "police_id",
+            pseudonyms=PERSONAL - {"referral_id"},
+            withheld=_withhold(_NOT_TO_THE_POLICE, *_TELLING)
+            | _withhold(_BEHIND_THE_DOOR, *(event for event in r.EVENTS if event not in _POLICE and event not in _TELLING))
+            | _withhold(_NOT_A_REFERRAL, *(event for event in _ALL if event not in r.EVENTS)),
         ),
     )
 }
@@ -500,6 +530,8 @@ def _streams(plan: _Plan, data: Mapping[str, Any]) -> Sequence[str]:
     if plan.perimeter is None:
         return (plan.stream,)
     value = data[plan.perimeter]
+    if value is None:  # nobody of this kind is to hear of this one
+        return ()
     if isinstance(value, list):
         return [f"{plan.stream}:{each}" for each in dict.fromkeys(value)]
     return (f"{plan.stream}:{value}",)
@@ -538,11 +570,12 @@ def project(event: Event, event_id: UUID, keys: PseudonymKeys) -> list[Projectio
 # Readers
 
 
-def streams_of(role: str, perimeter: Set[str], organization: str | None) -> list[str]:
-    """Which streams a caller may read, of any service: the `role`, `perimeter` and `organization` of its token. Sorted; empty when none.
+def streams_of(role: str, perimeter: Set[str], organization: str | None, client_id: str) -> list[str]:
+    """Which streams a caller may read, of any service: the `role`, `perimeter`, `organization` and `client_id` of its token. Sorted; empty when none.
 
-    A ministry reads its own stream, a coordinator its département's, a partner and an employer their organization's, a service `internal`.
-    Police, ISCG and funders work through the API; administrators and auditors operate the network and control access, which needs no case.
+    A ministry reads its own stream, a coordinator its département's, a partner and an employer their organization's, a police system that of
+    its own client, a service `internal`. ISCG and funders work through the API; administrators and auditors operate the network and control
+    access, which needs no case.
     """
     streams: set[str] = set()
     for audience in AUDIENCES.values():
@@ -552,6 +585,8 @@ def streams_of(role: str, perimeter: Set[str], organization: str | None) -> list
             streams.add(INTERNAL)
         elif audience.kind == "organization":
             streams |= {f"organization:{organization}"} if organization else set()
+        elif audience.kind == "police":
+            streams.add(f"police:{police_id_of(client_id)}")
         elif audience.is_one_stream:
             streams |= {audience.kind} & set(perimeter)
         else:

@@ -39,10 +39,15 @@ class PersonCounted(Part):
     age_band: AgeBand
     agreement: ContactAgreement
     known_to_services: KnownToServices
+    returning: bool | None = None
+    """Whether an earlier referral held the same person (domain.normalised_identity); `None`: the identity does not suffice to tell."""
 
 
 class ReferralEvent(Event):
-    """Common to all: whose fact it is and the département it belongs to."""
+    """Common to all: whose fact it is and the département it belongs to.
+
+    `police_id`, where there is one: the police system whose referral it is and that is told how far it is (`units.police_id_of`).
+    """
 
     aggregate: ClassVar[tuple[str, str]] = ("referrals", "referral_id")
     classification: ClassVar[Classification] = "restricted"
@@ -69,6 +74,7 @@ class ReferralReceived(ReferralEvent):
     occurred_on: Day
     received_at: Instant
     persons: tuple[PersonCounted, ...] = Field(max_length=50)
+    police_id: Id | None = None
 
 
 class ReferralCorrected(ReferralEvent):
@@ -98,6 +104,7 @@ class ReferralAssigned(ReferralEvent):
     post_id: Id
     reason: RoutingReason
     assigned_at: Instant
+    police_id: Id | None = None
 
 
 class ReferralUnrouted(ReferralEvent):
@@ -112,6 +119,7 @@ class ReferralAccepted(ReferralEvent):
 
     post_id: Id
     accepted_at: Instant
+    police_id: Id | None = None
 
 
 class ReferralClosed(ReferralEvent):
@@ -120,6 +128,7 @@ class ReferralClosed(ReferralEvent):
     post_id: Id | None
     reason: CloseReason
     closed_at: Instant
+    police_id: Id | None = None
 
 
 class ReferralReopened(ReferralEvent):
@@ -127,6 +136,7 @@ class ReferralReopened(ReferralEvent):
 
     post_id: Id | None
     reopened_at: Instant
+    police_id: Id | None = None
 
 
 class ReferralErased(ReferralEvent):
@@ -143,7 +153,7 @@ class ReferralErased(ReferralEvent):
 
 
 class ContactAttempted(ReferralEvent):
-    """`first` marks the first attempt of the referral: the delay is counted from reception to it, in whole minutes."""
+    """`first` marks the first attempt of the referral: the delay is counted from reception to it, in whole minutes. It alone names the police system."""
 
     type: ClassVar[str] = "fr.maillon.contact.attempted.v1"
 
@@ -155,6 +165,7 @@ class ContactAttempted(ReferralEvent):
     first: bool
     delay_minutes: Count
     attempted_at: Instant
+    police_id: Id | None = None
 
 
 class InterviewHeld(ReferralEvent):

@@ -154,8 +154,9 @@ _ADDRESSES: Final[Mapping[Kind, str | None]] = {
     "justice": "maillon.{service}.for.justice.v1",
     "departement": "maillon.{service}.for.departement.{{departement}}.v1",
     "organization": None,
+    "police": None,
 }
-"""A stream's Kafka topic, of one partition. Streams of single organizations have the feed and webhooks only."""
+"""A stream's Kafka topic, of one partition. Streams of single organizations and police systems have the feed and webhooks only."""
 
 _EXAMPLE_ID = UUID("00000000-0000-8000-8000-000000000001")
 _EXAMPLE_KEYS = PseudonymKeys(bytes(32))
@@ -174,7 +175,11 @@ def _name(event: type[Event], kind: Kind) -> str:
 
 def _example(event: type[Event], kind: Kind) -> dict[str, Any]:
     """The sample as the audience is told it, its pseudonyms made with a key of zeros."""
-    told = next(each for each in project(sample(event.type), _EXAMPLE_ID, _EXAMPLE_KEYS) if each.audience.partition(":")[0] == kind)
+    shown = sample(event.type)
+    field = AUDIENCES[kind].perimeters.get(event)
+    if field is not None and getattr(shown, field) is None:  # added to the event after its sample
+        shown = shown.model_copy(update={field: _EXAMPLE_ID})
+    told = next(each for each in project(shown, _EXAMPLE_ID, _EXAMPLE_KEYS) if each.audience.partition(":")[0] == kind)
     payload: dict[str, Any] = json.loads(told.data)
     return payload
 
@@ -245,6 +250,7 @@ _CHANNEL_TEXTS: Final[Mapping[Kind, str]] = {
     "justice": f"La part du ministère de la Justice : sans identité, par pseudonymes. {_FEED}",
     "departement": f"La part de la coordination d'un département. {_FEED}",
     "organization": "La part d'une structure : ce qui la concerne. Sans sujet Kafka ; par GET /v1/streams/organization:{id}/events et par webhook.",
+    "police": "La part d'un système de police : l'avancement de ses propres saisines. Sans sujet Kafka ; par GET /v1/streams/police:{id}/events et par webhook.",
 }
 
 

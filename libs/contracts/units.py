@@ -1,7 +1,8 @@
-"""The ids of police and gendarmerie units, made from the public jurisdiction file: the same at every import, on every machine."""
+"""The ids of police and gendarmerie units, made from the public jurisdiction file, and of their systems: the same at every import, on every machine."""
 
 import re
 import unicodedata
+from functools import lru_cache
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 _BETWEEN_WORDS = re.compile(r"[^0-9a-z]+")
@@ -23,3 +24,9 @@ def unit_id_of(institution: str, id_service: str, service: str, commune: str = "
     territory = f"/{commune[:3]}" if commune.startswith(("97", "98")) else ""
     key = id_service.strip() or f"{plain_label(service)}{territory}"
     return uuid5(NAMESPACE_URL, f"https://maillon.example/units/{institution}/{key}")
+
+
+@lru_cache(maxsize=1000)
+def police_id_of(client_id: str) -> UUID:
+    """The id of a police or gendarmerie system, made from the client id of its token: it names the stream `police:<id>` of its own referrals."""
+    return uuid5(NAMESPACE_URL, f"https://maillon.example/police-systems/{client_id}")

@@ -14,6 +14,7 @@ ACCESS = AccessTable(
         "receive_referral": _POLICE,
         "list_referral_statuses": _POLICE,
         "read_referral_status": _POLICE,
+        "search_referral_statuses": _POLICE,
         "list_referrals": Rule(roles={*_WORKING, Role.SERVICE}),
         "read_referral": Rule(roles=_WORKING, purpose=True),
         "read_routing": Rule(roles=_WORKING),

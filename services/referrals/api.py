@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, cast
+from typing import cast
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from libs.chassis import streams
 from libs.chassis.audit import audit
@@ -17,7 +17,6 @@ from libs.chassis.problems import problems
 from libs.chassis.runtime import Db, Run, Runtime
 from libs.chassis.security import Caller, Purpose
 from libs.chassis.settings import secret_bytes
-from libs.chassis.strict import line
 from libs.chassis.telemetry import current_trace
 from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, UNIT_CERGY, VICTIM
 from libs.contracts.types import Id
@@ -36,8 +35,10 @@ from services.referrals.schemas import (
     ReferralOut,
     ReferralReceivedOut,
     RoutingOut,
+    StatusesFound,
     StatusList,
     StatusOut,
+    StatusSearchIn,
 )
 from services.referrals.settings import Settings
 
@@ -118,19 +119,27 @@ async def receive_referral(body: ReferralIn, request: Request, caller: Caller, r
 
 
 @router.get("/v1/referral-statuses", operation_id="list_referral_statuses", response_model=StatusList, tags=["Police"])
-async def list_referral_statuses(
-    caller: Caller,
-    database: Db,
-    page: Page,
-    response: Response,
-    external_reference: Annotated[str | None, line(100), Query(description="Only those with this reference")] = None,
-) -> StatusList:
+async def list_referral_statuses(caller: Caller, database: Db, page: Page, response: Response) -> StatusList:
     """The caller's own referrals, oldest first: how far each is, never what was said, nor to whom the person was oriented."""
     async with database.transaction() as session:
-        rows = await queries.statuses(session, caller, external_reference=external_reference, after=page.after, limit=page.limit)
+        rows = await queries.statuses(session, caller, after=page.after, limit=page.limit)
     items, following = page_of(rows, page, lambda row: (row.received_at, row.id))
     page.link(response, following)
     return StatusList(items=items, next=following)
+
+
+@router.post(
+    "/v1/referral-status-searches",
+    operation_id="search_referral_statuses",
+    response_model=StatusesFound,
+    responses=problems(422),
+    tags=["Police"],
+    openapi_extra=examples(Example("police-95", 200, {"external_reference": "95-2026-0117"}, "Par sa propre référence")),
+)
+async def search_referral_statuses(body: StatusSearchIn, caller: Caller, database: Db) -> StatusesFound:
+    """The caller's own referrals that carry its reference: one for each unit at most. A reference may be personal, so it travels in the body."""
+    async with database.transaction() as session:
+        return StatusesFound(items=await queries.statuses_of(session, caller, body.external_reference, body.unit_id))
 
 
 @router.get(

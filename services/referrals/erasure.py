@@ -25,6 +25,7 @@ from libs.chassis.streams import AUDIT
 from libs.chassis.vault import Vault
 from libs.contracts.referrals import ReferralClosed, ReferralErased
 from libs.contracts.types import Code
+from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import CloseReason, ReferralStatus
 from services.referrals.domain import Move, moved
 from services.referrals.models import Erasure, ErasureNotice, Orientation, Person, Referral
@@ -112,6 +113,7 @@ async def _end(session: AsyncSession, referral: Referral, cause: ErasureCause, n
                 post_id=referral.post_id,
                 reason=_CLOSED_BY[cause],
                 closed_at=now,
+                police_id=police_id_of(referral.client_id),
             ),
         )
     referral.status = moved(status, Move.ERASE)

@@ -20,6 +20,7 @@ from libs.chassis.vault import FreshKey, Vault, keyed_hash
 from libs.contracts.envelope import Event
 from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralReceived, ReferralUnrouted
 from libs.contracts.types import departement_of
+from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import AgeBand, Force, ReferralStatus, RoutingReason, UnroutedReason, age_band_of
 from services.referrals import notices, routing
 from services.referrals.domain import Decision, Move, ReferenceTaken, age_on, local_day, moved, normalised_identity, police_status
@@ -322,6 +323,7 @@ def _notice(referral: _Referral, now: datetime) -> notices.Notice:
 
 def _events(referral: _Referral, now: datetime) -> list[Event]:
     request = referral.intake.request
+    police_id = police_id_of(referral.intake.client_id)
     events: list[Event] = [
         ReferralReceived(
             referral_id=referral.id,
@@ -339,13 +341,19 @@ def _events(referral: _Referral, now: datetime) -> list[Event]:
             occurred_on=local_day(request.occurred_at),
             received_at=now,
             persons=tuple(person.counted for person in referral.persons),
+            police_id=police_id,
         )
     ]
     decided = referral.routing
     if decided.post_id is not None and isinstance(decided.reason, RoutingReason):
         events.append(
             ReferralAssigned(
-                referral_id=referral.id, departement=referral.departement, post_id=decided.post_id, reason=decided.reason, assigned_at=now
+                referral_id=referral.id,
+                departement=referral.departement,
+                post_id=decided.post_id,
+                reason=decided.reason,
+                assigned_at=now,
+                police_id=police_id,
             )
         )
     if isinstance(decided.reason, UnroutedReason):

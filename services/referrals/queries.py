@@ -200,16 +200,20 @@ async def status(session: AsyncSession, caller: Principal, referral_id: UUID) ->
     return _status(referral)
 
 
-async def statuses(
-    session: AsyncSession, caller: Principal, *, external_reference: str | None, after: Key | None, limit: int
-) -> list[StatusOut]:
+async def statuses(session: AsyncSession, caller: Principal, *, after: Key | None, limit: int) -> list[StatusOut]:
     query = select(Referral).where(col(Referral.client_id) == caller.client_id)
-    if external_reference is not None:
-        query = query.where(col(Referral.external_reference) == external_reference)
     if after is not None:
         query = query.where(tuple_(col(Referral.received_at), col(Referral.id)) > tuple_(*after))
     rows = await session.scalars(query.order_by(col(Referral.received_at), col(Referral.id)).limit(limit + 1))
     return [_status(referral) for referral in rows]
+
+
+async def statuses_of(session: AsyncSession, caller: Principal, external_reference: str, unit_id: UUID | None) -> list[StatusOut]:
+    """The caller's own referrals of this reference, of one unit when it is named; at most 100."""
+    query = select(Referral).where(col(Referral.client_id) == caller.client_id, col(Referral.external_reference) == external_reference)
+    if unit_id is not None:
+        query = query.where(col(Referral.unit_id) == unit_id)
+    return [_status(referral) for referral in await session.scalars(query.order_by(col(Referral.received_at), col(Referral.id)).limit(100))]
 
 
 # Orientations

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import outbox
 from libs.contracts.referrals import ReferralAssigned
+from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Channel, Force, ReferralStatus, RoutingReason
 from services.referrals import notices
 from services.referrals.domain import LOAD_LIMIT, Candidate, Decision, Move, PostState, decide, moved
@@ -145,7 +146,8 @@ async def route_again(session: AsyncSession, now: datetime, after: Tried | None 
     rows = (
         await session.execute(
             text(
-                "SELECT id, unit_id, commune, departement, channel, urgency, danger, received_at, declined_by FROM referrals WHERE status = 'unrouted'"
+                "SELECT id, client_id, unit_id, commune, departement, channel, urgency, danger, received_at, declined_by FROM referrals"
+                " WHERE status = 'unrouted'"
                 " AND (CAST(:received AS timestamptz) IS NULL OR (received_at, id) > (:received, CAST(:id AS uuid)))"
                 " ORDER BY received_at, id LIMIT :limit FOR UPDATE"
             ),
@@ -160,7 +162,12 @@ async def route_again(session: AsyncSession, now: datetime, after: Tried | None 
             await outbox.append(
                 session,
                 ReferralAssigned(
-                    referral_id=row.id, departement=row.departement, post_id=decided.post_id, reason=decided.reason, assigned_at=now
+                    referral_id=row.id,
+                    departement=row.departement,
+                    post_id=decided.post_id,
+                    reason=decided.reason,
+                    assigned_at=now,
+                    police_id=police_id_of(row.client_id),
                 ),
             )
             urgent = notices.is_urgent(row.urgency, row.danger)

@@ -262,6 +262,15 @@ class StatusList(Answer):
     next: str | None
 
 
+class StatusSearchIn(Body):
+    external_reference: Annotated[str, line(100)]
+    unit_id: Id | None = None
+
+
+class StatusesFound(Answer):
+    items: list[StatusOut]
+
+
 class MovedOut(Answer):
     """A referral after a move."""
 

@@ -22,6 +22,7 @@ from libs.contracts.referrals import (
     ReferralReopened,
     ReferralUnrouted,
 )
+from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import ContactAgreement, OrientationStatus, ReferralStatus, Role, RoutingReason, UnroutedReason
 from services.referrals import notices, routing
 from services.referrals.domain import (
@@ -84,7 +85,14 @@ async def assign(session: AsyncSession, caller: Principal, referral_id: UUID, ve
     await session.flush()
     await outbox.append(
         session,
-        ReferralAssigned(referral_id=referral.id, departement=referral.departement, post_id=post.id, reason=reason, assigned_at=now),
+        ReferralAssigned(
+            referral_id=referral.id,
+            departement=referral.departement,
+            post_id=post.id,
+            reason=reason,
+            assigned_at=now,
+            police_id=police_id_of(referral.client_id),
+        ),
     )
     await notices.notify(
         session, notices.of_assigned(referral.id, post.id, now, urgent=notices.is_urgent(referral.urgency, referral.danger)), now=now
@@ -99,7 +107,13 @@ async def accept(session: AsyncSession, caller: Principal, referral_id: UUID, ve
     await session.flush()
     await outbox.append(
         session,
-        ReferralAccepted(referral_id=referral.id, departement=referral.departement, post_id=post_of(referral), accepted_at=now),
+        ReferralAccepted(
+            referral_id=referral.id,
+            departement=referral.departement,
+            post_id=post_of(referral),
+            accepted_at=now,
+            police_id=police_id_of(referral.client_id),
+        ),
     )
     return answer
 
@@ -133,7 +147,12 @@ async def close(session: AsyncSession, caller: Principal, referral_id: UUID, ver
     await outbox.append(
         session,
         ReferralClosed(
-            referral_id=referral.id, departement=referral.departement, post_id=referral.post_id, reason=body.reason, closed_at=now
+            referral_id=referral.id,
+            departement=referral.departement,
+            post_id=referral.post_id,
+            reason=body.reason,
+            closed_at=now,
+            police_id=police_id_of(referral.client_id),
         ),
     )
     return answer
@@ -159,7 +178,13 @@ async def reopen(session: AsyncSession, caller: Principal, referral_id: UUID, ve
     await session.flush()
     await outbox.append(
         session,
-        ReferralReopened(referral_id=referral.id, departement=referral.departement, post_id=referral.post_id, reopened_at=now),
+        ReferralReopened(
+            referral_id=referral.id,
+            departement=referral.departement,
+            post_id=referral.post_id,
+            reopened_at=now,
+            police_id=police_id_of(referral.client_id),
+        ),
     )
     return answer
 
@@ -204,6 +229,7 @@ async def contact(
             first=first,
             delay_minutes=delay,
             attempted_at=body.attempted_at,
+            police_id=police_id_of(referral.client_id) if first else None,
         ),
         occurred_at=body.attempted_at,
     )

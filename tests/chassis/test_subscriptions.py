@@ -118,7 +118,7 @@ async def test_a_repeated_request_makes_one_subscription_and_shows_the_same_secr
         ("interior", "justice", 404),
         ("auditor", "audit", 404),
         ("administrator", "internal", 404),
-        ("police-95", "departement:95", 403),
+        ("police-95", "departement:95", 404),
         ("referrals", "Internal", 422),
         ("referrals", "nothing", 404),
     ],

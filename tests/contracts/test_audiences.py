@@ -31,6 +31,7 @@ from libs.contracts.audiences import (
 from libs.contracts.envelope import Event, Projection
 from libs.contracts.registry import EVENTS, SPEAKERS
 from libs.contracts.samples import sample
+from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Role
 from tests.contracts.making import events
 
@@ -154,7 +155,7 @@ def test_an_event_that_no_speaker_says_is_not_told() -> None:
 # Who may read which stream
 
 CLIENTS = {
-    "police-95": [],
+    "police-95": [f"police:{police_id_of('police-95')}"],
     "iscg-95": [],
     "coordinator-95": ["departement:95"],
     "coordinator-78": ["departement:78"],
@@ -175,13 +176,16 @@ CLIENTS = {
 def test_a_demonstration_client_reads_its_own_streams_only(client_id: str) -> None:
     client = demonstration.CLIENTS[client_id]
 
-    assert streams_of(client.role, client.perimeter, str(client.organization) if client.organization else None) == CLIENTS[client_id]
+    assert (
+        streams_of(client.role, client.perimeter, str(client.organization) if client.organization else None, client_id)
+        == CLIENTS[client_id]
+    )
 
 
 @pytest.mark.parametrize(
     ("role", "perimeter", "organization"),
     [
-        ("police", {"departement:95", "interior", "internal"}, None),
+        ("iscg", {"departement:95", "interior", "internal", f"police:{police_id_of('police-95')}"}, None),
         ("ministry", {"departement:95", "national", "internal"}, None),
         ("coordinator", {"national", "interior", "internal", f"organization:{demonstration.ASSOCIATION}"}, str(demonstration.ASSOCIATION)),
         ("partner", {"departement:95", "interior"}, None),
@@ -191,16 +195,56 @@ def test_a_demonstration_client_reads_its_own_streams_only(client_id: str) -> No
     ],
 )
 def test_a_token_opens_no_stream_beyond_its_role(role: str, perimeter: set[str], organization: str | None) -> None:
-    assert streams_of(role, perimeter, organization) == []
+    assert streams_of(role, perimeter, organization, "police-95") == []
 
 
 def test_a_coordinator_of_two_departements_reads_both() -> None:
-    assert streams_of("coordinator", {"departement:95", "departement:2A"}, None) == ["departement:2A", "departement:95"]
+    assert streams_of("coordinator", {"departement:95", "departement:2A"}, None, "anybody") == ["departement:2A", "departement:95"]
 
 
-def test_every_audience_has_readers_and_no_reader_is_the_police() -> None:
+def test_a_police_system_reads_the_stream_of_its_own_client_whatever_its_token_claims() -> None:
+    claimed = {"departement:95", "interior", "internal", f"police:{police_id_of('police-78')}"}
+
+    assert streams_of("police", claimed, str(demonstration.ASSOCIATION), "police-95") == [f"police:{police_id_of('police-95')}"]
+
+
+def test_every_audience_has_readers_and_the_police_reads_its_own_alone() -> None:
     assert all(audience.readers for audience in AUDIENCES.values())
-    assert not {Role.POLICE, Role.ISCG} & frozenset().union(*(audience.readers for audience in AUDIENCES.values()))
+    assert [kind for kind, audience in AUDIENCES.items() if Role.POLICE in audience.readers] == ["police"]
+    assert AUDIENCES["police"].readers == {Role.POLICE}
+    assert Role.ISCG not in frozenset().union(*(audience.readers for audience in AUDIENCES.values()))
+
+
+def test_the_police_is_told_how_far_its_referral_is_and_nothing_else() -> None:
+    told_of = {event.type.split(".", 2)[2]: grants.fields for event, grants in AUDIENCES["police"].grants.items()}
+
+    assert told_of == {
+        "referral.received.v1": ("referral_id", "departement", "received_at"),
+        "referral.assigned.v1": ("referral_id", "departement", "assigned_at"),
+        "referral.accepted.v1": ("referral_id", "departement", "accepted_at"),
+        "contact.attempted.v1": ("referral_id", "departement", "attempted_at"),
+        "referral.closed.v1": ("referral_id", "departement", "closed_at"),
+        "referral.reopened.v1": ("referral_id", "departement", "reopened_at"),
+    }
+
+
+def test_a_fact_that_names_no_police_system_is_told_to_none() -> None:
+    attempt = referrals.ContactAttempted.model_validate(sample("fr.maillon.contact.attempted.v1").model_dump())
+    named = attempt.model_copy(update={"police_id": police_id_of("police-95")})
+
+    assert not any(audience.startswith("police:") for audience in told(attempt))
+    assert data(named, f"police:{police_id_of('police-95')}")["referral_id"] == str(demonstration.REFERRAL)
+    assert not any("police_id" in json.loads(each.data) for each in told(named).values() if each.audience != INTERNAL)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != INTERNAL])
+def test_that_a_person_was_known_is_told_to_the_services_only(kind: Kind) -> None:
+    assert [event.type for event, fields in _granted(kind) if "returning" in fields] == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != INTERNAL])
+def test_whose_referral_it_is_is_told_to_the_services_only(kind: Kind) -> None:
+    assert [event.type for event, fields in _granted(kind) if "police_id" in fields] == []
 
 
 def test_the_kind_of_a_stream_is_what_stands_before_the_colon() -> None:
@@ -291,6 +335,7 @@ def test_every_id_of_a_person_or_situation_is_known_as_personal() -> None:
             "employer_id",
             "funder_id",
             "plan_id",
+            "police_id",
         ),
         *("agreement_id", "contribution_id", "instalment_id", "financial_report_id", "release_id", "activity_report_id"),
     }

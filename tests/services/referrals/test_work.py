@@ -114,7 +114,7 @@ async def test_the_police_reads_a_status_and_nothing_else(referrals: Referrals) 
     referral_id = await referrals.accepted(external_reference="dossier-1")
     await referrals.orient(referral_id)
 
-    found = (await referrals.get("police-95", "/v1/referral-statuses", external_reference="dossier-1")).json()
+    found = (await referrals.post("police-95", "/v1/referral-status-searches", {"external_reference": "dossier-1"})).json()
 
     [status] = found["items"]
     assert set(status) == {"id", "external_reference", "status", "received_at"}

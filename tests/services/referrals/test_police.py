@@ -1,0 +1,101 @@
+"""Status back to police: a system follows its own referrals, by list, by its reference, by its stream; it never learns more."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from libs.contracts.units import police_id_of
+from libs.contracts.vocabularies import PersonRole
+from tests.services.referrals.conftest import Referrals
+
+STREAM = f"police:{police_id_of('police-95')}"
+
+
+async def told(referrals: Referrals, stream: str = STREAM) -> list[tuple[str, dict[str, Any]]]:
+    rows = await referrals.rows(f"SELECT type, data FROM outbox WHERE stream = '{stream}' ORDER BY position")
+    return [(row.type.removeprefix("fr.maillon.").removesuffix(".v1"), json.loads(row.data)) for row in rows]
+
+
+async def whole_way(referrals: Referrals) -> UUID:
+    referral_id = await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    for hour, result in (("08", "no_answer"), ("09", "reached")):
+        call = {"person_id": victim, "mode": "phone", "result": result, "attempted_at": f"2026-11-23T{hour}:30:00Z"}
+        answer = await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)
+        assert answer.status_code == 201, answer.text
+    await referrals.orient(referral_id)
+    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "oriented"})).status_code == 200
+    assert (await referrals.move("iscg-95", referral_id, "reopen")).status_code == 200
+    return referral_id
+
+
+async def test_a_police_system_is_told_how_far_its_referral_is_each_step_once(referrals: Referrals) -> None:
+    referral_id = await whole_way(referrals)
+
+    said = await told(referrals)
+
+    assert [type for type, _ in said] == [
+        "referral.received",
+        "referral.assigned",
+        "referral.accepted",
+        "contact.attempted",
+        "referral.closed",
+        "referral.reopened",
+    ]
+    assert {data["referral_id"] for _, data in said} == {str(referral_id)}
+
+
+async def test_a_police_system_never_learns_what_was_said_nor_to_whom_nor_why_it_ended(referrals: Referrals) -> None:
+    await whole_way(referrals)
+
+    fields = {name for _, data in await told(referrals) for name in data}
+
+    assert fields == {"referral_id", "departement", "received_at", "assigned_at", "accepted_at", "attempted_at", "closed_at", "reopened_at"}
+    assert not fields & {"post_id", "person_id", "organization_id", "reason", "result", "persons", "returning"}
+
+
+async def test_another_police_system_is_told_nothing_of_it(referrals: Referrals) -> None:
+    await whole_way(referrals)
+
+    assert await told(referrals, f"police:{police_id_of('police-78')}") == []
+    assert (await referrals.get("police-78", f"/v1/streams/{STREAM}/events")).status_code == 404
+    assert (await referrals.get("police-95", f"/v1/streams/{STREAM}/events")).status_code == 200
+    [only] = (await referrals.get("police-95", "/v1/streams")).json()["items"]
+    assert only["stream"] == STREAM
+
+
+async def test_a_police_system_subscribes_to_its_own_stream_only(referrals: Referrals) -> None:
+    url = "https://93.184.215.14/maillon"
+
+    own = await referrals.post("police-95", "/v1/subscriptions", {"stream": STREAM, "url": url})
+    other = await referrals.post("police-78", "/v1/subscriptions", {"stream": STREAM, "url": url})
+
+    assert (own.status_code, other.status_code) == (201, 404)
+
+
+async def test_a_police_system_finds_its_own_referral_by_its_reference_and_nobody_elses(referrals: Referrals) -> None:
+    referral_id = await referrals.receive(external_reference="dossier-7")
+
+    own = await referrals.post("police-95", "/v1/referral-status-searches", {"external_reference": "dossier-7"})
+    other = await referrals.post("police-78", "/v1/referral-status-searches", {"external_reference": "dossier-7"})
+    in_the_url = await referrals.get("police-95", "/v1/referral-statuses", external_reference="dossier-7")
+
+    [found] = own.json()["items"]
+    assert found == {
+        "id": str(referral_id),
+        "external_reference": "dossier-7",
+        "status": "assigned",
+        "received_at": found["received_at"],
+    }
+    assert other.json()["items"] == []
+    assert in_the_url.status_code == 422
+    assert "dossier-7" not in in_the_url.text
+
+
+async def test_the_police_reads_neither_a_referral_nor_its_persons(referrals: Referrals) -> None:
+    referral_id = await whole_way(referrals)
+
+    for address in (f"/v1/referrals/{referral_id}", "/v1/referrals", "/v1/orientations", f"/v1/referrals/{referral_id}/routing"):
+        assert (await referrals.get("police-95", address, "follow_up")).status_code == 403
+    status = await referrals.get("police-95", f"/v1/referral-statuses/{referral_id}")
+    assert PersonRole.VICTIM not in status.text
