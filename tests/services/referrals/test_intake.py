@@ -13,6 +13,7 @@ from libs.chassis.refusals import Refusal
 from libs.chassis.settings import secret_bytes
 from libs.chassis.signing import verify_detached
 from libs.contracts import demonstration as d
+from libs.contracts.units import police_id_of
 from services.referrals.intake import Intake, Intakes
 from services.referrals.schemas import ReferralIn
 from tests.services.referrals.conftest import MORNING, Referrals
@@ -36,6 +37,7 @@ async def test_a_referral_is_received_routed_to_the_post_of_its_unit_and_said(re
         "post_id": str(d.POST_CERGY),
         "reason": "unit",
         "assigned_at": "",
+        "police_id": str(police_id_of("police-95")),
     }
 
 
