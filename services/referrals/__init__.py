@@ -1,10 +1,10 @@
 """The referrals of the police and gendarmerie to the ISCG: from the patrol's word to the closed case.
 
-Owns: referrals, their persons, contact attempts, orientations and routing decisions; copies of posts, units, coverage, services and
-agreements, kept up to date by what it hears.
+Owns: referrals, their persons, moves, contact attempts, interviews, assessments, corrections, orientations and routing decisions;
+copies of posts, units, coverage, services and agreements, kept up to date by what it hears.
 
-Says: referral.received / assigned / unrouted / accepted / closed / reopened / erased; contact.attempted; orientation.requested / accepted / rejected /
-started / completed / failed / expired / cancelled. (referral.corrected, interview.held and assessment.recorded have no move yet.)
+Says: referral.received / assigned / unrouted / accepted / corrected / closed / reopened / erased; contact.attempted; interview.held;
+assessment.recorded; orientation.requested / accepted / rejected / started / completed / failed / expired / cancelled.
 
 Hears: posts, units, coverage, services and capacity (partners); agreements with their channels and target delays (funding).
 

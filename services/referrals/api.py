@@ -21,7 +21,7 @@ from libs.chassis.telemetry import current_trace
 from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, UNIT_CERGY, VICTIM
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import ReferralStatus, Urgency
-from services.referrals import queries, work
+from services.referrals import followup, queries, work
 from services.referrals.intake import Intake, Intakes, request_digest
 from services.referrals.schemas import (
     AssignIn,
@@ -259,8 +259,8 @@ async def decline_referral(referral_id: Id, body: DeclineIn, caller: Caller, ver
     ),
 )
 async def attempt_contact(referral_id: Id, body: ContactIn, caller: Caller, runtime: Run, once: Once) -> Response:
-    """Note an attempt to reach a person. Refused for who refused to be contacted, and for a mode that endangers."""
-    return await once(lambda session: work.contact(session, caller, runtime.vault, referral_id, body, _now()), status=201)
+    """Note an attempt to reach a person. Refused for who refused to be contacted, and, without a reason, against the safe-contact rules."""
+    return await once(lambda session: followup.contact(session, caller, runtime.vault, referral_id, body, _now()), status=201)
 
 
 @router.post(

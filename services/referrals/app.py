@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from libs.chassis.runtime import Runtime
 from libs.chassis.service import Job, Loop, Service
 from libs.contracts.referrals import EVENTS
-from services.referrals import api, notice_mail, notices_api, orientations, orientations_api, routing
+from services.referrals import api, corrections_api, followup_api, notice_mail, notices_api, orientations, orientations_api, routing
 from services.referrals.access import ACCESS
 from services.referrals.handlers import LISTENER
 from services.referrals.settings import Settings
@@ -38,7 +38,13 @@ SERVICE = Service(
     name="referrals",
     title="Maillon : saisines et orientations",
     settings=Settings,
-    routers=(api.router, orientations_api.router, notices_api.router),
+    routers=(
+        api.router,
+        orientations_api.router,
+        notices_api.router,
+        followup_api.router,
+        corrections_api.router,
+    ),
     access=ACCESS,
     says=EVENTS,
     listener=LISTENER,

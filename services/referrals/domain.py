@@ -32,7 +32,11 @@ class Move(Code):
     ASSIGN = "assign", "Affecter à un poste"
     ACCEPT = "accept", "Accepter"
     DECLINE = "decline", "Décliner"
+    TRANSFER = "transfer", "Transférer à un autre poste"
     CONTACT = "contact", "Noter une tentative de contact"
+    INTERVIEW = "interview", "Noter un entretien"
+    ASSESS = "assess", "Évaluer les besoins"
+    CORRECT = "correct", "Corriger ce qui a été reçu"
     ORIENT = "orient", "Orienter vers un partenaire"
     CLOSE = "close", "Clore"
     CLOSE_UNROUTED = "close_unrouted", "Clore sans poste"
@@ -52,6 +56,7 @@ _S = ReferralStatus
 _SYSTEM: Final[frozenset[Role]] = frozenset()
 _ISCG: Final = frozenset({Role.ISCG})
 _COORDINATOR: Final = frozenset({Role.COORDINATOR})
+_EITHER: Final = _ISCG | _COORDINATOR
 
 MOVES: Final[Mapping[Move, Legal]] = {
     Move.ROUTE: Legal(_SYSTEM, {_S.RECEIVED: _S.ASSIGNED, _S.UNROUTED: _S.ASSIGNED}),
@@ -59,7 +64,11 @@ MOVES: Final[Mapping[Move, Legal]] = {
     Move.ASSIGN: Legal(_COORDINATOR, {_S.UNROUTED: _S.ASSIGNED, _S.ASSIGNED: _S.ASSIGNED, _S.ACCEPTED: _S.ASSIGNED}),
     Move.ACCEPT: Legal(_ISCG, {_S.ASSIGNED: _S.ACCEPTED}),
     Move.DECLINE: Legal(_ISCG, {_S.ASSIGNED: _S.UNROUTED}),
+    Move.TRANSFER: Legal(_ISCG, {_S.ASSIGNED: _S.ASSIGNED, _S.ACCEPTED: _S.ASSIGNED}),
     Move.CONTACT: Legal(_ISCG, {_S.ACCEPTED: _S.ACCEPTED}),
+    Move.INTERVIEW: Legal(_ISCG, {_S.ACCEPTED: _S.ACCEPTED}),
+    Move.ASSESS: Legal(_ISCG, {_S.ACCEPTED: _S.ACCEPTED}),
+    Move.CORRECT: Legal(_EITHER, {state: state for state in (_S.UNROUTED, _S.ASSIGNED, _S.ACCEPTED, _S.CLOSED)}),
     Move.ORIENT: Legal(_ISCG, {_S.ACCEPTED: _S.ACCEPTED}),
     Move.CLOSE: Legal(_ISCG, {_S.ASSIGNED: _S.CLOSED, _S.ACCEPTED: _S.CLOSED}),
     Move.CLOSE_UNROUTED: Legal(_COORDINATOR, {_S.UNROUTED: _S.CLOSED}),
@@ -104,6 +113,22 @@ class DeclineReason(Code):
     ABSENT = "absent", "Absence"
     CLOSE_TO_PERSON = "close_to_person", "Lien avec une personne concernée"
     OTHER = "other", "Autre motif"
+
+
+class OverrideReason(Code):
+    """Why a safe-contact rule is passed over."""
+
+    IMMEDIATE_DANGER = "immediate_danger", "Danger immédiat"
+    PERSON_ASKED = "person_asked", "À la demande de la personne"
+    RULES_OUTDATED = "rules_outdated", "Consignes dépassées, vérifiées auprès de la personne"
+
+
+class CorrectionReason(Code):
+    """Why what was received is corrected."""
+
+    MISTAKE = "mistake", "Erreur à la réception"
+    LEARNED = "learned", "Information apprise depuis"
+    RECTIFICATION = "rectification", "Demande de rectification de la personne (RGPD, article 16)"
 
 
 class MoveRefused(Conflict):

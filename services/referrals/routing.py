@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import outbox
+from libs.chassis.ids import new_id
 from libs.contracts.referrals import ReferralAssigned
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Channel, Force, ReferralStatus, RoutingReason
@@ -177,13 +178,30 @@ async def route_again(session: AsyncSession, now: datetime, after: Tried | None 
 
 async def assign(session: AsyncSession, referral_id: UUID, decided: Decision, now: datetime) -> None:
     """Write a decision to an unrouted referral whose row the caller has locked."""
+    status = moved(ReferralStatus.UNROUTED, Move.ROUTE).value
+    await session.execute(
+        text(
+            "INSERT INTO moves (id, referral_id, move, status_before, status_after, post_after, reason, at)"
+            " VALUES (:id, :referral, :move, :before, :after, :post, :reason, :at)"
+        ),
+        {
+            "id": new_id(),
+            "referral": referral_id,
+            "move": Move.ROUTE.value,
+            "before": ReferralStatus.UNROUTED.value,
+            "after": status,
+            "post": decided.post_id,
+            "reason": decided.reason.value,
+            "at": now,
+        },
+    )
     await session.execute(
         text(
             "UPDATE referrals SET status = :status, post_id = :post, routing = CAST(:routing AS jsonb), version = version + 1 WHERE id = :id"
         ),
         {
             "id": referral_id,
-            "status": moved(ReferralStatus.UNROUTED, Move.ROUTE).value,
+            "status": status,
             "post": decided.post_id,
             "routing": json.dumps(stored(decided, now)),
         },

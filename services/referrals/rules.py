@@ -1,19 +1,25 @@
 """Rules of what a request may say about a referral: times, places, persons, services, safe contact."""
 
-from collections.abc import Collection
 from datetime import date, datetime
 from typing import ClassVar
 
 from libs.chassis.refusals import Conflict, Invalid
-from libs.contracts.vocabularies import ContactAgreement, ContactMode
+from libs.contracts.vocabularies import ContactAgreement
 from services.referrals.domain import CLOCK_SKEW, OLDEST, PersonRefused, local_day
 
 
-class UnsafeContact(Conflict):
-    """The person's safe-contact rules do not name this way of contact (DOMAIN §3)."""
+class ContentErased(Conflict):
+    """Nothing is left that would say how to reach this person safely."""
 
-    type: ClassVar[str] = "unsafe-contact"
-    title: ClassVar[str] = "Mode de contact dangereux"
+    type: ClassVar[str] = "person-erased"
+    title: ClassVar[str] = "Données effacées"
+
+
+class NoContactYet(Conflict):
+    """The life of a referral: contacted, then interviewed, then assessed (DOMAIN §3); the target delay counts the first contact."""
+
+    type: ClassVar[str] = "no-contact-yet"
+    title: ClassVar[str] = "Premier contact non noté"
 
 
 class UnknownPerson(Invalid):
@@ -43,14 +49,10 @@ class TimeImpossible(Invalid):
     title: ClassVar[str] = "Date impossible"
 
 
-def check_contact(agreement: str, mode: ContactMode, allowed: Collection[ContactMode] | None) -> None:
-    """`allowed`: the ways that the safe-contact rules name, `None` when there are no rules. Raises PersonRefused, UnsafeContact."""
+def check_contact(agreement: str) -> None:
+    """Asked and accepted, or not asked yet: a first contact asks. Raises PersonRefused."""
     if agreement == ContactAgreement.REFUSED:
         raise PersonRefused("Cette personne a refusé d'être contactée : elle est comptée, mais personne ne l'appelle.")
-    if allowed is not None and mode not in allowed:
-        raise UnsafeContact(
-            "Les consignes de contact de cette personne ne permettent pas ce mode : choisissez l'un de ceux qu'elles autorisent."
-        )
 
 
 def check_orientation(agreement: str) -> None:

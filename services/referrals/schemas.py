@@ -2,6 +2,7 @@
 
 from datetime import date
 from typing import Annotated, TypeVar
+from uuid import UUID
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -30,14 +31,24 @@ from libs.contracts.vocabularies import (
     UnroutedReason,
     Urgency,
 )
-from services.referrals.domain import OLDEST, OLDEST_PERSON, DeclineReason, Mismatch, Move, OrientationMove, PoliceStatus, Verdict
+from services.referrals.domain import (
+    OLDEST,
+    OLDEST_PERSON,
+    DeclineReason,
+    Mismatch,
+    Move,
+    OrientationMove,
+    OverrideReason,
+    PoliceStatus,
+    Verdict,
+)
 
 MAX_PERSONS = 50
 
-T = TypeVar("T", str, int)
+T = TypeVar("T", str, int, UUID)
 
 
-def _unique(values: list[T]) -> list[T]:
+def unique(values: list[T]) -> list[T]:
     if len(set(values)) != len(values):
         raise PydanticCustomError("duplicate_items", "Une valeur est donnée deux fois.")
     return values
@@ -64,7 +75,7 @@ class Identity(Body):
 
 
 class Contact(Body):
-    phones: Annotated[list[Phone], Field(max_length=5), AfterValidator(_unique)] = Field(default_factory=list)
+    phones: Annotated[list[Phone], Field(max_length=5), AfterValidator(unique)] = Field(default_factory=list)
     email: Email | None = None
     address: Annotated[str, line(300)] | None = None
 
@@ -72,7 +83,7 @@ class Contact(Body):
 class ContactWindow(Body):
     """When it is safe, on the days of the week 1 (Monday) to 7, in local time."""
 
-    days: Annotated[list[Annotated[int, Field(ge=1, le=7)]], Field(min_length=1, max_length=7), AfterValidator(_unique)]
+    days: Annotated[list[Annotated[int, Field(ge=1, le=7)]], Field(min_length=1, max_length=7), AfterValidator(unique)]
     begins: Hour
     ends: Hour
 
@@ -80,7 +91,7 @@ class ContactWindow(Body):
 class SafeContact(Body):
     """In couple violence a call at the wrong hour endangers (DOMAIN §3). These rules travel with every orientation."""
 
-    modes: Annotated[list[ContactMode], Field(max_length=6), AfterValidator(_unique)]
+    modes: Annotated[list[ContactMode], Field(max_length=6), AfterValidator(unique)]
     """The only ways to contact this person."""
     windows: Annotated[list[ContactWindow], Field(max_length=14)] = Field(default_factory=list)
     voicemail_allowed: bool
@@ -115,11 +126,11 @@ class ReferralIn(Body):
     occurred_at: Instant
     channel: Channel
     urgency: Urgency
-    themes: Annotated[list[Theme], Field(min_length=1, max_length=10), AfterValidator(_unique)]
+    themes: Annotated[list[Theme], Field(min_length=1, max_length=10), AfterValidator(unique)]
     principal_theme: Theme
     """One of `themes`."""
     penal: bool | None = None
-    natinf: Annotated[list[Natinf], Field(max_length=20), AfterValidator(_unique)] = Field(default_factory=list)
+    natinf: Annotated[list[Natinf], Field(max_length=20), AfterValidator(unique)] = Field(default_factory=list)
     narrative: Annotated[str, prose(20_000)] | None = None
     danger: bool = False
     children_present: Annotated[int, Field(ge=0, le=50)] = 0
@@ -188,6 +199,8 @@ class ContactOut(Answer):
     mode: ContactMode
     result: ContactResult
     attempted_at: Instant
+    override_reason: OverrideReason | None
+    """Why a safe-contact rule was passed over."""
 
 
 class OrientationSummary(Answer):
@@ -284,6 +297,10 @@ class AssignIn(Body):
     post_id: Id
 
 
+class TransferIn(Body):
+    post_id: Id
+
+
 class DeclineIn(Body):
     reason: DeclineReason
 
@@ -297,6 +314,8 @@ class ContactIn(Body):
     mode: ContactMode
     result: ContactResult
     attempted_at: Instant
+    override_reason: OverrideReason | None = None
+    """Why a safe-contact rule has to be passed over; kept and audited. Of no effect where no rule forbids."""
 
 
 class ContactMadeOut(Answer):
@@ -309,6 +328,7 @@ class ContactMadeOut(Answer):
     first: bool
     """Whether it is the referral's first attempt, which the target delay counts."""
     delay_minutes: int
+    override_reason: OverrideReason | None
 
 
 class OrientationIn(Body):

@@ -1,4 +1,6 @@
-"""Working a referral: assign, accept, decline, contact, close, reopen. Each command locks the referral first, then says what changed; none commits."""
+"""Working a referral: assign, transfer, accept, decline, close, reopen (contacts and interviews: followup.py).
+
+Each command locks the referral first, then says what changed; none commits."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,7 +17,6 @@ from libs.chassis.refusals import Forbidden, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.referrals import (
-    ContactAttempted,
     ReferralAccepted,
     ReferralAssigned,
     ReferralClosed,
@@ -34,13 +35,12 @@ from services.referrals.domain import (
     PostState,
     Work,
     check_closing,
-    minutes_between,
     moved,
 )
 from services.referrals.intake import PERSON
-from services.referrals.models import ContactAttempt, Orientation, Person, PostHeard, Referral
-from services.referrals.rules import UnknownPerson, UnknownPost, check_contact, check_past
-from services.referrals.schemas import AssignIn, CloseIn, ContactIn, ContactMadeOut, DeclineIn, MovedOut, PersonContent
+from services.referrals.models import ContactAttempt, Moved, Orientation, Person, PostHeard, Referral
+from services.referrals.rules import UnknownPerson, UnknownPost
+from services.referrals.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, PersonContent, TransferIn
 
 
 def may_see(caller: Principal, referral: Referral) -> bool:
@@ -62,26 +62,62 @@ async def locked(session: AsyncSession, caller: Principal, referral_id: UUID, mo
     return referral
 
 
-def _moved(referral: Referral, move: Move) -> MovedOut:
+def _moved(
+    session: AsyncSession,
+    caller: Principal,
+    referral: Referral,
+    move: Move,
+    now: datetime,
+    *,
+    post_id: UUID | None,
+    reason: str | None = None,
+) -> MovedOut:
+    """Make the move, to this post, and note it for the timeline. Raises MoveRefused."""
     status = moved(ReferralStatus(referral.status), move)
+    session.add(
+        Moved(
+            id=new_id(),
+            referral_id=referral.id,
+            move=move,
+            status_before=referral.status,
+            status_after=status,
+            post_before=referral.post_id,
+            post_after=post_id,
+            reason=reason,
+            actor=caller.subject,
+            at=now,
+        )
+    )
     referral.status = status
+    referral.post_id = post_id
     referral.version += 1
-    return MovedOut(id=referral.id, status=status, post_id=referral.post_id, version=referral.version)
+    return MovedOut(id=referral.id, status=status, post_id=post_id, version=referral.version)
 
 
 async def assign(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: AssignIn, now: datetime) -> MovedOut:
     """By hand: an unrouted referral, or one that goes to another post."""
     referral = await locked(session, caller, referral_id, Move.ASSIGN, version)
-    post = await session.get(PostHeard, body.post_id)
+    return await _given(session, caller, referral, Move.ASSIGN, body.post_id, now)
+
+
+async def transfer(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: TransferIn, now: datetime) -> MovedOut:
+    """By the social worker, to another post of their départements; it no longer is theirs then."""
+    referral = await locked(session, caller, referral_id, Move.TRANSFER, version)
+    if body.post_id == referral.post_id:
+        raise PostNotAvailable("Cette saisine est déjà affectée à ce poste : choisissez-en un autre.")
+    return await _given(session, caller, referral, Move.TRANSFER, body.post_id, now)
+
+
+async def _given(session: AsyncSession, caller: Principal, referral: Referral, move: Move, post_id: UUID, now: datetime) -> MovedOut:
+    post = await session.get(PostHeard, post_id)
     if post is None or post.state == PostState.CLOSED or not caller.covers_departement(post.departement):
         raise UnknownPost("Ce poste n'existe pas ou est fermé.", pointers=[("/post_id", "Aucun poste ouvert ne porte cet identifiant.")])
     if post.state != PostState.FILLED:
         raise PostNotAvailable("Ce poste n'a pas de titulaire en fonction : personne n'y recevrait la saisine.", more={"state": post.state})
     reason = RoutingReason.MANUAL if referral.post_id is None else RoutingReason.TRANSFER
-    referral.post_id = post.id
+    answer = _moved(session, caller, referral, move, now, post_id=post.id)
     referral.accepted_at = None
     referral.routing = routing.stored(Decision(post.id, reason, ()), now)
-    answer = _moved(referral, Move.ASSIGN)
     await session.flush()
     await outbox.append(
         session,
@@ -102,7 +138,7 @@ async def assign(session: AsyncSession, caller: Principal, referral_id: UUID, ve
 
 async def accept(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, now: datetime) -> MovedOut:
     referral = await locked(session, caller, referral_id, Move.ACCEPT, version)
-    answer = _moved(referral, Move.ACCEPT)
+    answer = _moved(session, caller, referral, Move.ACCEPT, now, post_id=referral.post_id)
     referral.accepted_at = now
     await session.flush()
     await outbox.append(
@@ -121,9 +157,9 @@ async def accept(session: AsyncSession, caller: Principal, referral_id: UUID, ve
 async def decline(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: DeclineIn, now: datetime) -> MovedOut:
     """Back to the coordinator, with a coded reason."""
     referral = await locked(session, caller, referral_id, Move.DECLINE, version)
-    answer = _moved(referral, Move.DECLINE)
-    referral.declined_by = [*referral.declined_by, post_of(referral)]
-    referral.post_id = None
+    declined = referral.post_id
+    answer = _moved(session, caller, referral, Move.DECLINE, now, post_id=None, reason=body.reason)
+    referral.declined_by = [*referral.declined_by, *([declined] if declined is not None else [])]
     referral.decline_reason = body.reason
     referral.routing = routing.stored(Decision(None, UnroutedReason.DECLINED, ()), now)
     await session.flush()
@@ -139,7 +175,7 @@ async def close(session: AsyncSession, caller: Principal, referral_id: UUID, ver
     """By the social worker; by the coordinator while no post has it. Some reasons rest on what was done (domain.CLOSING)."""
     move = Move.CLOSE_UNROUTED if caller.role is Role.COORDINATOR else Move.CLOSE
     referral = await locked(session, caller, referral_id, move, version)
-    answer = _moved(referral, move)
+    answer = _moved(session, caller, referral, move, now, post_id=referral.post_id, reason=body.reason)
     check_closing(body.reason, await _work(session, referral))
     referral.closed_at = now
     referral.close_reason = body.reason
@@ -171,7 +207,7 @@ async def reopen(session: AsyncSession, caller: Principal, referral_id: UUID, ve
     referral = await locked(session, caller, referral_id, move, version)
     if move is Move.REOPEN_UNROUTED and referral.post_id is not None:
         raise MoveRefused("Cette saisine a un poste : c'est à lui de la rouvrir.")
-    answer = _moved(referral, move)
+    answer = _moved(session, caller, referral, move, now, post_id=referral.post_id)
     referral.closed_at = referral.close_reason = None
     if referral.post_id is not None and referral.accepted_at is None:
         referral.accepted_at = now
@@ -187,62 +223,6 @@ async def reopen(session: AsyncSession, caller: Principal, referral_id: UUID, ve
         ),
     )
     return answer
-
-
-async def contact(
-    session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID, body: ContactIn, now: datetime
-) -> ContactMadeOut:
-    """Note an attempt to reach a person. Refused for who refused to be contacted, and for a mode that the safe-contact rules do not name."""
-    check_past(body.attempted_at, now, "/attempted_at")
-    referral = await locked(session, caller, referral_id, Move.CONTACT)
-    moved(ReferralStatus(referral.status), Move.CONTACT)
-    person = await person_of(session, referral.id, body.person_id)
-    content = await content_of(session, vault, person)
-    safe = content.safe_contact if content is not None else None
-    check_contact(person.agreement, body.mode, set(safe.modes) if safe is not None else None)
-    attempt = ContactAttempt(
-        id=new_id(),
-        referral_id=referral.id,
-        person_id=person.id,
-        post_id=post_of(referral),
-        mode=body.mode,
-        result=body.result,
-        attempted_at=body.attempted_at,
-    )
-    session.add(attempt)
-    first = referral.first_contact_at is None
-    if first:
-        referral.first_contact_at = body.attempted_at
-    referral.version += 1
-    await session.flush()
-    delay = minutes_between(referral.received_at, body.attempted_at)
-    await outbox.append(
-        session,
-        ContactAttempted(
-            referral_id=referral.id,
-            departement=referral.departement,
-            contact_id=attempt.id,
-            person_id=person.id,
-            post_id=attempt.post_id,
-            mode=body.mode,
-            result=body.result,
-            first=first,
-            delay_minutes=delay,
-            attempted_at=body.attempted_at,
-            police_id=police_id_of(referral.client_id) if first else None,
-        ),
-        occurred_at=body.attempted_at,
-    )
-    return ContactMadeOut(
-        id=attempt.id,
-        referral_id=referral.id,
-        person_id=person.id,
-        mode=body.mode,
-        result=body.result,
-        attempted_at=body.attempted_at,
-        first=first,
-        delay_minutes=delay,
-    )
 
 
 def post_of(referral: Referral) -> UUID:

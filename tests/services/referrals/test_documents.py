@@ -15,7 +15,11 @@ STATES: dict[str, tuple[str, str | None]] = {
     "accept_referral": ("assigned", None),
     "decline_referral": ("assigned", None),
     "assign_referral": ("assigned", None),
+    "transfer_referral": ("assigned", None),
+    "correct_referral": ("assigned", None),
     "attempt_contact": ("accepted", None),
+    "hold_interview": ("contacted", None),
+    "record_assessment": ("contacted", None),
     "request_orientation": ("accepted", None),
     "close_referral": ("accepted", "accepted"),
     "reopen_referral": ("closed", None),
@@ -54,7 +58,9 @@ async def _put(referrals: Referrals, status: str, orientation: str | None) -> No
         await _set("UPDATE referrals SET status = 'accepted'", referrals)
         await referrals.orient(d.REFERRAL)
         await _set(f"UPDATE orientations SET id = '{d.ORIENTATION}', status = '{orientation}', version = 1", referrals)
-    await _set(f"UPDATE referrals SET status = '{status}', version = 1", referrals)
+    if status == "contacted":
+        await _set("UPDATE referrals SET first_contact_at = received_at", referrals)
+    await _set(f"UPDATE referrals SET status = '{'accepted' if status == 'contacted' else status}', version = 1", referrals)
 
 
 async def _set(statement: str, referrals: Referrals) -> None:

@@ -15,10 +15,12 @@ from services.referrals.domain import MOVES, ORIENTATION_MOVES, Move, Orientatio
 from tests.services.referrals.conftest import Referrals
 
 MOVES_OF: dict[str, set[Move]] = {
-    "referral.assigned": {Move.ROUTE, Move.ASSIGN},
+    "referral.assigned": {Move.ROUTE, Move.ASSIGN, Move.TRANSFER},
     "referral.unrouted": {Move.UNROUTE, Move.DECLINE},
     "referral.accepted": {Move.ACCEPT},
     "contact.attempted": {Move.CONTACT},
+    "interview.held": {Move.INTERVIEW},
+    "assessment.recorded": {Move.ASSESS},
     "orientation.requested": {Move.ORIENT},
     "referral.closed": {Move.CLOSE, Move.CLOSE_UNROUTED},
     "referral.reopened": {Move.REOPEN, Move.REOPEN_UNROUTED},
@@ -42,6 +44,7 @@ STEPS: dict[str, tuple[str, str, Any, str]] = {
     "decline": ("iscg-95", "decline", {"reason": "absent"}, "referral.unrouted"),
     "assign here": ("coordinator-95", "assign", {"post_id": d.POST_CERGY}, "referral.assigned"),
     "assign elsewhere": ("coordinator-95", "assign", {"post_id": d.POST_SARCELLES}, "referral.assigned"),
+    "transfer": ("iscg-95", "transfer", {"post_id": d.POST_SARCELLES}, "referral.assigned"),
     "close": ("iscg-95", "close", {"reason": "completed"}, "referral.closed"),
     "close as oriented": ("iscg-95", "close", {"reason": "oriented"}, "referral.closed"),
     "close as unreachable": ("iscg-95", "close", {"reason": "unreachable"}, "referral.closed"),
@@ -59,7 +62,7 @@ ANSWERS: dict[str, tuple[str, str, Any, str]] = {
     "cancel": ("iscg-95", "cancel", None, "orientation.cancelled"),
     "another partner": ("partner-78", "accept", None, "orientation.accepted"),
 }
-OTHERS = ("contact", "orient", "orient elsewhere", "expire")
+OTHERS = ("contact", "interview", "assess", "orient", "orient elsewhere", "expire")
 
 
 def _status_after(type: str, data: dict[str, Any], before: str) -> str:
@@ -114,13 +117,16 @@ class Walk:
     async def _state(self) -> dict[str, Any]:
         [row] = await self.referrals.rows(f"SELECT status, version, post_id FROM referrals WHERE id = '{self.referral_id}'")
         asked = await self.referrals.rows(f"SELECT id, status FROM orientations WHERE referral_id = '{self.referral_id}'")
-        contacts = await self.referrals.rows(f"SELECT count(*) AS n FROM contact_attempts WHERE referral_id = '{self.referral_id}'")
+        work = [
+            (await self.referrals.rows(f"SELECT count(*) AS n FROM {table} WHERE referral_id = '{self.referral_id}'"))[0].n
+            for table in ("contact_attempts", "interviews", "assessments", "moves")
+        ]
         return {
             "status": row.status,
             "version": row.version,
             "post": row.post_id,
             "orientations": {str(one.id): one.status for one in asked},
-            "contacts": contacts[0].n,
+            "work": work,
         }
 
     async def _do(self, name: str) -> tuple[str, int | None]:
@@ -142,6 +148,17 @@ class Walk:
             call = {"person_id": person, "mode": "phone", "result": "no_answer", "attempted_at": "2026-11-23T08:00:00Z"}
             answer = await self.referrals.post("iscg-95", f"/v1/referrals/{self.referral_id}/contacts", call)
             return "contact.attempted", answer.status_code
+        if name in {"interview", "assess"}:
+            [person, *_] = await self.referrals.persons(self.referral_id)
+            address, body, fact = {
+                "interview": (
+                    "interviews",
+                    {"person_ids": [person], "place": "phone", "duration_minutes": 20, "held_at": "2026-11-23T09:00:00Z"},
+                    "interview.held",
+                ),
+                "assess": ("assessments", {"person_id": person, "needs": ["rights"], "known_to_services": "known"}, "assessment.recorded"),
+            }[name]
+            return fact, (await self.referrals.post("iscg-95", f"/v1/referrals/{self.referral_id}/{address}", body)).status_code
         service = d.VICTIM_SUPPORT_SERVICE if name == "orient" else d.LEGAL_ADVICE_SERVICE
         return "orientation.requested", (await self.referrals.orient(self.referral_id, service)).status_code
 

@@ -1,0 +1,286 @@
+"""Correcting what was received, with a log of who changed what, when and why. What was personal before stays sealed, under the person's own key."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.chassis import outbox
+from libs.chassis.ids import new_id
+from libs.chassis.refusals import Invalid
+from libs.chassis.security import Principal
+from libs.chassis.vault import Vault
+from libs.contracts.referrals import PersonCounted, ReferralCorrected
+from libs.contracts.types import departement_of
+from libs.contracts.vocabularies import (
+    AgeBand,
+    Channel,
+    ContactAgreement,
+    Force,
+    KnownToServices,
+    PersonRole,
+    ReferralStatus,
+    Sex,
+    Theme,
+    Urgency,
+)
+from services.referrals.corrections_schemas import (
+    ChangeOut,
+    ContentBefore,
+    CorrectedOut,
+    CorrectionIn,
+    CorrectionList,
+    CorrectionOut,
+    PersonCorrection,
+)
+from services.referrals.domain import Move, local_day, moved
+from services.referrals.intake import NARRATIVE, PERSON
+from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
+from services.referrals.persons import age_band_on, reseal
+from services.referrals.queries import visible
+from services.referrals.rules import ContentErased, OutsidePerimeter, UnknownPerson, check_birth, check_past
+from services.referrals.schemas import PersonContent
+from services.referrals.work import content_of, locked
+
+_PLAIN: Final = (
+    "unit_id",
+    "commune",
+    "occurred_at",
+    "channel",
+    "urgency",
+    "themes",
+    "principal_theme",
+    "penal",
+    "natinf",
+    "danger",
+    "children_present",
+)
+_PLAIN_OF_A_PERSON: Final = ("role", "sex", "agreement", "known_to_services")
+_SEALED_OF_A_PERSON: Final = ("identity", "approximate_age", "contact", "safe_contact")
+
+
+async def correct(
+    session: AsyncSession,
+    caller: Principal,
+    vault: Vault,
+    search_key: bytes,
+    referral_id: UUID,
+    version: int,
+    body: CorrectionIn,
+    now: datetime,
+) -> CorrectedOut:
+    """Say what is right instead, and keep what was there. A correction that changes nothing leaves no trace.
+
+    Raises NotFound, Forbidden, StaleVersion, MoveRefused, OutsidePerimeter, TimeImpossible, UnknownPerson, ContentErased, Invalid.
+    """
+    referral = await locked(session, caller, referral_id, Move.CORRECT, version)
+    moved(ReferralStatus(referral.status), Move.CORRECT)
+    _check(referral, body, now)
+    persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
+    made = Correction(id=new_id(), referral_id=referral.id, reason=body.reason, actor=caller.subject, changes={}, corrected_at=now)
+    kept: list[CorrectedContent] = []
+    fields = _write(referral, body, _PLAIN, "", made.changes)
+    if "narrative" in body.model_fields_set and await _narrate(session, vault, referral, body.narrative, made.id, kept):
+        fields.append("/narrative")
+    fields += await _persons(session, vault, search_key, referral, persons, body.persons or [], made, kept)
+    if "/occurred_at" in fields:
+        await _ages(session, vault, referral, persons)
+    if fields:
+        referral.version += 1
+        session.add(made)
+        await session.flush()
+        session.add_all(kept)
+        await session.flush()
+        await outbox.append(session, await _event(session, referral, persons, now))
+    return CorrectedOut(id=made.id, referral_id=referral.id, fields=fields, corrected_at=now, version=referral.version)
+
+
+def _check(referral: Referral, body: CorrectionIn, now: datetime) -> None:
+    if body.commune is not None and departement_of(body.commune) != referral.departement:
+        raise OutsidePerimeter(
+            "Cette commune est d'un autre département : la saisine ne peut pas y être déplacée.",
+            pointers=[("/commune", "Cette commune est d'un autre département.")],
+        )
+    if body.occurred_at is not None:
+        check_past(body.occurred_at, now, "/occurred_at")
+    if (body.principal_theme or referral.principal_theme) not in (body.themes or referral.themes):
+        raise Invalid(
+            "Le thème principal doit être l'un des thèmes.",
+            pointers=[("/principal_theme", "Le thème principal doit être l'un des thèmes.")],
+        )
+    for place, person in enumerate(body.persons or []):
+        if person.identity is not None and person.identity.birth_on is not None:
+            check_birth(person.identity.birth_on, now, f"/persons/{place}/identity/birth_on")
+
+
+def _write(row: Any, given: CorrectionIn | PersonCorrection, names: Sequence[str], at: str, changes: dict[str, Any]) -> list[str]:
+    """Put what is given and differs into a row; what was there before, and what is there now, into `changes`."""
+    written = []
+    for name in names:
+        if name not in given.model_fields_set:
+            continue
+        before, after = getattr(row, name), getattr(given, name)
+        if before != after:
+            changes[f"{at}/{name}"] = {"before": _jsonable(before), "after": _jsonable(after)}
+            setattr(row, name, after)
+            written.append(f"{at}/{name}")
+    return written
+
+
+def _jsonable(value: Any) -> Any:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case UUID():
+            return str(value)
+        case list():
+            return list(value)
+        case _:
+            return value
+
+
+async def _narrate(
+    session: AsyncSession, vault: Vault, referral: Referral, narrative: str | None, correction_id: UUID, kept: list[CorrectedContent]
+) -> bool:
+    """Under the key it has; a referral that came without a narrative is given one. Raises ContentErased."""
+    if referral.narrative_key_id is None:
+        if narrative is None:
+            return False
+        key = await vault.new_key(session, "narrative")
+        referral.narrative_key_id, referral.narrative = key.id, key.seal(narrative.encode(), context=NARRATIVE)
+        return True
+    living = (await vault.open_keys(session, [referral.narrative_key_id])).get(referral.narrative_key_id)
+    if living is None:
+        raise ContentErased("Le récit de cette saisine a été effacé : il ne peut plus être corrigé.")
+    before = None if referral.narrative is None else living.open(referral.narrative, context=NARRATIVE).decode()
+    if before == narrative:
+        return False
+    if referral.narrative is not None:
+        kept.append(CorrectedContent(correction_id=correction_id, key_id=living.id, person_id=None, before=referral.narrative))
+    referral.narrative = None if narrative is None else living.seal(narrative.encode(), context=NARRATIVE)
+    return True
+
+
+async def _persons(
+    session: AsyncSession,
+    vault: Vault,
+    search_key: bytes,
+    referral: Referral,
+    persons: Sequence[Person],
+    corrections: Sequence[PersonCorrection],
+    made: Correction,
+    kept: list[CorrectedContent],
+) -> list[str]:
+    known = {person.id: person for person in persons}
+    seen: set[UUID] = set()
+    fields: list[str] = []
+    for place, given in enumerate(corrections):
+        person = known.get(given.person_id)
+        if person is None or given.person_id in seen:
+            raise UnknownPerson(
+                "Cette personne ne fait pas partie de la saisine, ou y est corrigée deux fois.",
+                pointers=[(f"/persons/{place}/person_id", "Aucune personne de cette saisine, ou une personne donnée deux fois.")],
+            )
+        seen.add(person.id)
+        at, was = f"/persons/{person.id}", person.agreement
+        fields += _write(person, given, _PLAIN_OF_A_PERSON, at, made.changes)
+        if person.agreement != was:
+            person.refused_at = made.corrected_at if person.agreement == ContactAgreement.REFUSED else None
+        sealed = [name for name in _SEALED_OF_A_PERSON if name in given.model_fields_set]
+        if not sealed:
+            continue
+        content = await content_of(session, vault, person)
+        if content is None:
+            raise ContentErased("Les données de cette personne ont été effacées : elles ne peuvent plus être corrigées.")
+        after = PersonContent(**{name: getattr(given if name in sealed else content, name) for name in _SEALED_OF_A_PERSON})
+        if after != content:
+            kept.append(CorrectedContent(correction_id=made.id, key_id=person.key_id, person_id=person.id, before=person.content))
+            await reseal(session, vault, search_key, person, after, referral.occurred_at)
+            fields += [f"{at}/{name}" for name in sealed if getattr(after, name) != getattr(content, name)]
+    return fields
+
+
+async def _ages(session: AsyncSession, vault: Vault, referral: Referral, persons: Sequence[Person]) -> None:
+    """An age is that of the day it happened."""
+    for person in persons:
+        content = await content_of(session, vault, person)
+        if content is not None:
+            person.age_band = age_band_on(content, referral.occurred_at)
+
+
+async def _event(session: AsyncSession, referral: Referral, persons: Sequence[Person], now: datetime) -> ReferralCorrected:
+    unit = await session.get(UnitHeard, referral.unit_id) if referral.unit_id is not None else None
+    return ReferralCorrected(
+        referral_id=referral.id,
+        departement=referral.departement,
+        commune=referral.commune,
+        unit_id=referral.unit_id,
+        force=Force(unit.force) if unit is not None else None,
+        channel=Channel(referral.channel),
+        urgency=Urgency(referral.urgency),
+        principal_theme=Theme(referral.principal_theme),
+        themes=tuple(map(Theme, referral.themes)),
+        penal=referral.penal,
+        danger=referral.danger,
+        children_present=referral.children_present,
+        occurred_on=local_day(referral.occurred_at),
+        received_at=referral.received_at,
+        corrected_at=now,
+        persons=tuple(
+            PersonCounted(
+                person_id=person.id,
+                role=PersonRole(person.role),
+                sex=Sex(person.sex),
+                age_band=AgeBand(person.age_band),
+                agreement=ContactAgreement(person.agreement),
+                known_to_services=KnownToServices(person.known_to_services),
+            )
+            for person in persons
+        ),
+    )
+
+
+async def log(session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID) -> CorrectionList:
+    """Every correction with what was there before, oldest first; of who was erased nothing opens any more. Raises NotFound."""
+    await visible(session, caller, referral_id)
+    made = (
+        await session.scalars(
+            select(Correction).where(col(Correction.referral_id) == referral_id).order_by(col(Correction.corrected_at), col(Correction.id))
+        )
+    ).all()
+    kept = (await session.scalars(select(CorrectedContent).where(col(CorrectedContent.correction_id).in_([one.id for one in made])))).all()
+    keys = await vault.open_keys(session, [one.key_id for one in kept])
+
+    def narrative(of: UUID) -> str | None:
+        for one in kept:
+            if one.correction_id == of and one.person_id is None and one.key_id in keys:
+                return keys[one.key_id].open(one.before, context=NARRATIVE).decode()
+        return None
+
+    def content(one: CorrectedContent) -> PersonContent | None:
+        if one.key_id not in keys:
+            return None
+        return PersonContent.model_validate_json(keys[one.key_id].open(one.before, context=PERSON))
+
+    return CorrectionList(
+        items=[
+            CorrectionOut(
+                id=one.id,
+                reason=one.reason,
+                actor=one.actor,
+                corrected_at=one.corrected_at,
+                changes=[ChangeOut(field=field, **values) for field, values in sorted(one.changes.items())],
+                persons_before=[
+                    ContentBefore(person_id=before.person_id, content=content(before))
+                    for before in kept
+                    if before.correction_id == one.id and before.person_id is not None
+                ],
+                narrative_before=narrative(one.id),
+            )
+            for one in made
+        ]
+    )

@@ -1,0 +1,181 @@
+"""What the social worker does with a referral it accepted: contact attempts, interviews, assessments. Each locks the referral first; none commits."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.chassis import outbox
+from libs.chassis.audit import audit
+from libs.chassis.ids import new_id
+from libs.chassis.security import Principal
+from libs.chassis.vault import Vault
+from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, InterviewHeld
+from libs.contracts.units import police_id_of
+from libs.contracts.vocabularies import ReferralStatus
+from services.referrals import safe_contact
+from services.referrals.domain import Move, minutes_between, moved
+from services.referrals.followup_schemas import AssessmentIn, AssessmentOut, InterviewIn, InterviewOut
+from services.referrals.models import Assessment, ContactAttempt, Interview, Person, Referral
+from services.referrals.rules import ContentErased, NoContactYet, UnknownPerson, check_contact, check_past
+from services.referrals.schemas import ContactIn, ContactMadeOut
+from services.referrals.work import content_of, locked, person_of, post_of
+
+
+async def _in_work(session: AsyncSession, caller: Principal, referral_id: UUID, move: Move) -> Referral:
+    referral = await locked(session, caller, referral_id, move)
+    moved(ReferralStatus(referral.status), move)
+    return referral
+
+
+async def contact(
+    session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID, body: ContactIn, now: datetime
+) -> ContactMadeOut:
+    """Note an attempt to reach a person. Refused for who refused to be contacted, and, without a reason to pass over them, against the safe-contact rules.
+
+    Raises PersonRefused, ContentErased, UnsafeContact.
+    """
+    check_past(body.attempted_at, now, "/attempted_at")
+    referral = await _in_work(session, caller, referral_id, Move.CONTACT)
+    person = await person_of(session, referral.id, body.person_id)
+    check_contact(person.agreement)
+    content = await content_of(session, vault, person)
+    if content is None:
+        raise ContentErased("Les données de cette personne ont été effacées : plus rien ne dit comment la joindre sans danger.")
+    broken = safe_contact.broken_rules(content.safe_contact, body.mode, body.result, body.attempted_at)
+    safe_contact.check(broken, overridden=body.override_reason is not None)
+    attempt = ContactAttempt(
+        id=new_id(),
+        referral_id=referral.id,
+        person_id=person.id,
+        post_id=post_of(referral),
+        mode=body.mode,
+        result=body.result,
+        attempted_at=body.attempted_at,
+        override_reason=body.override_reason if broken else None,
+        overridden=[str(rule) for rule in broken],
+    )
+    session.add(attempt)
+    first = referral.first_contact_at is None
+    if first:
+        referral.first_contact_at = body.attempted_at
+    referral.version += 1
+    await session.flush()
+    if broken and body.override_reason is not None:
+        detail = {"contact": str(attempt.id), "reason": str(body.override_reason)} | {f"rule.{rule}": "overridden" for rule in broken}
+        await audit(session, caller, operation="override_safe_contact", subject=f"referrals/{referral.id}", detail=detail)
+    delay = minutes_between(referral.received_at, body.attempted_at)
+    await outbox.append(
+        session,
+        ContactAttempted(
+            referral_id=referral.id,
+            departement=referral.departement,
+            contact_id=attempt.id,
+            person_id=person.id,
+            post_id=attempt.post_id,
+            mode=body.mode,
+            result=body.result,
+            first=first,
+            delay_minutes=delay,
+            attempted_at=body.attempted_at,
+            police_id=police_id_of(referral.client_id) if first else None,
+        ),
+        occurred_at=body.attempted_at,
+    )
+    return ContactMadeOut(
+        id=attempt.id,
+        referral_id=referral.id,
+        person_id=person.id,
+        mode=body.mode,
+        result=body.result,
+        attempted_at=body.attempted_at,
+        first=first,
+        delay_minutes=delay,
+        override_reason=body.override_reason if broken else None,
+    )
+
+
+async def interview(session: AsyncSession, caller: Principal, referral_id: UUID, body: InterviewIn, now: datetime) -> InterviewOut:
+    """Note an interview with one or several persons of the referral. Raises NoContactYet, PersonRefused, UnknownPerson."""
+    check_past(body.held_at, now, "/held_at")
+    referral = await _in_work(session, caller, referral_id, Move.INTERVIEW)
+    if referral.first_contact_at is None:
+        raise NoContactYet(
+            "Aucune tentative de contact n'est notée : notez-la d'abord (« sur place » si la personne est venue), puis l'entretien."
+        )
+    agreements = {
+        person.id: person.agreement for person in await session.scalars(select(Person).where(col(Person.referral_id) == referral.id))
+    }
+    strangers = [place for place, person_id in enumerate(body.person_ids) if person_id not in agreements]
+    if strangers:
+        raise UnknownPerson(
+            "Une personne ne fait pas partie de la saisine.",
+            pointers=[(f"/person_ids/{place}", "Aucune personne de cette saisine ne porte cet identifiant.") for place in strangers],
+        )
+    for person_id in body.person_ids:
+        check_contact(agreements[person_id])
+    held = Interview(
+        id=new_id(),
+        referral_id=referral.id,
+        post_id=post_of(referral),
+        person_ids=body.person_ids,
+        place=body.place,
+        duration_minutes=body.duration_minutes,
+        held_at=body.held_at,
+    )
+    session.add(held)
+    referral.version += 1
+    await session.flush()
+    await outbox.append(
+        session,
+        InterviewHeld(
+            referral_id=referral.id,
+            departement=referral.departement,
+            interview_id=held.id,
+            person_ids=tuple(body.person_ids),
+            post_id=held.post_id,
+            place=body.place,
+            duration_minutes=body.duration_minutes,
+            held_at=body.held_at,
+        ),
+        occurred_at=body.held_at,
+    )
+    return InterviewOut(id=held.id, referral_id=referral.id, **body.model_dump())
+
+
+async def assess(session: AsyncSession, caller: Principal, referral_id: UUID, body: AssessmentIn, now: datetime) -> AssessmentOut:
+    """Record what a person needs and whether social services know them: an axis apart from the themes at reception. Raises NoContactYet, PersonRefused."""
+    referral = await _in_work(session, caller, referral_id, Move.ASSESS)
+    person = await person_of(session, referral.id, body.person_id)
+    check_contact(person.agreement)
+    if referral.first_contact_at is None:
+        raise NoContactYet("Aucune tentative de contact n'est notée : notez-la d'abord, puis l'évaluation.")
+    made = Assessment(
+        id=new_id(),
+        referral_id=referral.id,
+        person_id=person.id,
+        post_id=post_of(referral),
+        needs=[str(need) for need in body.needs],
+        known_to_services=body.known_to_services,
+        recorded_at=now,
+    )
+    session.add(made)
+    person.known_to_services = body.known_to_services
+    referral.version += 1
+    await session.flush()
+    await outbox.append(
+        session,
+        AssessmentRecorded(
+            referral_id=referral.id,
+            departement=referral.departement,
+            assessment_id=made.id,
+            person_id=person.id,
+            post_id=made.post_id,
+            needs=tuple(body.needs),
+            known_to_services=body.known_to_services,
+            recorded_at=now,
+        ),
+    )
+    return AssessmentOut(id=made.id, referral_id=referral.id, recorded_at=now, **body.model_dump())

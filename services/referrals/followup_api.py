@@ -1,0 +1,87 @@
+"""Interviews, assessments, transfer and the timeline over HTTP."""
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Response
+
+from libs.chassis.audit import audit
+from libs.chassis.docs import Example, examples
+from libs.chassis.etag import IfMatch
+from libs.chassis.idempotency import Once
+from libs.chassis.problems import problems
+from libs.chassis.runtime import Run
+from libs.chassis.security import Caller, Purpose
+from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, VICTIM
+from libs.contracts.types import Id
+from services.referrals import followup, work
+from services.referrals.followup_schemas import AssessmentIn, AssessmentOut, InterviewIn, InterviewOut, TimelineOut
+from services.referrals.schemas import MovedOut, TransferIn
+from services.referrals.timeline import timeline
+
+router = APIRouter(tags=["Saisines"])
+_OF_REFERRAL = {"referral_id": REFERRAL}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/transfer",
+    operation_id="transfer_referral",
+    response_model=MovedOut,
+    responses=problems(404, 409, 412, 422, 428),
+    openapi_extra=examples(Example("iscg-95", 200, {"post_id": POST_SARCELLES}, path=_OF_REFERRAL, headers={"If-Match": '"1"'})),
+)
+async def transfer_referral(referral_id: Id, body: TransferIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+    """Hand a referral over to another post of the département."""
+    return await once(lambda session: work.transfer(session, caller, referral_id, version, body, _now()), status=200)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/interviews",
+    status_code=201,
+    operation_id="hold_interview",
+    response_model=InterviewOut,
+    responses=problems(404, 409, 422),
+    openapi_extra=examples(
+        Example(
+            "iscg-95",
+            201,
+            {"person_ids": [VICTIM], "place": "station", "duration_minutes": 50, "held_at": "2026-11-23T11:00:00+01:00"},
+            path=_OF_REFERRAL,
+        )
+    ),
+)
+async def hold_interview(referral_id: Id, body: InterviewIn, caller: Caller, once: Once) -> Response:
+    """Note an interview, once a contact attempt is noted."""
+    return await once(lambda session: followup.interview(session, caller, referral_id, body, _now()), status=201)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/assessments",
+    status_code=201,
+    operation_id="record_assessment",
+    response_model=AssessmentOut,
+    responses=problems(404, 409, 422),
+    openapi_extra=examples(
+        Example(
+            "iscg-95",
+            201,
+            {"person_id": VICTIM, "needs": ["protection", "legal_advice"], "known_to_services": "unknown"},
+            path=_OF_REFERRAL,
+        )
+    ),
+)
+async def record_assessment(referral_id: Id, body: AssessmentIn, caller: Caller, once: Once) -> Response:
+    """Record the needs of a person, as the social worker assesses them."""
+    return await once(lambda session: followup.assess(session, caller, referral_id, body, _now()), status=201)
+
+
+@router.get("/v1/referrals/{referral_id}/timeline", operation_id="read_timeline", response_model=TimelineOut, responses=problems(404))
+async def read_timeline(referral_id: Id, caller: Caller, purpose: Purpose, runtime: Run) -> TimelineOut:
+    """What happened, oldest first: codes and ids, no personal content. The reading is audited all the same: to whom somebody was oriented is a secret."""
+    async with runtime.database.transaction() as session:
+        found = await timeline(session, caller, referral_id)
+        await audit(session, caller, operation="read_timeline", subject=f"referrals/{referral_id}", purpose=purpose)
+    return found

@@ -1,0 +1,74 @@
+"""Interviews, assessments, and the timeline of a referral."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from libs.chassis.strict import Answer, Body
+from libs.contracts.types import Code, Id, Instant
+from libs.contracts.vocabularies import InterviewPlace, KnownToServices, Need, ReferralStatus
+from services.referrals.schemas import unique
+
+
+class InterviewIn(Body):
+    person_ids: Annotated[list[Id], Field(min_length=1, max_length=50), AfterValidator(unique)]
+    place: InterviewPlace
+    duration_minutes: Annotated[int, Field(ge=1, le=24 * 60)]
+    held_at: Instant
+
+
+class InterviewOut(Answer):
+    id: Id
+    referral_id: Id
+    person_ids: list[Id]
+    place: InterviewPlace
+    duration_minutes: int
+    held_at: Instant
+
+
+class AssessmentIn(Body):
+    person_id: Id
+    needs: Annotated[list[Need], Field(max_length=18), AfterValidator(unique)]
+    """Empty: assessed, and nothing is needed."""
+    known_to_services: KnownToServices
+
+
+class AssessmentOut(Answer):
+    id: Id
+    referral_id: Id
+    person_id: Id
+    needs: list[Need]
+    known_to_services: KnownToServices
+    recorded_at: Instant
+
+
+class Step(Code):
+    """What a line of the timeline tells; a move has its own code beside it."""
+
+    RECEIVED = "received", "Saisine reçue"
+    MOVED = "moved", "Changement d'état ou de poste"
+    CONTACT = "contact", "Tentative de contact"
+    INTERVIEW = "interview", "Entretien"
+    ASSESSMENT = "assessment", "Évaluation des besoins"
+    CORRECTION = "correction", "Correction"
+    ORIENTATION_REQUESTED = "orientation_requested", "Orientation demandée"
+    ORIENTATION_ANSWERED = "orientation_answered", "Réponse du partenaire"
+    ORIENTATION_ENDED = "orientation_ended", "Fin de l'orientation"
+
+
+class TimelineEntry(Answer):
+    """`code`: the move, the mode of contact, the place of an interview, the need of an orientation; `reason`: a coded reason or result."""
+
+    at: Instant
+    step: Step
+    id: Id
+    code: str | None
+    status: ReferralStatus | None
+    post_id: Id | None
+    person_ids: list[Id]
+    reason: str | None
+    actor: str | None
+
+
+class TimelineOut(Answer):
+    items: list[TimelineEntry]

@@ -1,0 +1,68 @@
+"""The timeline of a referral, built from its rows: codes, ids and instants, no personal content."""
+
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.chassis.security import Principal
+from libs.contracts.vocabularies import ReferralStatus
+from services.referrals.followup_schemas import Step, TimelineEntry, TimelineOut
+from services.referrals.models import Assessment, ContactAttempt, Correction, Interview, Moved, Orientation, Referral
+from services.referrals.queries import visible
+
+
+def _entry(step: Step, row: object, at: object, **more: object) -> TimelineEntry:
+    nothing: dict[str, object] = {"code": None, "status": None, "post_id": None, "person_ids": [], "reason": None, "actor": None}
+    return TimelineEntry.model_validate(nothing | {"step": step, "at": at, "id": getattr(row, "id", None)} | more)
+
+
+async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) -> TimelineOut:
+    """Oldest first. Raises NotFound."""
+    referral = await visible(session, caller, referral_id)
+    moves = (await session.scalars(select(Moved).where(col(Moved.referral_id) == referral.id).order_by(col(Moved.at), col(Moved.id)))).all()
+    found = [_received(referral, moves[0] if moves else None)]
+    found += [
+        _entry(Step.MOVED, one, one.at, code=one.move, status=one.status_after, post_id=one.post_after, reason=one.reason, actor=one.actor)
+        for one in moves
+    ]
+    for attempt in await session.scalars(select(ContactAttempt).where(col(ContactAttempt.referral_id) == referral.id)):
+        found.append(
+            _entry(
+                Step.CONTACT,
+                attempt,
+                attempt.attempted_at,
+                code=attempt.mode,
+                reason=attempt.result,
+                post_id=attempt.post_id,
+                person_ids=[attempt.person_id],
+            )
+        )
+    for held in await session.scalars(select(Interview).where(col(Interview.referral_id) == referral.id)):
+        found.append(_entry(Step.INTERVIEW, held, held.held_at, code=held.place, post_id=held.post_id, person_ids=held.person_ids))
+    for made in await session.scalars(select(Assessment).where(col(Assessment.referral_id) == referral.id)):
+        found.append(_entry(Step.ASSESSMENT, made, made.recorded_at, post_id=made.post_id, person_ids=[made.person_id]))
+    for corrected in await session.scalars(select(Correction).where(col(Correction.referral_id) == referral.id)):
+        found.append(_entry(Step.CORRECTION, corrected, corrected.corrected_at, reason=corrected.reason, actor=corrected.actor))
+    for asked in await session.scalars(select(Orientation).where(col(Orientation.referral_id) == referral.id)):
+        common = {"code": asked.need, "post_id": asked.post_id, "person_ids": [asked.person_id]}
+        found.append(_entry(Step.ORIENTATION_REQUESTED, asked, asked.requested_at, **common))
+        if asked.answered_at is not None:
+            found.append(_entry(Step.ORIENTATION_ANSWERED, asked, asked.answered_at, **common))
+        if asked.ended_at is not None:
+            found.append(_entry(Step.ORIENTATION_ENDED, asked, asked.ended_at, **common, reason=asked.reason or asked.outcome))
+    return TimelineOut(items=sorted(found, key=lambda entry: entry.at))  # stable: of one instant, reception and moves come first
+
+
+def _received(referral: Referral, first: Moved | None) -> TimelineEntry:
+    """With the state and post it had at first: reception writes no row of its own."""
+    status = ReferralStatus(first.status_before if first is not None else referral.status)
+    return _entry(
+        Step.RECEIVED,
+        referral,
+        referral.received_at,
+        code=referral.channel,
+        status=status,
+        post_id=first.post_before if first is not None else referral.post_id,
+    )

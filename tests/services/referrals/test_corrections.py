@@ -1,0 +1,144 @@
+"""Correcting what was received: who changed what, when and why; what was personal before stays sealed and goes with the person."""
+
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from libs.contracts import demonstration as d
+from tests.services.referrals.conftest import CONTENT, Referrals
+
+
+async def correct(referrals: Referrals, referral_id: UUID, who: str = "iscg-95", **body: Any) -> httpx.Response:
+    return await referrals.move(who, referral_id, "corrections", {"reason": "learned"} | body)
+
+
+async def log(referrals: Referrals, referral_id: UUID) -> list[dict[str, Any]]:
+    answer = await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/corrections", CONTENT)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+async def test_a_correction_changes_what_is_given_and_says_the_whole_corrected_state(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, other] = await referrals.persons(referral_id)
+    await referrals.said()
+
+    answer = await correct(
+        referrals, referral_id, urgency="immediate", persons=[{"person_id": other, "role": "witness", "agreement": "accepted"}]
+    )
+
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["fields"] == ["/urgency", f"/persons/{other}/role", f"/persons/{other}/agreement"]
+    [(type, data)] = await referrals.said()
+    assert (type, data["urgency"], data["channel"]) == ("referral.corrected", "immediate", "intervention")
+    assert [(one["person_id"], one["role"], one["agreement"]) for one in data["persons"]] == [
+        (str(victim), "victim", "accepted"),
+        (str(other), "witness", "accepted"),
+    ]
+    read = await referrals.read_as("iscg-95", referral_id)
+    assert (read["urgency"], read["people"][1]["role"], read["narrative"]) == ("immediate", "witness", referrals.body()["narrative"])
+    [entry] = await log(referrals, referral_id)
+    assert entry["actor"]
+    assert entry["reason"] == "learned"
+    assert {"field": "/urgency", "before": "priority", "after": "immediate"} in entry["changes"]
+
+
+async def test_what_was_personal_before_is_sealed_and_read_with_a_purpose_only(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    before = (await referrals.read_as("iscg-95", referral_id))["people"][0]
+    identity = {"family_name": "Rectifiée", "given_name": "Camille", "birth_on": "2010-04-12"}
+
+    answer = await correct(
+        referrals, referral_id, reason="rectification", narrative="Récit rectifié.", persons=[{"person_id": victim, "identity": identity}]
+    )
+
+    assert answer.json()["fields"] == ["/narrative", f"/persons/{victim}/identity"]
+    read = await referrals.read_as("iscg-95", referral_id)
+    assert (read["narrative"], read["people"][0]["identity"]) == ("Récit rectifié.", identity)
+    assert read["people"][0]["age_band"] == "15-17"
+    assert read["people"][0]["contact"] == before["contact"]
+    [entry] = await log(referrals, referral_id)
+    assert entry["narrative_before"] == referrals.body()["narrative"]
+    [kept] = entry["persons_before"]
+    assert kept["content"]["identity"] == before["identity"]
+    stored = str(await referrals.rows("SELECT changes::text, convert_from(data, 'UTF8') FROM corrections, outbox"))
+    stored += str(await referrals.rows("SELECT encode(before, 'escape') FROM corrected_contents"))
+    for word in ("Exemple", "Rectifi", "Camille", "voisins"):
+        assert word not in stored
+    without = await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/corrections")
+    assert without.status_code == 400
+
+
+async def test_a_person_is_found_by_the_corrected_identity(referrals: Referrals) -> None:
+    first, second = await referrals.accepted(), await referrals.accepted()
+    identity = {"family_name": "Autre", "given_name": "Dominique", "birth_on": "1980-01-31"}
+    for referral_id in (first, second):
+        [victim, _] = await referrals.persons(referral_id)
+        await correct(referrals, referral_id, persons=[{"person_id": victim, "identity": identity}])
+
+    hashes = await referrals.rows("SELECT count(*) AS n FROM persons WHERE identity_hash IS NOT NULL GROUP BY identity_hash")
+
+    assert [row.n for row in hashes] == [2]
+
+
+async def test_a_correction_that_changes_nothing_leaves_no_trace(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    await referrals.said()
+    version = await referrals.version(referral_id)
+
+    answer = await correct(referrals, referral_id, urgency="priority", narrative=referrals.body()["narrative"])
+
+    assert (answer.status_code, answer.json()["fields"]) == (201, [])
+    assert await referrals.said() == []
+    assert await referrals.version(referral_id) == version
+    assert await log(referrals, referral_id) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"commune": "78646"}, "/commune"),
+        ({"occurred_at": "2099-01-01T00:00:00Z"}, "/occurred_at"),
+        ({"principal_theme": "housing"}, "/principal_theme"),
+        ({"persons": [{"person_id": str(d.VICTIM_78), "sex": "male"}]}, "/persons/0/person_id"),
+        ({"urgency": None}, ""),
+        ({}, ""),
+    ],
+)
+async def test_a_correction_that_cannot_be_is_refused_with_its_place(referrals: Referrals, body: dict[str, Any], pointer: str) -> None:
+    referral_id = await referrals.accepted()
+    before = await referrals.snapshot("referrals", "persons", "corrections", "outbox")
+
+    answer = await correct(referrals, referral_id, **body)
+
+    assert answer.status_code == 422
+    assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
+    assert await referrals.snapshot("referrals", "persons", "corrections", "outbox") == before
+
+
+async def test_a_correction_is_the_post_s_and_the_coordinator_s_and_from_the_version_they_read(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+
+    assert (await correct(referrals, referral_id, "coordinator-95", danger=False)).status_code == 201
+    assert (await correct(referrals, referral_id, "coordinator-78", danger=True)).status_code == 404
+    assert (await correct(referrals, referral_id, "police-95", danger=True)).status_code == 403
+    stale = await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/corrections", {"reason": "mistake", "danger": True}, version=1)
+    assert stale.status_code == 412
+
+
+async def test_an_agreement_that_is_given_later_opens_the_way(referrals: Referrals) -> None:
+    persons = referrals.body()["persons"]
+    persons[0]["agreement"] = "refused"
+    referral_id = await referrals.accepted(persons=persons)
+    [victim, _] = await referrals.persons(referral_id)
+    call = {"person_id": victim, "mode": "phone", "result": "reached", "attempted_at": "2026-11-23T08:00:00Z"}
+
+    refused = await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)
+    await correct(referrals, referral_id, persons=[{"person_id": victim, "agreement": "accepted"}])
+    called = await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)
+
+    assert (refused.status_code, called.status_code) == (409, 201)
