@@ -1,0 +1,111 @@
+"""schemathesis over a really served service: every operation of its document, every phase, with a token of a role that may call it.
+
+Nothing here names a route: what is added to a service is tried without an edit.
+"""
+
+import asyncio
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from schemathesis import openapi
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import events, from_schema
+
+from libs.chassis.limits import BoundedProtocol
+from libs.contracts.demonstration import CLIENTS
+from libs.embedded.issuer import Issuer
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "unsupported_method",
+)
+PHASES = ("examples", "coverage", "fuzzing", "stateful")
+"""Coverage alone sends some twenty requests to each operation: minutes for the four services."""
+QUICK = ("examples", "fuzzing")
+
+
+@dataclass
+class Outcome:
+    """What was found, each kind once for an operation; how many requests were answered how."""
+
+    failures: dict[str, str] = field(default_factory=dict)
+    answers: Counter[int] = field(default_factory=Counter)
+    operations: set[str] = field(default_factory=set)
+    phases: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The application on a free port, in a thread with a loop of its own."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, http=BoundedProtocol, ws="none", log_config=None, access_log=False))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        sock.close()
+
+
+def caller_of(operation: dict[str, Any], issuer: Issuer) -> dict[str, str]:
+    """A demonstration client whose role the document names; those of the Val-d'Oise first, as the dictionary has them."""
+    roles = operation.get("x-roles", ())
+    who = next((one.client_id for one in CLIENTS.values() if one.role.value in roles), None)
+    return {} if who is None else {"Authorization": f"Bearer {issuer.issue(who)}"}
+
+
+def _configured(url: str, document: dict[str, Any], issuer: Issuer, examples: int, seed: int, phases: Sequence[str]) -> SchemathesisConfig:
+    paths = document["paths"].items()
+    operations = [
+        {"include-operation-id": operation["operationId"], "headers": caller_of(operation, issuer)}
+        for _, methods in paths
+        for operation in methods.values()
+        if operation.get("x-roles")
+    ]
+    return SchemathesisConfig.from_dict(
+        {
+            "seed": seed,
+            "base-url": url,
+            "workers": 1,
+            "generation": {"max-examples": examples, "deterministic": True, "no-shrink": True, "database": "none"},
+            "checks": {"enabled": False} | {name: {"enabled": True} for name in CHECKS},
+            "phases": {name: {"enabled": name in phases} for name in PHASES},
+            "operations": operations,
+        }
+    )
+
+
+def fuzz(url: str, document: dict[str, Any], issuer: Issuer, *, examples: int, seed: int, phases: Sequence[str] = PHASES) -> Outcome:
+    schema = openapi.from_dict(document, config=_configured(url, document, issuer, examples, seed, phases))
+    outcome = Outcome()
+    for event in from_schema(schema).execute():
+        if isinstance(event, events.NonFatalError):
+            outcome.failures[f"{event.label} error"] = str(event.value)
+        if not isinstance(event, events.ScenarioFinished):
+            continue
+        outcome.phases.add(event.phase.value)
+        for interaction in event.recorder.interactions.values():
+            if interaction.response is not None:
+                outcome.answers[interaction.response.status_code] += 1
+        outcome.operations |= {node.value.operation.label for node in event.recorder.cases.values()}
+        for case_id, checks in event.recorder.checks.items():
+            label = event.recorder.cases[case_id].value.operation.label
+            for check in checks:
+                if check.failure_info is not None:
+                    said = f"{check.failure_info.failure.title}: {check.failure_info.failure.message}\n{check.failure_info.code_sample}"
+                    outcome.failures.setdefault(f"{label} {check.name} {check.failure_info.failure.title}", said)
+    return outcome
