@@ -52,7 +52,7 @@ class Runtime:
         self.service = service
         self.settings = settings
         self.roles = frozenset(roles)
-        keys = PseudonymKeys(secret_bytes(settings.pseudonym_key))
+        self.pseudonyms = keys = PseudonymKeys(secret_bytes(settings.pseudonym_key))
         self.speaker = Speaker(service.name, _projector(service, keys))
         self.database = Database(settings.database_url, pool_size=settings.database_pool_size, info={SESSION_KEY: self.speaker})
         self.vault = Vault(named_keys(settings.vault_keys), settings.vault_active_key)

@@ -242,7 +242,9 @@ with what result is nobody's business."""
 
 # ------------------------------------------------------------------------------------------------------------------------
 
-PERSONAL: Final = frozenset({"referral_id", "person_id", "person_ids", "orientation_id", "contact_id", "interview_id", "assessment_id"})
+PERSONAL: Final = frozenset(
+    {"referral_id", "person_id", "person_ids", "orientation_id", "replaces_id", "contact_id", "interview_id", "assessment_id"}
+)
 """Ids that stand for a person or a situation."""
 
 _SOCIAL_WORK = "what was said between the person and the social worker: professional secrecy, counted in figures only"

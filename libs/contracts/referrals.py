@@ -205,6 +205,8 @@ class OrientationRequested(OrientationEvent):
     partner_kind: PartnerKind
     person_id: Id
     need: Need
+    replaces_id: Id | None = None
+    """The orientation of the same person that came to nothing before."""
     requested_at: Instant
     expires_at: Instant
 

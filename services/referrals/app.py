@@ -1,6 +1,7 @@
 """The referrals service, wired."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import cast
 
 from libs.chassis.runtime import Runtime
 from libs.chassis.service import Job, Loop, Service
@@ -34,6 +35,14 @@ async def expire_orientations(runtime: Runtime) -> None:
                 return
 
 
+async def remind_partners(runtime: Runtime) -> None:
+    before, batch = timedelta(days=cast(Settings, runtime.settings).orientation_reminder_days), 100
+    while True:
+        async with runtime.database.transaction() as session:
+            if await orientations.remind(session, datetime.now(UTC), before, batch) < batch:
+                return
+
+
 SERVICE = Service(
     name="referrals",
     title="Maillon : saisines et orientations",
@@ -48,6 +57,10 @@ SERVICE = Service(
     access=ACCESS,
     says=EVENTS,
     listener=LISTENER,
-    jobs=(Job("route-unrouted", 1, route_unrouted), Job("expire-orientations", 60, expire_orientations)),
+    jobs=(
+        Job("route-unrouted", 1, route_unrouted),
+        Job("expire-orientations", 60, expire_orientations),
+        Job("remind-partners", 300, remind_partners),
+    ),
     loops=(Loop("notices", 300, notice_mail.run),),
 )

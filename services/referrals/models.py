@@ -202,6 +202,13 @@ class Orientation(Table, table=True):
         Index("orientations_organization", "organization_id", "id"),
         Index("orientations_post", "post_id", "id"),
         Index("orientations_service_open", "service_id", postgresql_where=text("status IN ('requested', 'accepted', 'in-progress')")),
+        Index(
+            "orientations_organization_open",
+            "organization_id",
+            "status",
+            "expires_at",
+            postgresql_where=text("status IN ('requested', 'accepted', 'in-progress')"),
+        ),
         Index("orientations_waiting", "expires_at", postgresql_where=text("status = 'requested'")),
     )
 
@@ -216,8 +223,11 @@ class Orientation(Table, table=True):
     status: str = Field(sa_type=Text)
     reason: str | None = Field(sa_type=Text)
     outcome: str | None = Field(sa_type=Text)
+    replaces_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
+    """The one that came to nothing, when the person was oriented again."""
     requested_at: datetime = Field(sa_column=_instant())
     expires_at: datetime = Field(sa_column=_instant())
+    reminded_at: datetime | None = Field(sa_column=_instant(nullable=True))
     answered_at: datetime | None = Field(sa_column=_instant(nullable=True))
     ended_at: datetime | None = Field(sa_column=_instant(nullable=True))
     version: int
@@ -250,6 +260,23 @@ class ErasureNotice(Table, table=True):
     event_id: str = Field(sa_type=Text)
     epoch: int | None
     sequence: int | None = Field(sa_type=BigInteger)
+
+
+class OrientationLink(Table, table=True):
+    """A signed link by which a partner without account answers once. Of the token only its SHA-256 is here; one open link for an orientation."""
+
+    __tablename__ = "orientation_links"
+    __table_args__ = (
+        Index("orientation_links_open", "orientation_id", unique=True, postgresql_where=text("used_at IS NULL AND revoked_at IS NULL")),
+    )
+
+    id: UUID = Field(primary_key=True)
+    orientation_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("orientations.id"), nullable=False))
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: datetime = Field(sa_column=_instant())
+    expires_at: datetime = Field(sa_column=_instant())
+    used_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    revoked_at: datetime | None = Field(sa_column=_instant(nullable=True))
 
 
 class UnitHeard(Table, table=True):

@@ -1,7 +1,7 @@
 """Orientations: the social worker asks a partner to take a person over; the partner answers. Their facts are facts of the referral, which is locked first."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import select
@@ -13,6 +13,7 @@ from libs.chassis.etag import match
 from libs.chassis.ids import new_id
 from libs.chassis.refusals import Forbidden, NotFound
 from libs.chassis.security import Principal
+from libs.contracts.audiences import PseudonymKeys
 from libs.contracts.envelope import Event
 from libs.contracts.referrals import (
     OrientationAccepted,
@@ -25,6 +26,7 @@ from libs.contracts.referrals import (
     OrientationStarted,
 )
 from libs.contracts.vocabularies import Need, OrientationStatus, PartnerKind, ReferralStatus, Role
+from services.referrals import notices
 from services.referrals.domain import (
     ORIENTATION_LIVES,
     ORIENTATION_MOVES,
@@ -37,9 +39,18 @@ from services.referrals.domain import (
     moved,
     orientation_moved,
 )
-from services.referrals.models import Orientation, Referral, ServiceHeard
-from services.referrals.rules import UnknownService, check_orientation
-from services.referrals.schemas import CompleteIn, FailIn, OrientationIn, OrientationRequestedOut, OrientationSummary, RejectIn
+from services.referrals.models import Orientation, Person, Referral, ServiceHeard
+from services.referrals.notices import Notice, NoticeKind
+from services.referrals.rules import UnknownOrientation, UnknownService, check_orientation, check_replaced, check_sides
+from services.referrals.schemas import (
+    CompleteIn,
+    FailIn,
+    OrientationIn,
+    OrientationOut,
+    OrientationRequestedOut,
+    OrientationSummary,
+    RejectIn,
+)
 from services.referrals.work import locked, may_see, person_of, post_of
 
 
@@ -70,6 +81,9 @@ async def request(
     )
     if asked is not None:
         raise OrientedAlready("Cette personne est déjà orientée vers ce service.", more={"orientation_id": str(asked)})
+    await _check_sides(session, referral.id, person, service.organization_id)
+    if body.replaces_id is not None:
+        await _check_replaced(session, referral.id, person.id, body.replaces_id)
     offer = Offer(service.departement, frozenset(map(Need, service.needs)), frozenset(service.communes), service.capacity)
     orientation = Orientation(
         id=new_id(),
@@ -83,8 +97,10 @@ async def request(
         status=orientation_moved(None, OrientationMove.REQUEST),
         reason=None,
         outcome=None,
+        replaces_id=body.replaces_id,
         requested_at=now,
         expires_at=now + expires_after,
+        reminded_at=None,
         answered_at=None,
         ended_at=None,
         version=1,
@@ -99,11 +115,66 @@ async def request(
             partner_kind=PartnerKind(service.kind),
             person_id=person.id,
             need=body.need,
+            replaces_id=body.replaces_id,
             requested_at=now,
             expires_at=orientation.expires_at,
         ),
     )
+    await notices.notify(session, _to_partner(orientation, NoticeKind.ORIENTATION_TO_ANSWER), now=now)
     return OrientationRequestedOut(**summary(orientation).model_dump(), warnings=mismatches(offer, body.need, referral.commune))
+
+
+async def _check_sides(session: AsyncSession, referral_id: UUID, person: Person, organization_id: UUID) -> None:
+    roles = await session.scalars(
+        select(col(Person.role))
+        .join(Orientation, col(Orientation.person_id) == col(Person.id))
+        .where(col(Orientation.referral_id) == referral_id, col(Orientation.organization_id) == organization_id)
+    )
+    check_sides(person.role, roles.all())
+
+
+async def _check_replaced(session: AsyncSession, referral_id: UUID, person_id: UUID, replaced_id: UUID) -> None:
+    status = await session.scalar(
+        select(col(Orientation.status)).where(
+            col(Orientation.id) == replaced_id, col(Orientation.referral_id) == referral_id, col(Orientation.person_id) == person_id
+        )
+    )
+    if status is None:
+        raise UnknownOrientation(
+            "L'orientation à remplacer n'est pas une orientation de cette personne.",
+            pointers=[("/replaces_id", "Aucune orientation de cette personne ne porte cet identifiant.")],
+        )
+    check_replaced(OrientationStatus(status))
+
+
+Told = TypeVar("Told", bound=OrientationSummary)
+
+
+def told(caller: Principal, keys: PseudonymKeys, answer: Told) -> Told:
+    """As the caller may know it: a partner is told its own pseudonyms of the situation and the person, those of its stream's events.
+
+    With the true ids the partner of the victim and that of the alleged perpetrator could find that they work for the same situation.
+    """
+    if caller.role is not Role.PARTNER:
+        return answer
+    name = keys.namer(f"organization:{caller.organization}")
+    changed: dict[str, Any] = {
+        "referral_id": UUID(name(str(answer.referral_id))),
+        "person_id": UUID(name(str(answer.person_id))),
+        "replaces_id": None,
+    }
+    if isinstance(answer, OrientationOut):
+        changed["person"] = answer.person.model_copy(update={"id": changed["person_id"]})
+    return answer.model_copy(update=changed)
+
+
+def _to_partner(orientation: Orientation, kind: NoticeKind) -> Notice:
+    return Notice(f"{kind}:{orientation.id}", kind, notices.of_organization(orientation.organization_id), None, orientation.id)
+
+
+def _to_post(referral: Referral, orientation: Orientation, kind: NoticeKind) -> Notice:
+    """To who works the referral now: it may have gone to another post since."""
+    return Notice(f"{kind}:{orientation.id}", kind, notices.of_post(referral.post_id or orientation.post_id), referral.id)
 
 
 def _common(referral: Referral, orientation: Orientation) -> dict[str, Any]:
@@ -172,6 +243,7 @@ async def reject(
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.REJECT)
     orientation.answered_at = orientation.ended_at = now
     orientation.reason = body.reason
+    await notices.notify(session, _to_post(referral, orientation, NoticeKind.ORIENTATION_REJECTED), now=now)
     event = OrientationRejected(
         **_common(referral, orientation),
         partner_kind=PartnerKind(orientation.partner_kind),
@@ -231,4 +303,28 @@ async def expire(session: AsyncSession, now: datetime, limit: int = 100) -> int:
         orientation.version += 1
         referral.version += 1
         await _said(session, orientation, OrientationExpired(**_common(referral, orientation), expired_at=now))
+        await notices.notify(session, _to_post(referral, orientation, NoticeKind.ORIENTATION_EXPIRED), now=now)
     return len(ids)
+
+
+async def remind(session: AsyncSession, now: datetime, before: timedelta, limit: int = 100) -> int:
+    """Recall to the partners what expires within `before`, once each. One that was asked later than that is not recalled at once, but halfway."""
+    due = await session.scalars(
+        select(Orientation)
+        .where(
+            col(Orientation.status) == OrientationStatus.REQUESTED,
+            col(Orientation.reminded_at).is_(None),
+            col(Orientation.expires_at) > now,
+            col(Orientation.expires_at) <= now + before,
+            col(Orientation.expires_at) - now <= now - col(Orientation.requested_at),
+        )
+        .order_by(col(Orientation.expires_at), col(Orientation.id))
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    reminded = due.all()
+    for orientation in reminded:
+        orientation.reminded_at = now
+    await session.flush()
+    await notices.notify(session, *(_to_partner(one, NoticeKind.ORIENTATION_REMINDER) for one in reminded), now=now)
+    return len(reminded)

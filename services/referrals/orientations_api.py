@@ -1,9 +1,11 @@
 """Orientations over HTTP: the social worker asks, the partner answers."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from fastapi import APIRouter, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.audit import audit
 from libs.chassis.docs import Example, examples
@@ -11,8 +13,8 @@ from libs.chassis.etag import IfMatch, etag
 from libs.chassis.idempotency import Once
 from libs.chassis.pagination import Page, page_of
 from libs.chassis.problems import problems
-from libs.chassis.runtime import Db, Run
-from libs.chassis.security import Caller, Purpose
+from libs.chassis.runtime import Run, Runtime
+from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.demonstration import ORIENTATION, REFERRAL, VICTIM, VICTIM_SUPPORT_SERVICE
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import OrientationStatus
@@ -36,6 +38,17 @@ _FIRST_VERSION = {"If-Match": '"1"'}
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _told(
+    caller: Principal, runtime: Runtime, command: Callable[[AsyncSession], Awaitable[OrientationSummary]]
+) -> Callable[[AsyncSession], Awaitable[OrientationSummary]]:
+    """The command, its answer as the caller may know it."""
+
+    async def run(session: AsyncSession) -> OrientationSummary:
+        return orientations.told(caller, runtime.pseudonyms, await command(session))
+
+    return run
 
 
 @router.post(
@@ -65,11 +78,12 @@ async def request_orientation(referral_id: Id, body: OrientationIn, caller: Call
 
 @router.get("/v1/orientations", operation_id="list_orientations", response_model=OrientationList)
 async def list_orientations(
-    caller: Caller, database: Db, page: Page, response: Response, status: OrientationStatus | None = None
+    caller: Caller, runtime: Run, page: Page, response: Response, status: OrientationStatus | None = None
 ) -> OrientationList:
     """A partner's own orientations; those of a social worker's posts, of a coordinator's département."""
-    async with database.transaction() as session:
+    async with runtime.database.transaction() as session:
         rows = await queries.orientation_list(session, caller, status=status, after=page.after, limit=page.limit)
+    rows = [orientations.told(caller, runtime.pseudonyms, row) for row in rows]
     items, following = page_of(rows, page, lambda row: (row.id,))
     page.link(response, following)
     return OrientationList(items=items, next=following)
@@ -84,7 +98,7 @@ async def read_orientation(orientation_id: Id, caller: Caller, purpose: Purpose,
         found = await queries.orientation(session, caller, runtime.vault, orientation_id)
         await audit(session, caller, operation="read_orientation", subject=f"orientations/{orientation_id}", purpose=purpose)
     etag(response, found.version)
-    return found
+    return orientations.told(caller, runtime.pseudonyms, found)
 
 
 @router.post(
@@ -94,9 +108,11 @@ async def read_orientation(orientation_id: Id, caller: Caller, purpose: Purpose,
     responses=problems(404, 409, 412, 428),
     openapi_extra=examples(Example("partner-95", 200, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
 )
-async def accept_orientation(orientation_id: Id, caller: Caller, version: IfMatch, once: Once) -> Response:
+async def accept_orientation(orientation_id: Id, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
     """Take the person over."""
-    return await once(lambda session: orientations.accept(session, caller, orientation_id, version, _now()), status=200)
+    return await once(
+        _told(caller, runtime, lambda session: orientations.accept(session, caller, orientation_id, version, _now())), status=200
+    )
 
 
 @router.post(
@@ -106,9 +122,11 @@ async def accept_orientation(orientation_id: Id, caller: Caller, version: IfMatc
     responses=problems(404, 409, 412, 422, 428),
     openapi_extra=examples(Example("partner-95", 200, {"reason": "no_capacity"}, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
 )
-async def reject_orientation(orientation_id: Id, body: RejectIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+async def reject_orientation(orientation_id: Id, body: RejectIn, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
     """Say no, with a coded reason."""
-    return await once(lambda session: orientations.reject(session, caller, orientation_id, version, body, _now()), status=200)
+    return await once(
+        _told(caller, runtime, lambda session: orientations.reject(session, caller, orientation_id, version, body, _now())), status=200
+    )
 
 
 @router.post(
@@ -118,9 +136,11 @@ async def reject_orientation(orientation_id: Id, body: RejectIn, caller: Caller,
     responses=problems(404, 409, 412, 428),
     openapi_extra=examples(Example("partner-95", 200, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
 )
-async def start_orientation(orientation_id: Id, caller: Caller, version: IfMatch, once: Once) -> Response:
+async def start_orientation(orientation_id: Id, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
     """The support has begun."""
-    return await once(lambda session: orientations.start(session, caller, orientation_id, version, _now()), status=200)
+    return await once(
+        _told(caller, runtime, lambda session: orientations.start(session, caller, orientation_id, version, _now())), status=200
+    )
 
 
 @router.post(
@@ -130,9 +150,13 @@ async def start_orientation(orientation_id: Id, caller: Caller, version: IfMatch
     responses=problems(404, 409, 412, 422, 428),
     openapi_extra=examples(Example("partner-95", 200, {"outcome": "supported"}, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
 )
-async def complete_orientation(orientation_id: Id, body: CompleteIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+async def complete_orientation(
+    orientation_id: Id, body: CompleteIn, caller: Caller, version: IfMatch, runtime: Run, once: Once
+) -> Response:
     """The support has ended, with its outcome."""
-    return await once(lambda session: orientations.complete(session, caller, orientation_id, version, body, _now()), status=200)
+    return await once(
+        _told(caller, runtime, lambda session: orientations.complete(session, caller, orientation_id, version, body, _now())), status=200
+    )
 
 
 @router.post(
@@ -142,9 +166,11 @@ async def complete_orientation(orientation_id: Id, body: CompleteIn, caller: Cal
     responses=problems(404, 409, 412, 422, 428),
     openapi_extra=examples(Example("partner-95", 200, {"reason": "no_show"}, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
 )
-async def fail_orientation(orientation_id: Id, body: FailIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+async def fail_orientation(orientation_id: Id, body: FailIn, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
     """It came to nothing, with a coded reason."""
-    return await once(lambda session: orientations.fail(session, caller, orientation_id, version, body, _now()), status=200)
+    return await once(
+        _told(caller, runtime, lambda session: orientations.fail(session, caller, orientation_id, version, body, _now())), status=200
+    )
 
 
 @router.post(
@@ -154,6 +180,8 @@ async def fail_orientation(orientation_id: Id, body: FailIn, caller: Caller, ver
     responses=problems(404, 409, 412, 428),
     openapi_extra=examples(Example("iscg-95", 200, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
 )
-async def cancel_orientation(orientation_id: Id, caller: Caller, version: IfMatch, once: Once) -> Response:
+async def cancel_orientation(orientation_id: Id, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
     """Withdraw the request."""
-    return await once(lambda session: orientations.cancel(session, caller, orientation_id, version, _now()), status=200)
+    return await once(
+        _told(caller, runtime, lambda session: orientations.cancel(session, caller, orientation_id, version, _now())), status=200
+    )

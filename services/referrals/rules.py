@@ -1,10 +1,11 @@
 """Rules of what a request may say about a referral: times, places, persons, services, safe contact."""
 
+from collections.abc import Collection
 from datetime import date, datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from libs.chassis.refusals import Conflict, Invalid
-from libs.contracts.vocabularies import ContactAgreement
+from libs.contracts.vocabularies import ContactAgreement, OrientationStatus, PersonRole
 from services.referrals.domain import CLOCK_SKEW, OLDEST, PersonRefused, local_day
 
 
@@ -30,6 +31,25 @@ class UnknownPerson(Invalid):
 class UnknownService(Invalid):
     type: ClassVar[str] = "unknown-service"
     title: ClassVar[str] = "Service inconnu"
+
+
+class UnknownOrientation(Invalid):
+    type: ClassVar[str] = "unknown-orientation"
+    title: ClassVar[str] = "Orientation inconnue"
+
+
+class NotToReplace(Conflict):
+    """It still lives, or came to its good end: nothing is to be replaced."""
+
+    type: ClassVar[str] = "orientation-not-to-replace"
+    title: ClassVar[str] = "Orientation à ne pas remplacer"
+
+
+class BothSides(Conflict):
+    """One organization would read both the alleged perpetrator's and another person's content of one situation (DOMAIN §3)."""
+
+    type: ClassVar[str] = "both-sides"
+    title: ClassVar[str] = "Les deux parties dans une même structure"
 
 
 class UnknownPost(Invalid):
@@ -59,6 +79,30 @@ def check_orientation(agreement: str) -> None:
     """Raises PersonRefused."""
     if agreement == ContactAgreement.REFUSED:
         raise PersonRefused("Cette personne a refusé d'être contactée : elle ne peut pas être orientée.")
+
+
+_CAME_TO_NOTHING: Final = frozenset({OrientationStatus.REJECTED, OrientationStatus.EXPIRED, OrientationStatus.FAILED})
+
+
+def check_replaced(status: OrientationStatus) -> None:
+    """Raises NotToReplace."""
+    if status not in _CAME_TO_NOTHING:
+        raise NotToReplace(
+            "Seule une orientation refusée, expirée ou restée sans suite est remplacée par une autre.", more={"status": str(status)}
+        )
+
+
+def check_sides(role: str, others: Collection[str]) -> None:
+    """`others`: the roles of those of this situation whom the same organization was asked to take, whatever came of it. Raises BothSides.
+
+    A witness or a child lives with the victim: whoever is not the alleged perpetrator is on one side.
+    """
+    accused = PersonRole.ALLEGED_PERPETRATOR
+    if any((role == accused) != (other == accused) for other in others):
+        raise BothSides(
+            "Cette structure a déjà été sollicitée pour l'autre partie de cette situation : choisissez-en une autre,"
+            " pour que personne n'y lise les coordonnées des deux."
+        )
 
 
 def check_past(moment: datetime, now: datetime, pointer: str) -> None:

@@ -215,6 +215,8 @@ class OrientationSummary(Answer):
     status: OrientationStatus
     reason: str | None
     outcome: OrientationOutcome | None
+    replaces_id: Id | None
+    """The orientation that came to nothing before; not told to partners."""
     requested_at: Instant
     expires_at: Instant
     answered_at: Instant | None
@@ -335,6 +337,8 @@ class OrientationIn(Body):
     person_id: Id
     service_id: Id
     need: Need
+    replaces_id: Id | None = None
+    """Of the same person: one that was rejected, expired or failed."""
 
 
 class OrientationRequestedOut(OrientationSummary):

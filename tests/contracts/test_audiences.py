@@ -394,7 +394,7 @@ def _personal_ids(event: Event, names: frozenset[str]) -> set[str]:
     values = event.model_dump(mode="json")
     holders = [values, *(part for value in values.values() if isinstance(value, list) for part in value if isinstance(part, dict))]
     found = [holder[name] for holder in holders for name in names & holder.keys()]
-    return {each for value in found for each in (value if isinstance(value, list) else [value])}
+    return {each for value in found if value is not None for each in (value if isinstance(value, list) else [value])}
 
 
 def _all_ids(event: Event) -> list[str]:

@@ -1,0 +1,133 @@
+"""Orientations: asked again after they came to nothing, recalled before they expire, told to who must act."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from libs.contracts import demonstration as d
+from services.referrals.app import expire_orientations, remind_partners
+from tests.services.referrals.conftest import Referrals
+
+POST = f"post:{d.POST_CERGY}"
+PARTNER = f"organization:{d.ASSOCIATION}"
+
+
+async def execute(referrals: Referrals, statement: str) -> None:
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text(statement))
+
+
+async def ask(referrals: Referrals, referral_id: UUID, service_id: UUID, *, place: int = 0, **more: Any) -> Any:
+    person = (await referrals.persons(referral_id))[place]
+    body = {"person_id": person, "service_id": service_id, "need": "victim_support"} | more
+    return await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/orientations", body)
+
+
+async def wishes(referrals: Referrals, *recipients: str) -> None:
+    """These recipients want mail at once."""
+    for recipient in recipients:
+        who = "iscg-95" if recipient.startswith("post") else "partner-95"
+        headers = referrals.token(who) | {"If-Match": '"0"'}
+        body = {"address": "a@maillon.example", "mode": "immediate"}
+        answer = await referrals.client.put(f"/v1/notice-preferences/{recipient}", json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+
+
+async def told(referrals: Referrals) -> list[tuple[str, str]]:
+    rows = await referrals.rows("SELECT recipient, kind FROM notices WHERE kind LIKE 'orientation%' ORDER BY id")
+    return [(row.recipient, row.kind) for row in rows]
+
+
+async def test_several_services_are_asked_at_the_same_time_each_with_a_life_of_its_own(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    asked = [(await ask(referrals, referral_id, service)).json() for service in (d.VICTIM_SUPPORT_SERVICE, d.SHELTER_SERVICE)]
+
+    await referrals.answer("partner-95", asked[0]["id"], "reject", {"reason": "no_capacity"})
+
+    found = (await referrals.get("iscg-95", "/v1/orientations")).json()["items"]
+    assert [one["status"] for one in found] == ["rejected", "requested"]
+
+
+@pytest.mark.parametrize("end", ["rejected", "expired", "failed"])
+async def test_a_person_is_oriented_again_after_what_came_to_nothing(referrals: Referrals, end: str) -> None:
+    referral_id = await referrals.accepted()
+    first = (await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE)).json()
+    await execute(referrals, f"UPDATE orientations SET status = '{end}'")
+
+    again = await ask(referrals, referral_id, d.SHELTER_SERVICE, replaces_id=first["id"])
+
+    assert (again.status_code, again.json()["replaces_id"]) == (201, first["id"])
+    type, data = (await referrals.said())[-1]
+    assert (type, data["replaces_id"]) == ("orientation.requested", first["id"])
+    shown = (await referrals.read_as("iscg-95", referral_id))["orientations"]
+    assert [one["replaces_id"] for one in shown] == [None, first["id"]]
+
+
+@pytest.mark.parametrize("state", ["requested", "accepted", "completed", "cancelled"])
+async def test_what_lives_or_ended_well_is_not_replaced(referrals: Referrals, state: str) -> None:
+    referral_id = await referrals.accepted()
+    first = (await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE)).json()
+    await execute(referrals, f"UPDATE orientations SET status = '{state}'")
+
+    again = await ask(referrals, referral_id, d.SHELTER_SERVICE, replaces_id=first["id"])
+
+    assert again.json()["type"].endswith("orientation-not-to-replace")
+
+
+async def test_an_orientation_of_somebody_else_is_not_replaced(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    first = (await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE)).json()
+    await execute(referrals, "UPDATE orientations SET status = 'rejected'")
+
+    of_another = await ask(referrals, referral_id, d.SHELTER_SERVICE, place=1, replaces_id=first["id"])
+    of_nobody = await ask(referrals, referral_id, d.SHELTER_SERVICE, replaces_id=uuid4())
+    of_another_case = await ask(referrals, await referrals.accepted(), d.SHELTER_SERVICE, replaces_id=first["id"])
+
+    for answer in (of_another, of_nobody, of_another_case):
+        assert answer.status_code == 422
+        assert answer.json()["type"].endswith("unknown-orientation")
+
+
+async def test_a_partner_is_asked_and_reminded_once_and_the_post_learns_that_it_expired(referrals: Referrals) -> None:
+    await wishes(referrals, POST, PARTNER)
+    await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)
+    await remind_partners(referrals.runtime)
+    assert await told(referrals) == [(PARTNER, "orientation_to_answer")]
+
+    await execute(referrals, "UPDATE orientations SET requested_at = now() - interval '12 days', expires_at = now() + interval '2 days'")
+    await remind_partners(referrals.runtime)
+    await remind_partners(referrals.runtime)
+    await execute(referrals, "UPDATE orientations SET expires_at = now() - interval '1 minute'")
+    await remind_partners(referrals.runtime)
+    await expire_orientations(referrals.runtime)
+    await expire_orientations(referrals.runtime)
+
+    assert await told(referrals) == [
+        (PARTNER, "orientation_to_answer"),
+        (PARTNER, "orientation_reminder"),
+        (POST, "orientation_expired"),
+    ]
+
+
+async def test_one_that_lives_for_a_day_only_is_recalled_at_its_half_not_at_once(referrals: Referrals) -> None:
+    await wishes(referrals, PARTNER)
+    await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)
+    await execute(referrals, "UPDATE orientations SET expires_at = requested_at + interval '1 day'")
+    await remind_partners(referrals.runtime)
+    assert len(await told(referrals)) == 1
+
+    await execute(referrals, "UPDATE orientations SET requested_at = now() - interval '13 hours', expires_at = now() + interval '11 hours'")
+    await remind_partners(referrals.runtime)
+
+    assert len(await told(referrals)) == 2
+
+
+async def test_the_post_learns_that_it_was_rejected(referrals: Referrals) -> None:
+    await wishes(referrals, POST)
+    asked = (await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)).json()
+
+    await referrals.answer("partner-95", asked["id"], "reject", {"reason": "no_capacity"})
+
+    assert await told(referrals) == [(POST, "orientation_rejected")]

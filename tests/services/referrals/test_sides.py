@@ -1,0 +1,179 @@
+"""Victim and alleged perpetrator of one situation: separate content, keys and access. Every path across is tried."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from libs.contracts import demonstration as d
+from libs.contracts.audiences import streams_of
+from tests.services.referrals.conftest import Referrals
+from tests.services.referrals.test_orientations import ask
+
+HERS = {"marker": "Margaux-Victime", "phone": "+33639980011", "address": "11 rue de la Victime"}
+HIS = {"marker": "Marcel-Auteur", "phone": "+33639980022", "address": "22 rue de l'Auteur"}
+NARRATIVE = "Récit-que-nul-partenaire-ne-lit"
+
+
+def person(role: str, sex: str, who: dict[str, str]) -> dict[str, Any]:
+    return {
+        "role": role,
+        "sex": sex,
+        "identity": {"family_name": who["marker"], "given_name": "Essai", "birth_on": "1990-01-01"},
+        "contact": {"phones": [who["phone"]], "address": who["address"]},
+        "safe_contact": {
+            "modes": ["phone"],
+            "voicemail_allowed": False,
+            "text_allowed": False,
+            "read_by_others": True,
+            "code_word": f"mot-{who['marker']}",
+            "note": f"note-{who['marker']}",
+        },
+        "agreement": "accepted",
+    }
+
+
+async def situation(referrals: Referrals) -> tuple[UUID, dict[str, Any], dict[str, Any]]:
+    """She is oriented to the association of the Val-d'Oise, he to that of the Yvelines."""
+    referral_id = await referrals.accepted(
+        persons=[person("victim", "female", HERS), person("alleged_perpetrator", "male", HIS)],
+        narrative=NARRATIVE,
+        natinf=[7875],
+        penal=True,
+    )
+    hers = await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE)
+    his = await ask(referrals, referral_id, d.SERVICE_78, place=1)
+    assert (hers.status_code, his.status_code) == (201, 201)
+    return referral_id, hers.json(), his.json()
+
+
+async def everything_read_by(referrals: Referrals, who: str, ids: dict[str, list[str]]) -> str:
+    """What all GET routes of the document answer, with every id that could fit in their paths; and what POST searches give."""
+    heard = []
+    reached = 0
+    for path, operations in referrals.openapi()["paths"].items():
+        if "get" not in operations:
+            continue
+        names = [one["name"] for one in operations["get"].get("parameters", []) if one["in"] == "path"]
+        for value in [v for name in names[:1] for v in ids.get(name, ids["any"])] or [""]:
+            address = path
+            for name in names:
+                address = address.replace(f"{{{name}}}", value)
+            answer = await referrals.get(who, address, "orientation" if _wants_purpose(operations["get"]) else None)
+            reached += answer.status_code == 200
+            heard.append(answer.text)
+    assert reached > 3
+    return "\n".join(heard)
+
+
+def _wants_purpose(operation: dict[str, Any]) -> bool:
+    return any(one["name"] == "X-Purpose" for one in operation.get("parameters", []))
+
+
+@pytest.mark.parametrize(
+    ("who", "organization", "own", "other"), [("partner-95", d.ASSOCIATION, HERS, HIS), ("partner-78", d.ASSOCIATION_78, HIS, HERS)]
+)
+async def test_no_path_leads_the_partner_of_one_to_the_other(
+    referrals: Referrals, who: str, organization: UUID, own: dict[str, str], other: dict[str, str]
+) -> None:
+    referral_id, hers, his = await situation(referrals)
+    mine, foreign = (hers, his) if own is HERS else (his, hers)
+    people = [str(one) for one in await referrals.persons(referral_id)]
+    ids = [str(referral_id), hers["id"], his["id"], *people]
+    streams = [
+        f"organization:{organization}",
+        f"organization:{d.ASSOCIATION}",
+        f"organization:{d.ASSOCIATION_78}",
+        "internal",
+        "departement:95",
+    ]
+
+    read = await everything_read_by(referrals, who, {"stream": streams, "any": ids})
+    accepted = await referrals.answer(who, mine["id"], "accept")
+    crossed = [
+        await referrals.answer(who, foreign["id"], move, body, version=version)
+        for version in (1, 2)
+        for move, body in (
+            ("accept", None),
+            ("reject", {"reason": "other"}),
+            ("start", None),
+            ("complete", {"outcome": "informed"}),
+            ("fail", {"reason": "other"}),
+        )
+    ]
+    listed = (await referrals.get(who, "/v1/orientations")).json()["items"]
+    rows = await referrals.rows(f"SELECT data FROM outbox WHERE stream = 'organization:{organization}'")
+    events = "\n".join(bytes(row.data).decode() for row in rows)
+
+    assert own["marker"] in read, "the walk must reach the partner's own"
+    assert accepted.status_code == 200
+    assert [one["id"] for one in listed] == [mine["id"]]
+    assert {answer.status_code for answer in crossed} == {404}
+    assert rows
+    everything = "\n".join([read, accepted.text, json.dumps(listed), events, *(answer.text for answer in crossed)])
+    for value in (*other.values(), f"mot-{other['marker']}", f"note-{other['marker']}", NARRATIVE, "7875"):
+        assert value not in everything
+    for hidden in (str(referral_id), *people, foreign["id"]):
+        assert hidden not in everything.replace(f"/{hidden}", ""), (
+            "by the true ids two partners would find that they work for one situation"
+        )
+    assert streams_of("partner", frozenset(), str(organization)) == [f"organization:{organization}"]
+
+
+async def test_two_partners_of_one_situation_are_told_ids_they_cannot_compare(referrals: Referrals) -> None:
+    await situation(referrals)
+
+    [hers] = (await referrals.get("partner-95", "/v1/orientations")).json()["items"]
+    [his] = (await referrals.get("partner-78", "/v1/orientations")).json()["items"]
+    told = {
+        who: [json.loads(row.data) for row in await referrals.rows(f"SELECT data FROM outbox WHERE stream = 'organization:{id}'")]
+        for who, id in (("hers", d.ASSOCIATION), ("his", d.ASSOCIATION_78))
+    }
+
+    assert hers["referral_id"] != his["referral_id"]
+    assert {one["referral_id"] for one in told["hers"]} == {hers["referral_id"]}, "the same as in its events"
+    assert {one["referral_id"] for one in told["his"]} == {his["referral_id"]}
+    opened = (await referrals.get("partner-95", f"/v1/orientations/{hers['id']}", "orientation")).json()
+    assert opened["person"]["id"] == opened["person_id"] == hers["person_id"]
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 0)])
+@pytest.mark.parametrize("state", ["requested", "rejected", "completed", "expired"])
+async def test_no_organization_is_asked_for_both_whatever_came_of_the_first(
+    referrals: Referrals, first: int, second: int, state: str
+) -> None:
+    referral_id = await referrals.accepted()
+    assert (await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE, place=first)).status_code == 201
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text(f"UPDATE orientations SET status = '{state}'"))
+
+    same = await ask(referrals, referral_id, d.LEGAL_ADVICE_SERVICE, place=second)
+    elsewhere = await ask(referrals, referral_id, d.SHELTER_SERVICE, place=second)
+
+    assert same.status_code == 409
+    assert same.json()["type"].endswith("both-sides")
+    assert elsewhere.status_code == 201
+
+
+async def test_a_child_and_its_mother_may_go_to_one_organization(referrals: Referrals) -> None:
+    persons = referrals.body()["persons"]
+    persons.append({"role": "witness", "sex": "male", "approximate_age": 9, "agreement": "accepted"})
+    referral_id = await referrals.accepted(persons=persons)
+
+    assert (await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE)).status_code == 201
+    assert (await ask(referrals, referral_id, d.LEGAL_ADVICE_SERVICE, place=2)).status_code == 201
+
+
+async def test_each_person_and_the_narrative_have_a_key_of_their_own(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    keys = [row.key_id for row in await referrals.rows(f"SELECT key_id FROM persons WHERE referral_id = '{referral_id}'")]
+    [narrative] = await referrals.rows(f"SELECT narrative_key_id FROM referrals WHERE id = '{referral_id}'")
+    assert len({*keys, narrative.narrative_key_id}) == 3
+
+    async with referrals.runtime.database.transaction() as session:
+        await referrals.runtime.vault.destroy(session, keys[1])
+
+    people = (await referrals.read_as("iscg-95", referral_id))["people"]
+    assert [one["erased"] for one in people] == [False, True]
