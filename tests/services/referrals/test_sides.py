@@ -119,7 +119,7 @@ async def test_no_path_leads_the_partner_of_one_to_the_other(
         assert hidden not in everything.replace(f"/{hidden}", ""), (
             "by the true ids two partners would find that they work for one situation"
         )
-    assert streams_of("partner", frozenset(), str(organization)) == [f"organization:{organization}"]
+    assert streams_of("partner", frozenset(), str(organization), who) == [f"organization:{organization}"]
 
 
 async def test_two_partners_of_one_situation_are_told_ids_they_cannot_compare(referrals: Referrals) -> None:
