@@ -17,6 +17,7 @@ ACCESS = AccessTable(
         "search_referral_statuses": _POLICE,
         "list_referrals": Rule(roles={*_WORKING, Role.SERVICE}),
         "read_referral": Rule(roles=_WORKING, purpose=True),
+        "search_persons": Rule(roles=_WORKING, purpose=True),
         "read_routing": Rule(roles=_WORKING),
         "assign_referral": _COORDINATOR,
         "accept_referral": _ISCG,

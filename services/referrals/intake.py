@@ -22,7 +22,7 @@ from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralRe
 from libs.contracts.types import departement_of
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import AgeBand, Force, ReferralStatus, RoutingReason, UnroutedReason, age_band_of
-from services.referrals import notices, routing
+from services.referrals import notices, repeats, routing
 from services.referrals.domain import Decision, Move, ReferenceTaken, age_on, local_day, moved, normalised_identity, police_status
 from services.referrals.rules import OutsidePerimeter, check_birth, check_past
 from services.referrals.schemas import PersonContent, PersonIn, Receipt, ReferralIn, ReferralReceivedOut
@@ -101,8 +101,9 @@ class Intakes:
         stored = await self._store_referrals(session, list(made.values()), now)
         fresh = [referral for referral in made.values() if referral.id in stored]
         await self._vault.store(session, [key for referral in fresh for key in _keys(referral)])
+        known = await repeats.known(session, {one.identity_hash for referral in fresh for one in referral.persons if one.identity_hash})
         await self._store_persons(session, fresh)
-        await outbox.append_all(session, ((event, referral.intake.trace) for referral in fresh for event in _events(referral, now)))
+        await outbox.append_all(session, [(event, referral.intake.trace) for referral in fresh for event in _events(referral, now, known)])
         await notices.notify(session, *(_notice(referral, now) for referral in fresh), now=now)
         taken = await _first_ones(session, [referral.intake for referral in made.values() if referral.id not in stored])
         for number, referral in made.items():
@@ -321,7 +322,14 @@ def _notice(referral: _Referral, now: datetime) -> notices.Notice:
     return notices.of_assigned(referral.id, referral.routing.post_id, now, urgent=urgent)
 
 
-def _events(referral: _Referral, now: datetime) -> list[Event]:
+def _counted(person: _Person, known: set[bytes]) -> PersonCounted:
+    if person.identity_hash is None:
+        return person.counted
+    return person.counted.model_copy(update={"returning": person.identity_hash in known})
+
+
+def _events(referral: _Referral, now: datetime, known: set[bytes]) -> list[Event]:
+    """`known`: the hashes of persons received before; those of this referral join them."""
     request = referral.intake.request
     police_id = police_id_of(referral.intake.client_id)
     events: list[Event] = [
@@ -340,10 +348,11 @@ def _events(referral: _Referral, now: datetime) -> list[Event]:
             children_present=request.children_present,
             occurred_on=local_day(request.occurred_at),
             received_at=now,
-            persons=tuple(person.counted for person in referral.persons),
+            persons=tuple(_counted(person, known) for person in referral.persons),
             police_id=police_id,
         )
     ]
+    known.update(person.identity_hash for person in referral.persons if person.identity_hash is not None)
     decided = referral.routing
     if decided.post_id is not None and isinstance(decided.reason, RoutingReason):
         events.append(

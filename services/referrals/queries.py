@@ -15,16 +15,20 @@ from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import OrientationStatus, ReferralStatus, Role, Urgency
-from services.referrals import orientations
+from services.referrals import orientations, repeats
 from services.referrals.domain import ORIENTATION_LIVES, OrientationOver, moves_open_to, orientation_moves_open_to, police_status
 from services.referrals.intake import NARRATIVE
 from services.referrals.models import ContactAttempt, Orientation, Person, Referral
+from services.referrals.persons import identity_hash_of
 from services.referrals.schemas import (
     ContactOut,
+    Identity,
     OrientationOut,
     OrientationSummary,
     PersonContent,
+    PersonFound,
     PersonOut,
+    PersonSearchIn,
     ReferralOut,
     ReferralSummary,
     RoutingOut,
@@ -149,6 +153,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, netwo
             "occurred_at": found.occurred_at,
             "narrative": narrative,
             "people": [_person(person, contents.get(person.id)) for person in persons],
+            "already_known": await repeats.already_known(session, found, persons, lambda one: may_see(caller, one)),
             "contacts": [ContactOut.model_validate({name: getattr(one, name) for name in ContactOut.model_fields}) for one in attempts],
             "orientations": [orientations.summary(one) for one in asked],
             "accepted_at": found.accepted_at,
@@ -175,6 +180,12 @@ def _person(person: Person, content: PersonContent | None) -> PersonOut:
             "safe_contact": content.safe_contact if content else None,
         }
     )
+
+
+async def persons_found(session: AsyncSession, caller: Principal, search_key: bytes, body: PersonSearchIn) -> list[PersonFound]:
+    """Nobody when the name has no letter to find it by."""
+    sought = identity_hash_of(search_key, Identity(family_name=body.family_name, given_name=body.given_name, birth_on=body.birth_on))
+    return await repeats.search(session, sought, _perimeter(caller)) if sought is not None else []
 
 
 async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -> RoutingOut:

@@ -224,6 +224,37 @@ class OrientationSummary(Answer):
     version: int
 
 
+class PersonFound(Answer):
+    """A person in a referral, without content."""
+
+    person_id: Id
+    referral_id: Id
+    role: PersonRole
+    status: ReferralStatus
+    received_at: Instant
+    closed_at: Instant | None
+
+
+class AlreadyKnownOut(Answer):
+    """A person who was in earlier referrals: those the caller may read; `elsewhere`: there are others, of which no more is told."""
+
+    person_id: Id
+    referrals: list[PersonFound]
+    elsewhere: bool
+
+
+class PersonSearchIn(Body):
+    """All three are needed; accents, case, hyphens, spaces and further given names do not matter."""
+
+    family_name: Annotated[str, line(100)]
+    given_name: Annotated[str, line(100)]
+    birth_on: Annotated[Day, AfterValidator(_birth)]
+
+
+class PersonsFound(Answer):
+    items: list[PersonFound]
+
+
 class ReferralOut(ReferralSummary):
     """Everything, for the social worker and the coordinator. `moves`: what the caller may do next."""
 
@@ -234,6 +265,7 @@ class ReferralOut(ReferralSummary):
     occurred_at: Instant
     narrative: str | None
     people: list[PersonOut]
+    already_known: list[AlreadyKnownOut]
     contacts: list[ContactOut]
     orientations: list[OrientationSummary]
     accepted_at: Instant | None

@@ -1,0 +1,73 @@
+"""The same person seen before: found by the keyed hash of the normalised identity, told to who works the referral, never to the police.
+
+What is normalised is written at `domain.normalised_identity`. A hint, not a fact: two persons of one name born on one day are taken for one.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from sqlalchemy import select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from services.referrals.models import Person, Referral
+from services.referrals.schemas import AlreadyKnownOut, PersonFound
+
+MOST = 100
+"""Earlier referrals looked at for a person: beyond, the picture does not change."""
+
+_KNOWN = text(
+    "SELECT hash FROM unnest(CAST(:hashes AS bytea[])) AS asked (hash) WHERE EXISTS (SELECT FROM persons WHERE identity_hash = asked.hash)"
+)
+
+Sees = Callable[[Referral], bool]
+
+
+async def known(session: AsyncSession, hashes: Collection[bytes]) -> set[bytes]:
+    """Those of these hashes under which a person was received already."""
+    return {bytes(one) for one in await session.scalars(_KNOWN, {"hashes": list(hashes)})} if hashes else set()
+
+
+async def already_known(session: AsyncSession, referral: Referral, persons: Sequence[Person], sees: Sees) -> list[AlreadyKnownOut]:
+    """Who of a referral was in an earlier one: which, within the caller's perimeter; outside it only that there is one."""
+    hashes = {person.identity_hash for person in persons if person.identity_hash is not None}
+    if not hashes:
+        return []
+    earlier = select(Person, Referral).join(Referral, col(Referral.id) == col(Person.referral_id))
+    earlier = earlier.where(
+        col(Person.identity_hash).in_(hashes),
+        tuple_(col(Referral.received_at), col(Referral.id)) < tuple_(referral.received_at, referral.id),
+    ).order_by(col(Referral.received_at).desc(), col(Referral.id).desc())
+    rows = (await session.execute(earlier.limit(MOST))).all()
+    told = []
+    for person in persons:
+        same = [(one, its) for one, its in rows if person.identity_hash is not None and one.identity_hash == person.identity_hash]
+        if same:
+            told.append(
+                AlreadyKnownOut(
+                    person_id=person.id,
+                    referrals=[_found(one, its) for one, its in same if sees(its)],
+                    elsewhere=any(not sees(its) for _, its in same),
+                )
+            )
+    return told
+
+
+async def search(session: AsyncSession, identity_hash: bytes, perimeter: Any) -> list[PersonFound]:
+    """The persons of this identity in the referrals of the caller's perimeter, newest reception first, at most `MOST`."""
+    query = select(Person, Referral).join(Referral, col(Referral.id) == col(Person.referral_id))
+    query = query.where(col(Person.identity_hash) == identity_hash, perimeter)
+    rows = await session.execute(query.order_by(col(Referral.received_at).desc(), col(Referral.id).desc()).limit(MOST))
+    return [_found(person, referral) for person, referral in rows]
+
+
+def _found(person: Person, referral: Referral) -> PersonFound:
+    values: dict[str, object] = {
+        "person_id": person.id,
+        "referral_id": referral.id,
+        "role": person.role,
+        "status": referral.status,
+        "received_at": referral.received_at,
+        "closed_at": referral.closed_at,
+    }
+    return PersonFound.model_validate(values)
