@@ -6,7 +6,17 @@ from typing import cast
 from libs.chassis.runtime import Runtime
 from libs.chassis.service import Job, Loop, Service
 from libs.contracts.referrals import EVENTS
-from services.referrals import api, corrections_api, followup_api, notice_mail, notices_api, orientations, orientations_api, rights_api, routing
+from services.referrals import (
+    api,
+    corrections_api,
+    followup_api,
+    notice_mail,
+    notices_api,
+    orientations,
+    orientations_api,
+    rights_api,
+    routing,
+)
 from services.referrals.access import ACCESS
 from services.referrals.handlers import LISTENER
 from services.referrals.settings import Settings
