@@ -1,0 +1,150 @@
+"""Unmistakable personal values in every field of a request that a person could be read in, and the places where they must not be found.
+
+Which fields: every text of every request body of the referrals service whose form lets free words, a telephone number, a mailbox or a birth date in.
+They are found in the models; what may be stored in clear is named here, with its reason.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tests.documents import shown
+from tests.journeys.house import House
+from tests.serving import Served
+
+WORD: Final = "zqxjvmarqueur"
+PHONE: Final = "639989731"
+BIRTH: Final = "1913-02-17"
+NEEDLES: Final = tuple(one.encode() for one in (WORD, PHONE, BIRTH))
+
+IN_CLEAR: Final = {
+    "external_reference": "the police system's own number of the case; it is in the table referrals, and shown to that system only",
+    "url": "a subscriber's receiver",
+    "reason": "an operator's note on a dead letter",
+    "stream": "a stream's name",
+}
+
+_FORMS: Final = ((WORD, WORD), (f"{WORD}@exemple.invalid", f"{WORD}@exemple.invalid"), (f"+33{PHONE}", f"+33{PHONE}"))
+
+Schema = dict[str, Any]
+
+
+def _marker(schema: Schema, name: str) -> Any | None:
+    """The marker that fits a text field, `None` for a field in which no person can be read (codes, ids, hours, instants)."""
+    for choice in (schema, *schema.get("anyOf", ())):
+        if choice.get("type") != "string" or "enum" in choice or "const" in choice or choice.get("format") in ("uuid", "date-time"):
+            continue
+        if choice.get("format") == "date":
+            return BIRTH if name.startswith("birth") else None
+        for marker, tried in _FORMS:
+            if re.search(choice.get("pattern", ""), tried):
+                return marker
+    return None
+
+
+def _object(schema: Schema, document: Schema) -> Schema:
+    for choice in (schema, *schema.get("anyOf", ())):
+        if "$ref" in choice:
+            found: Schema = document["components"]["schemas"][choice["$ref"].rpartition("/")[2]]
+            return found
+        if "properties" in choice or "items" in choice:
+            return dict(choice)
+    return schema
+
+
+def mark(schema: Schema, given: Any, document: Schema, path: str, planted: set[str]) -> Any:
+    """The given example with a marker in every field that takes one, whether the example had it or not."""
+    schema = _object(schema, document)
+    if isinstance(given, list):
+        item = _object(schema.get("items", {}), document)
+        marker = _marker(item, path.rpartition(".")[2])
+        if marker is not None and given:
+            planted.add(path)
+            return [marker]
+        return [mark(item, one, document, path, planted) for one in given]
+    if not isinstance(given, dict):
+        return given
+    marked = dict(given)
+    for name, field in schema.get("properties", {}).items():
+        where = f"{schema.get('title', path)}.{name}"
+        marker = None if name in IN_CLEAR else _marker(field, name)
+        if marker is not None:
+            marked[name] = marker
+            planted.add(where)
+        elif name in marked:
+            marked[name] = mark(field, marked[name], document, where, planted)
+    return marked
+
+
+def fields(document: Schema) -> set[str]:
+    """Every field of every request body that takes a marker, found in the schemas alone."""
+    found: set[str] = set()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                found |= set(_fields(content.get("schema", {}), document, "", frozenset()))
+    return found
+
+
+def _fields(schema: Schema, document: Schema, path: str, above: frozenset[str]) -> Iterator[str]:
+    schema = _object(schema, document)
+    if "items" in schema:
+        inner = _object(schema["items"], document)
+        if _marker(inner, path.rpartition(".")[2]) is not None:
+            yield path
+        yield from _fields(inner, document, path, above)
+    title = str(schema.get("title", ""))
+    if title in above:
+        return
+    for name, field in schema.get("properties", {}).items():
+        where = f"{title}.{name}"
+        if name not in IN_CLEAR and _marker(field, name) is not None:
+            yield where
+        yield from _fields(field, document, where, above | {title})
+
+
+def marked_requests(up: Served) -> tuple[list[tuple[str, str, str, dict[str, Any]]], set[str]]:
+    """Every example with a body, marked: (operation, method, path, example); and the fields that were planted."""
+    document = up.openapi()
+    planted: set[str] = set()
+    requests = []
+    for one in shown(document):
+        if "value" in one.example:
+            schema = document["paths"][one.path][one.method.lower()]["requestBody"]["content"]["application/json"]["schema"]
+            value = mark(schema, _complete(json.loads(json.dumps(one.example["value"], default=str))), document, "", planted)
+            requests.append((one.operation, one.method, one.path, one.example | {"value": value}))
+    return requests, planted
+
+
+def _complete(value: Any) -> Any:
+    """Examples leave optional parts of a person out: each gets them."""
+    if isinstance(value, dict) and isinstance(value.get("persons"), list):
+        for person in value["persons"]:
+            person.setdefault("identity", {"family_name": "x", "given_name": "x"})
+            person.setdefault("contact", {"phones": ["+33639980001"]})
+            person["contact"].setdefault("phones", ["+33639980001"])
+            person.setdefault(
+                "safe_contact", {"modes": ["phone"], "voicemail_allowed": False, "text_allowed": False, "read_by_others": True}
+            )
+    return value
+
+
+# Where it is looked for
+
+
+def found_in(text: str | bytes) -> bool:
+    """Byte by byte, also in PostgreSQL's way of writing bytes, in hexadecimal, and in JSON's escapes."""
+    looked = text.encode() if isinstance(text, str) else text
+    return any(needle in looked or needle.hex().encode() in looked for needle in NEEDLES)
+
+
+async def rows_of(house: House) -> dict[str, list[str]]:
+    """Every row of every table of every database, as text: bytes are hexadecimal there."""
+    seen: dict[str, list[str]] = {}
+    for name in house.urls:
+        tables = await house[name].rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        for table in tables:
+            rows = await house[name].rows(f'SELECT t::text AS row FROM "{table.tablename}" t')
+            seen[f"{name}.{table.tablename}"] = [row.row for row in rows]
+    return seen

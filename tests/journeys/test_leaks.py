@@ -1,0 +1,290 @@
+"""Personal markers in every personal field of every request are found nowhere but in the answers of authorised reads.
+
+On Apache Kafka the broker's own files are searched too (KAFKA_DATA names their folder).
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from libs.chassis import telemetry
+from libs.chassis.vault import DataKey
+from libs.contracts import demonstration as d
+from libs.contracts.audiences import AUDIENCES, kind_of
+from libs.contracts.registry import EVENTS
+from libs.embedded.postgres import Postgres
+from services.referrals.intake import Intakes
+from tests.journeys.house import House, house
+from tests.journeys.markers import BIRTH, NEEDLES, PHONE, WORD, fields, found_in, marked_requests, rows_of
+from tests.journeys.territory import register_territory
+from tests.services.referrals.conftest import CONTENT
+from tests.waiting import until
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    telemetry.start_tracing("house", exporter=exporter)
+    yield exporter
+    telemetry.stop_tracing()
+
+
+@pytest.fixture
+async def lived(
+    spans: InMemorySpanExporter, database_url: Callable[[str | None], str], bootstrap_servers: str, on_kafka: bool
+) -> AsyncIterator[House]:
+    async with house(database_url, bootstrap_servers, on_kafka) as made:
+        await register_territory(made["partners"])
+        await until(lambda: _heard(made))
+        yield made
+
+
+async def _heard(up: House) -> bool:
+    [head] = await up["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
+    rows = await up["referrals"].rows("SELECT sequence FROM cursors WHERE source = 'partners'")
+    return bool(rows) and rows[0].sequence == head.sequence
+
+
+async def _live(up: House) -> tuple[str, list[Any], set[str]]:
+    """A marked referral is received, read, oriented and answered, and everything else is asked for with markers. Gives its id, all answers
+    but those of authorised reads, and the fields that were marked."""
+    referrals = up["referrals"]
+    requests, planted = marked_requests(referrals)
+    body = next(example["value"] for operation, _, _, example in requests if operation == "receive_referral" and example["x-status"] == 201)
+    received = await referrals.post("police-95", "/v1/referrals", body)
+    assert received.status_code == 201, received.text
+    referral_id = received.json()["id"]
+    address = f"/v1/referrals/{referral_id}"
+    told = [received, await referrals.post("iscg-95", f"{address}/accept", version=1)]
+    read = await referrals.get("iscg-95", address, CONTENT)
+    assert all(needle.decode() in read.text for needle in NEEDLES)
+    person = read.json()["people"][0]["id"]
+    asked = {"person_id": person, "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support"}
+    oriented = await referrals.post("iscg-95", f"{address}/orientations", asked)
+    assert oriented.status_code == 201, oriented.text
+    told.append(oriented)
+    told.append(await referrals.post("partner-95", f"/v1/orientations/{oriented.json()['id']}/accept", version=1))
+    shown = await referrals.get("partner-95", f"/v1/orientations/{oriented.json()['id']}", "orientation")
+    assert WORD in shown.text
+    [row] = await referrals.rows(f"SELECT version FROM referrals WHERE id = '{referral_id}'")
+    ids = {"referral_id": referral_id, "orientation_id": oriented.json()["id"], "person_id": person}
+    for number, (operation, method, path, example) in enumerate(requests):
+        if operation == "receive_referral":
+            continue
+        headers = referrals.token(example["x-token"]) | {"Idempotency-Key": f"marked-{number}", "If-Match": f'"{row.version}"'}
+        headers |= {name: value for name, value in example.get("x-headers", {}).items() if name != "If-Match"}
+        filled = path.format(**(example.get("x-path", {}) | {name: value for name, value in ids.items() if f"{{{name}}}" in path}))
+        answer = await referrals.client.request(method, filled, json=example["value"], headers=headers)
+        if "address" not in example["value"]:  # a preference is shown to whom it belongs
+            told.append(answer)
+    return referral_id, told + await _refused(up, body), planted
+
+
+async def _refused(up: House, body: dict[str, Any]) -> list[Any]:
+    """Markers where they do not belong: wrong types, unknown fields, broken JSON, headers, query, path."""
+    answers = []
+    bodies: list[Any] = [
+        body | {WORD: WORD},
+        body | {"commune": WORD, "urgency": WORD, "themes": [WORD], "natinf": [WORD], "danger": WORD, "occurred_at": BIRTH},
+        body | {"narrative": {WORD: [WORD]}, "persons": [WORD]},
+        body | {"persons": [body["persons"][0] | {"identity": {"family_name": [WORD], "given_name": {"x": WORD}, "birth_on": PHONE}}]},
+        WORD,
+        [WORD],
+        {WORD: {WORD: WORD}},
+    ]
+    texts = [json.dumps(one) for one in bodies] + [f'{{"narrative": "{WORD}', f"{WORD}=1", f'{{"{WORD}": NaN, "{WORD}": 1}}', f"\xff{WORD}"]
+    for name, up_ in ((name, up[name]) for name in ("referrals", "partners", "funding", "reporting")):
+        routes = {"referrals": "/v1/referrals", "partners": "/v1/services", "funding": "/v1/plans", "reporting": "/v1/subscriptions"}
+        who = {"referrals": "police-95"}.get(name, "coordinator-95")
+        for number, text in enumerate(texts):
+            headers = up_.token(who) | {"Idempotency-Key": f"bad-{number}", "Content-Type": "application/json"}
+            answers.append(await up_.client.post(routes[name], content=text.encode("latin-1", "replace"), headers=headers))
+        for header in ("Authorization", "If-Match", "X-Purpose", "traceparent", "X-Request-Id", "Accept-Language", "Cookie", WORD):
+            headers = up_.token(who) | {header: f"Bearer {WORD}" if header == "Authorization" else WORD}
+            answers.append(await up_.client.get(routes[name], headers=headers))
+        answers.append(await up_.client.get(f"{routes[name]}/{WORD}", headers=up_.token(who)))
+        answers.append(await up_.client.get(routes[name], params={WORD: WORD, "cursor": WORD, "limit": WORD}, headers=up_.token(who)))
+        answers.append(await up_.client.request(WORD.upper(), f"/{WORD}", headers=up_.token(who)))
+    return answers
+
+
+async def _all_sent(up: House) -> bool:
+    for name in up.urls:
+        behind = "SELECT 1 FROM streams WHERE sent_sequence < sequence AND stream <> 'audit' AND split_part(stream, ':', 1) NOT IN ('organization', 'police')"
+        if await up[name].rows(f"{behind} UNION ALL SELECT 1 FROM outbox"):
+            return False
+    return bool(await up["referrals"].rows("SELECT 1 FROM streams WHERE stream = 'internal' AND sent_sequence > 0"))
+
+
+async def _consumed(up: House) -> dict[str, list[tuple[dict[str, bytes], bytes, bytes]]]:
+    """What a consumer of each topic receives: stream of a service → (headers, key, value)."""
+    seen = {}
+    for name in up.urls:
+        bus = up[name].runtime.bus
+        for row in await up[name].rows("SELECT stream, sent_sequence FROM streams WHERE sent_sequence > 0"):
+            consumer = bus.consumer(group=None)
+            await consumer.start()
+            try:
+                place = TopicPartition(bus.topic(name, row.stream), 0)
+                consumer.assign([place])
+                consumer.seek(place, 0)
+                got: list[Any] = []
+                async with asyncio.timeout(30):
+                    while len(got) < row.sent_sequence:
+                        got.append(await consumer.getone(place))
+            finally:
+                await consumer.stop()
+            seen[f"{name}/{row.stream}"] = [(dict(one.headers), one.key, one.value) for one in got]
+    return seen
+
+
+def _holding(folder: Path, needles: tuple[bytes, ...]) -> list[str]:
+    """Files under a folder that hold one of the needles, read byte by byte."""
+    return [path.name for path in folder.rglob("*") if path.is_file() and any(one in _bytes(path) for one in needles)]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # a server at work renames and drops files
+        return b""
+
+
+async def test_a_marker_in_every_personal_field_is_found_nowhere_but_in_authorised_answers(
+    lived: House, spans: InMemorySpanExporter, postgres: Postgres, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    referral_id, told, planted = await _live(lived)
+    assert planted == fields(lived["referrals"].openapi()), "a personal field without a marker"
+    told.append(await _crash(lived, monkeypatch))
+    await until(lambda: _all_sent(lived), seconds=60)
+
+    rows = await rows_of(lived)
+    consumed = await _consumed(lived)
+    metrics = [(await lived[name].client.get("/metrics")).text for name in lived.urls]
+    traces = "\n".join(span.to_json() for span in spans.get_finished_spans())
+    logged = "".join(capfd.readouterr())
+    answers = [f"{answer.status_code} {dict(answer.headers)} {answer.text}" for answer in told]
+    postgres.psql("postgres", "CHECKPOINT")
+
+    # the search is not blind: what may be there is found in each place
+    assert any(referral_id in row for row in rows["referrals.referrals"])
+    assert any(referral_id.encode() in value for _, _, value in consumed["referrals/internal"])
+    assert "receive_referral" in "".join(metrics)
+    assert "/v1/referrals/{referral_id}" in traces
+    assert "receive_referral" in logged
+    assert "request.failed" in logged
+    assert any(answer.status_code == 500 for answer in told)
+
+    assert [table for table, held in rows.items() if any(found_in(row) for row in held)] == []
+    assert [topic for topic, held in consumed.items() if any(found_in(repr(one)) for one in held)] == []
+    assert not any(map(found_in, metrics))
+    assert not found_in(traces)
+    assert not found_in(logged)
+    assert [answer[:300] for answer in answers if found_in(answer)] == []
+    # PostgreSQL's folder, its write-ahead log and its own log included
+    assert _holding(postgres.folder.parent, (WORD.encode(), PHONE.encode())) == []
+    if folder := os.environ.get("KAFKA_DATA"):
+        assert _holding(Path(folder), (referral_id.encode(),)) != []
+        assert _holding(Path(folder), NEEDLES) == []
+
+
+async def _crash(up: House, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Something nobody expected breaks over a request, with the personal value in its message."""
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError(f"could not digest {WORD} {PHONE}")
+
+    requests, _ = marked_requests(up["referrals"])
+    body = next(example["value"] for operation, *_, example in requests if operation == "receive_referral")
+    with monkeypatch.context() as planted:
+        planted.setattr(Intakes, "receive", broken)
+        return await up["referrals"].post("police-95", "/v1/referrals", body | {"external_reference": "crash"})
+
+
+async def test_planted_a_vault_that_does_not_seal_is_found(lived: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DataKey, "seal", lambda self, text, *, context: text)
+    requests, _ = marked_requests(lived["referrals"])
+    body = next(example["value"] for operation, *_, example in requests if operation == "receive_referral")
+    planted = "zqxjvnonscelle"  # of its own: it stays in PostgreSQL's files, where the other test must find nothing
+
+    await lived["referrals"].post(
+        "police-95", "/v1/referrals", json.loads(json.dumps(body).replace(WORD, planted).replace(PHONE, "639989732"))
+    )
+
+    leaking = [table for table, held in (await rows_of(lived)).items() if any(planted.encode().hex() in row for row in held)]
+    assert sorted(leaking) == ["referrals.persons", "referrals.referrals"]
+    assert found_in(f"\\x{WORD.encode().hex()}")  # as the search reads it
+
+
+# What each audience received
+
+
+async def test_each_audience_received_on_its_topic_and_its_feed_what_the_table_grants_and_nothing_else(lived: House) -> None:
+    referral_id, _, _ = await _live(lived)
+    await until(lambda: _all_sent(lived), seconds=60)
+    people = [str(row.id) for row in await lived["referrals"].rows("SELECT id FROM persons")]
+    orientations = [str(row.id) for row in await lived["referrals"].rows("SELECT id FROM orientations")]
+    real = {"referral_id": [referral_id], "person_id": people, "orientation_id": orientations}
+
+    consumed = await _consumed(lived)
+    assert {topic.partition(":")[0] for topic in consumed} >= {
+        f"referrals/{kind}" for kind in ("internal", "interior", "justice", "departement")
+    }
+    for topic, held in consumed.items():
+        stream = topic.partition("/")[2]
+        for headers, _, value in held:
+            assert faults(stream, headers["ce_type"].decode(), json.loads(value), repr((headers, value)), real) == []
+    fed = 0
+    for who in ("interior", "justice", "coordinator-95", "partner-95", "employer-95", "reporting", "police-95"):
+        for name in lived.urls:
+            listed = await lived[name].get(who, "/v1/streams")
+            for head in listed.json()["items"] if listed.status_code == 200 else []:
+                read = await lived[name].get(who, f"/v1/streams/{head['stream']}/events", limit=1000)
+                for event in read.json()["events"]:
+                    fed += 1
+                    assert faults(head["stream"], event["type"], event["data"], json.dumps(event), real) == []
+    assert fed > 50
+
+
+def faults(stream: str, type: str, data: dict[str, Any], whole: str, real: dict[str, list[str]]) -> list[str]:
+    """What an audience was told beyond its rows of the table, read here anew. `real`: ids as they are, by the field that names them."""
+    audience, event = AUDIENCES[kind_of(stream)], EVENTS[type]
+    if event not in audience.grants:
+        return [f"{stream} is not to be told {type}"]
+    fields_, parts = audience.grants[event]
+    found = [f"{stream}: {type} holds {name}" for name in sorted(data.keys() - set(fields_))]
+    found += [
+        f"{stream}: {type}.{field} holds {name}"
+        for field, inner in parts.items()
+        for one in data[field]
+        for name in one.keys() - set(inner)
+    ]
+    perimeter = audience.perimeters.get(event)
+    if perimeter in data and stream.partition(":")[2] not in str(data[perimeter]):
+        found.append(f"{stream}: {type} is of another perimeter")
+    hidden = [one for field in audience.pseudonyms & real.keys() for one in real[field]]
+    return found + [f"{stream}: {type} shows an id that it may not fetch" for one in hidden if one in whole]
+
+
+@pytest.mark.parametrize(
+    ("stream", "type", "data", "because"),
+    [
+        ("interior", "fr.maillon.interview.held.v1", {}, "not to be told"),
+        ("interior", "fr.maillon.referral.accepted.v1", {"referral_id": "p", "post_id": "x"}, "holds post_id"),
+        ("justice", "fr.maillon.referral.accepted.v1", {"referral_id": "real-one"}, "may not fetch"),
+        ("departement:95", "fr.maillon.referral.accepted.v1", {"referral_id": "real-one", "departement": "78"}, "another perimeter"),
+    ],
+)
+def test_planted_what_an_audience_may_not_be_told_is_found(stream: str, type: str, data: dict[str, Any], because: str) -> None:
+    [found] = faults(stream, type, data, json.dumps(data), {"referral_id": ["real-one"]})
+
+    assert because in found
