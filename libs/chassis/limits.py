@@ -25,7 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_LIMIT = "maillon.body_limit"
-"""ASGI scope key: a route with a limit of its own puts it there before it reads."""
+"""ASGI scope key: a route with a limit of its own puts it there before it reads; None: any length, each part in time."""
 
 MOST_HEADERS = 100
 MOST_HEADER_BYTES = 32_768
@@ -126,8 +126,10 @@ class _Bounded:
     async def __call__(self) -> Message:
         if self._whole:
             return await self._receive()  # waits for the caller to hang up: as long as the answer takes
-        limit: int = self._scope[BODY_LIMIT]
-        if self._deadline is None:
+        limit: int | None = self._scope[BODY_LIMIT]
+        if limit is None:  # any length, as long as it keeps coming
+            self._deadline = asyncio.get_running_loop().time() + self._seconds
+        elif self._deadline is None:
             self._deadline = asyncio.get_running_loop().time() + self._seconds
             for name, value in self._scope["headers"]:
                 if name == b"content-length" and (not value.isdigit() or int(value) > limit):
@@ -139,7 +141,7 @@ class _Bounded:
             raise TooSlow("La demande n'est pas arrivée à temps.", headers=_CLOSE) from None
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
-            if self._received > limit:
+            if limit is not None and self._received > limit:
                 raise _too_large(limit)
             self._whole = not message.get("more_body", False)
         return message

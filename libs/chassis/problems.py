@@ -6,6 +6,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, get_args
 
@@ -238,9 +239,16 @@ def invalid(errors: Sequence[Mapping[str, Any]], app: FastAPI) -> Response:
     return problem(422, Invalid.type, Invalid.title, detail, errors=said)
 
 
+@lru_cache(maxsize=32)
+def _fields_of(model: type[BaseModel]) -> frozenset[str]:
+    """The field names of a model and of those inside it."""
+    schema = model.model_json_schema()
+    return frozenset(name for part in (schema, *schema.get("$defs", {}).values()) for name in part.get("properties", {}))
+
+
 def pointers_of(error: ValidationError, model: type[BaseModel]) -> list[Pointer]:
     """What is wrong with one object that was read by hand (a row of an import): pointers into it, in the model's own field names."""
-    known = frozenset(model.model_fields)
+    known = _fields_of(model)
     errors = error.errors(include_url=False, include_input=False)
     said = [(_pointer(one["loc"][:-1] if one["type"] == "extra_forbidden" else one["loc"], known), _sentence(dict(one))) for one in errors]
     return list(dict.fromkeys(said))[:_MOST_ERRORS]

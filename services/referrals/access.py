@@ -12,6 +12,7 @@ _WORKING = {Role.ISCG, Role.COORDINATOR}
 ACCESS = AccessTable(
     {
         "receive_referral": _POLICE,
+        "receive_referrals": _POLICE,
         "list_referral_statuses": _POLICE,
         "read_referral_status": _POLICE,
         "search_referral_statuses": _POLICE,

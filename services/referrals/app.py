@@ -8,6 +8,7 @@ from libs.chassis.service import Job, Loop, Service
 from libs.contracts.referrals import EVENTS
 from services.referrals import (
     api,
+    bulk_api,
     corrections_api,
     followup_api,
     notice_mail,
@@ -59,6 +60,7 @@ SERVICE = Service(
     settings=Settings,
     routers=(
         api.router,
+        bulk_api.router,
         orientations_api.router,
         notices_api.router,
         followup_api.router,

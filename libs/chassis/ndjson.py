@@ -1,0 +1,78 @@
+"""NDJSON in and out of one request, in bounded memory for any length: lines are answered while later ones are still on their way."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import ClassVar
+
+from fastapi import Request
+from starlette.responses import Response
+
+from libs.chassis.limits import BODY_LIMIT, Receive, Scope, Send
+from libs.chassis.refusals import Refusal
+from libs.chassis.strict import one_header
+
+MEDIA_TYPE = "application/x-ndjson"
+_ACCEPTED = re.compile(r'application/(?:x-)?ndjson(?:[ \t]*;[ \t]*charset="?utf-8"?)?', re.ASCII | re.IGNORECASE)
+
+
+class NotNdjson(Refusal):
+    status: ClassVar[int] = 415
+    type: ClassVar[str] = "not-ndjson"
+    title: ClassVar[str] = "Format non accepté"
+
+
+class LineTooLong(Refusal):
+    status: ClassVar[int] = 413
+    type: ClassVar[str] = "line-too-long"
+    title: ClassVar[str] = "Ligne trop longue"
+
+
+def expect_lines(request: Request) -> None:
+    """To be called before the first look at `lines`: this body may have any length, but must keep coming. Raises NotNdjson."""
+    kind = one_header(request.scope, "content-type")
+    encoding = one_header(request.scope, "content-encoding")
+    if kind is None or not _ACCEPTED.fullmatch(kind) or (encoding is not None and encoding.lower() != "identity"):
+        raise NotNdjson(f"Le corps de la demande doit être du NDJSON en UTF-8, non compressé (Content-Type: {MEDIA_TYPE}).")
+    request.scope[BODY_LIMIT] = None
+
+
+async def lines(request: Request, longest: int) -> AsyncIterator[list[bytes | LineTooLong]]:
+    """The lines that have come, each time some have; without their line breaks. A line longer than `longest` bytes is passed over, and said.
+
+    Of a request that is broken off, the line that was not whole is not given. Raises ClientDisconnect, TooSlow.
+    """
+    rest, passing = b"", False
+    async for part in request.stream():
+        *whole, rest = (rest + part).split(b"\n")
+        if passing and whole:
+            whole, passing = whole[1:], False  # the end of the long line
+        found: list[bytes | LineTooLong] = [line if len(line) <= longest else _too_long(longest) for line in whole]
+        if passing or len(rest) > longest:
+            if not passing:
+                found.append(_too_long(longest))
+            rest, passing = b"", True
+        if found:
+            yield found
+    if rest:
+        yield [rest]
+
+
+def _too_long(longest: int) -> LineTooLong:
+    return LineTooLong(f"Cette ligne dépasse la taille permise de {longest // 1024} Kio.")
+
+
+class Lines(Response):
+    """An answer that is written as it is made. (Starlette's StreamingResponse waits for the caller to hang up by reading what `lines` reads.)"""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, content: AsyncIterator[bytes]) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._content = content
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for part in self._content:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,159 @@
+"""Many referrals in one request: the same command as POST /v1/referrals, one line each."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from pydantic import Field, ValidationError
+from starlette.requests import ClientDisconnect
+
+from libs.chassis import problems as chassis_problems
+from libs.chassis.app import read_json
+from libs.chassis.gathering import Done
+from libs.chassis.idempotency import claim_of
+from libs.chassis.ndjson import MEDIA_TYPE, Lines, LineTooLong, expect_lines, lines
+from libs.chassis.problems import is_away, pointers_of, problems
+from libs.chassis.refusals import Invalid, Refusal
+from libs.chassis.runtime import Run, Runtime
+from libs.chassis.security import Caller, Principal
+from libs.chassis.strict import Body
+from libs.chassis.telemetry import Trace, current_trace
+from services.referrals.api import REFERRAL_EXAMPLE, desk
+from services.referrals.intake import Intake, request_digest
+from services.referrals.schemas import ReferralIn
+
+router = APIRouter()
+_log = structlog.get_logger(__name__)
+
+_OPERATION, _PATH = "receive_referrals", "/v1/referrals/batch"
+_AT_ONCE = 64
+"""Lines of one request in work at the same moment: posts of single referrals never wait behind more of them."""
+
+Key = Annotated[str, Field(pattern=r"^[!-~]{1,200}$", description="La clé d'idempotence de cette ligne")]
+
+
+class ReferralLine(Body):
+    """One line: a referral, and the key under which it may be sent again."""
+
+    key: Key
+    referral: ReferralIn
+
+
+_RESULT = {
+    "type": "object",
+    "description": "referral : saisine créée ou rejouée ; problem (RFC 9457) : ligne refusée ; key est null quand elle n'a pas pu être lue",
+    "required": ["line", "key", "outcome", "referral", "problem"],
+    "properties": {
+        "line": {"type": "integer", "minimum": 1},
+        "key": {"type": ["string", "null"]},
+        "outcome": {"type": "string", "enum": ["created", "replayed", "refused"]},
+        "referral": {"anyOf": [{"$ref": "#/components/schemas/ReferralReceivedOut"}, {"type": "null"}]},
+        "problem": {"anyOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "null"}]},
+    },
+}
+_EXAMPLE = json.dumps({"key": "95-2026-0117", "referral": REFERRAL_EXAMPLE}, ensure_ascii=False, default=str)
+
+
+@router.post(
+    _PATH,
+    operation_id=_OPERATION,
+    response_class=Response,
+    tags=["Police"],
+    responses={
+        **problems(408, 415),
+        200: {
+            "description": "Une ligne par ligne reçue, dans l'ordre : created, replayed ou refused",
+            "content": {MEDIA_TYPE: {"schema": _RESULT}},
+        },
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "NDJSON : sur chaque ligne une clé d'idempotence et une saisine (ReferralIn)",
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "required": ["key", "referral"],
+                        "properties": {
+                            "key": {"type": "string", "pattern": "^[!-~]{1,200}$"},
+                            "referral": {"$ref": "#/components/schemas/ReferralIn"},
+                        },
+                    },
+                    "example": _EXAMPLE + "\n",
+                }
+            },
+        }
+    },
+)
+async def receive_referrals(request: Request, caller: Caller, runtime: Run) -> Response:
+    """Receive any number of referrals: one line in, one line out, in the same order, while the rest is still coming.
+
+    Broken off, the request is sent again with the same keys: what was done is replayed. A line without a result (the answer ended before) is sent
+    again too. Read the answer while you send, or send a thousand lines at a time: who does not read is not read from either.
+    """
+    expect_lines(request)
+    return Lines(_answers(request, caller, runtime))
+
+
+async def _answers(request: Request, caller: Principal, runtime: Runtime) -> AsyncIterator[bytes]:
+    number, trace = 0, current_trace()
+    try:
+        async for came in lines(request, runtime.settings.body_limit_bytes):
+            for first in range(0, len(came), _AT_ONCE):
+                part = came[first : first + _AT_ONCE]
+                said, away = await _receive(runtime, caller, trace, number, part)
+                number += len(part)
+                yield said
+                if away:
+                    return  # the database: what has no result is to be sent again
+    except ClientDisconnect:
+        return
+
+
+async def _receive(
+    runtime: Runtime, caller: Principal, trace: Trace, number: int, part: Sequence[bytes | LineTooLong]
+) -> tuple[bytes, bool]:
+    outcomes = await asyncio.gather(*(_line(runtime, caller, trace, line) for line in part))
+    failures = [outcome for _, outcome in outcomes if isinstance(outcome, Exception) and not isinstance(outcome, Refusal)]
+    for failure in failures:
+        _log.warning("bulk.line_failed", exc_info=failure)
+    said = [
+        _said(number + place, key, outcome)
+        for place, ((key, outcome), line) in enumerate(zip(outcomes, part, strict=True), 1)
+        if isinstance(line, LineTooLong) or line.strip()
+    ]
+    return b"".join(said), any(is_away(failure) for failure in failures)
+
+
+async def _line(runtime: Runtime, caller: Principal, trace: Trace, line: bytes | LineTooLong) -> tuple[str | None, Done | Exception]:
+    if isinstance(line, LineTooLong):
+        return None, line
+    if not line.strip():
+        return None, Invalid("")
+    line = line.removesuffix(b"\r")
+    key: str | None = None
+    try:
+        read = ReferralLine.model_validate(read_json(line))
+        key = read.key
+        claim = claim_of(caller.client_id, key, _OPERATION, _PATH, line)
+        intake = Intake(caller.client_id, read.referral, request_digest(line), departements=caller.departements(), trace=trace)
+        return key, await desk(runtime)(claim, intake)
+    except ValidationError as error:
+        return None, Invalid("Cette ligne est à corriger.", pointers=pointers_of(error, ReferralLine))
+    except Exception as error:
+        return key, error  # told on its line: the neighbours go on
+
+
+def _said(number: int, key: str | None, outcome: Done | Exception) -> bytes:
+    """The stored bytes of an answer go out as they are: a replayed line is equal to the first."""
+    head = b'{"line":%d,"key":%b,' % (number, json.dumps(key).encode())
+    if isinstance(outcome, Done):
+        name = b"replayed" if outcome.replayed else b"created"
+        return head + b'"outcome":"%b","referral":%b,"problem":null}\n' % (name, outcome.stored.body)
+    answer = chassis_problems.refused(outcome) if isinstance(outcome, Refusal) else chassis_problems.failed(outcome)
+    return head + b'"outcome":"refused","referral":null,"problem":%b}\n' % bytes(answer.body)
