@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import TopicPartition
 
+from libs.chassis import relay as relay_module
 from libs.chassis import streams
 from libs.chassis.bus import Bus, record_of, stop_client
 from libs.chassis.relay import Relay
@@ -88,6 +89,27 @@ async def test_a_stand_by_takes_over_when_the_leader_dies(database_url: Database
 
     await until(partial(arrived_once, bus, 2))
     await ended(standing_by)
+    await speaker.close()
+
+
+async def test_two_relays_forced_to_run_at_once_do_no_harm(database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds a lock of its own: as if the election had failed. What both send comes twice on the wire, with one number."""
+    speaker, other_bus = database(database_url(None)), Bus(bus._settings)
+    first, second = Relay(speaker, bus, "partners"), Relay(speaker, other_bus, "partners")
+    running = [asyncio.create_task(first.run())]
+    await until(lambda: first.leading)
+    monkeypatch.setattr(relay_module, "LEADER_LOCK", relay_module.LEADER_LOCK + 1)
+    running.append(asyncio.create_task(second.run()))
+    await until(lambda: second.leading)
+
+    for _ in range(40):
+        await say(speaker, fact(), fact())
+
+    await until(partial(arrived_once, bus, 80))
+    assert broken_links(await everything(speaker)) == []
+    for task in running:
+        await ended(task)
+    await other_bus.close()
     await speaker.close()
 
 
