@@ -10,7 +10,7 @@ test: $(READY)   ; @$(VENV)/python -m pytest --numprocesses=auto --dist=workstea
 lint: $(READY)   ; @$(VENV)/ruff check && $(VENV)/ruff format --check && $(VENV)/mypy
 format: $(READY) ; @$(VENV)/ruff check --fix && $(VENV)/ruff format
 bench: $(READY)  ; @$(VENV)/python -m tests.bench $(ARGS)
-proof: $(READY)  ; @$(VENV)/python -m pytest -m kafka $(ARGS)
+proof: $(READY)  ; @$(VENV)/python -m tests.proof $(ARGS)
 
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Il faut Python 3.11 ou plus récent : installez-le, ou indiquez-le par « make run PYTHON=/chemin/vers/python3 »."; exit 1; }

@@ -1,0 +1,139 @@
+"""What is under proof, as in production: PostgreSQL with all its fsyncs, Apache Kafka, and the API and the workers of each service as processes of their own."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+from aiokafka.admin import AIOKafkaAdminClient
+
+from libs.embedded.house import House, Part, Plan, Report, _until_ready, environment_of
+
+SERVICES = ("referrals", "partners", "funding", "reporting")
+WORKERS = {"referrals": 2, "partners": 1, "funding": 1, "reporting": 2}
+"""Two where a stand-by relay and a shared consumer group matter most."""
+KAFKA = Path(__file__).parents[2] / "deploy" / "kafka" / "kafka"
+_FROM_OUTSIDE = ("PATH", "HOME", "LANG", "TMPDIR", "JAVA_HOME")
+
+
+def free_port() -> int:
+    """Below those that the system gives to outgoing connections: a client that tries again and again to reach a dead server on one of those ends up connected
+    to itself, and the server cannot come back (seen with the broker's)."""
+    while True:
+        port = random.randrange(12_000, 30_000)  # noqa: S311 - no secret
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class Kafka:
+    """One Apache Kafka broker of `deploy/kafka`, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._script, "start", "--port", str(self.port))
+
+    def _script(self, command: str, *options: str) -> None:
+        program = [str(KAFKA), command, "--dir", str(self.folder), *options]
+        log = self.folder.parent / "kafka-script.log"
+        with log.open("ab") as output:  # a file: the broker would keep a pipe open
+            done = subprocess.run(program, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            raise RuntimeError(f"{command} of Apache Kafka failed: {log.read_text()[-800:]}")
+
+    async def kill(self) -> None:
+        pid = int((self.folder / "kafka.pid").read_text())
+        os.kill(pid, signal.SIGKILL)
+        while _runs(pid):  # noqa: ASYNC110 - nothing tells of the end of a process that is no child
+            await asyncio.sleep(0.02)
+
+    def stop(self) -> None:
+        self._script("stop")
+
+    def forget(self) -> None:
+        """While it is dead: as if it had never been."""
+        shutil.rmtree(self.folder / "data")
+
+    async def topics(self) -> list[str]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
+        await admin.start()
+        try:
+            return sorted(name for name in await admin.list_topics() if not name.startswith("__"))
+        finally:
+            await admin.close()
+
+    async def delete_topics(self) -> int:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
+        await admin.start()
+        try:
+            names = [name for name in await admin.list_topics() if not name.startswith("__")]
+            await admin.delete_topics(names)
+            return len(names)
+        finally:
+            await admin.close()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def plan_for(folder: Path, kafka: Kafka) -> Plan:
+    environment = {name: os.environ[name] for name in _FROM_OUTSIDE if name in os.environ}
+    environment |= {"KAFKA_BOOTSTRAP_SERVERS": kafka.address}
+    return Plan(folder, {name: free_port() for name in SERVICES}, free_port(), environment)
+
+
+class Standing(House):
+    """The house, taken apart: `referrals api`, `referrals worker 1`, … are parts that die alone."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.environments: dict[str, dict[str, str]] = {}
+
+    async def start(self, report: Report) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        urls = self._start_postgres(report)
+        self._start_issuer(report)
+        servers = self.plan.environment["KAFKA_BOOTSTRAP_SERVERS"]
+        self.environments = {name: environment_of(self.plan, name, urls[name], servers) for name in SERVICES}
+        await self._migrate(self.environments, report)
+        for name in SERVICES:
+            self._start(self._role(name, "api", self.plan.services[name]))
+            for number in range(WORKERS[name]):
+                part = self._role(name, "worker", free_port())
+                self._start(replace(part, name=f"{part.name} {number + 1}"))
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client, asyncio.TaskGroup() as waiting:
+            for part in self.parts:
+                if part.ready_url:
+                    waiting.create_task(_until_ready(client, part, report))
+
+    def _role(self, service: str, role: str, port: int) -> Part:
+        environment = self.environments[service] | {f"{service.upper()}_PORT": str(port)}
+        return self._python(f"{service} {role}", [f"services.{service}", role], environment, f"http://127.0.0.1:{port}/readyz")
+
+    def url(self, service: str) -> str:
+        return self.environments[service][f"{service.upper()}_DATABASE_URL"]
+
+    def alive(self, *words: str) -> list[Part]:
+        """The parts whose name has one of the words, and whose process runs."""
+        return [
+            part
+            for part in self.parts
+            if any(word in part.name for word in words) and part.process is not None and part.process.poll() is None
+        ]
