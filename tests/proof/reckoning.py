@@ -26,14 +26,14 @@ READERS = {"internal": "reporting", "departement:95": "coordinator-95", "interio
 
 
 async def settled(house: Standing, seconds: float, say: Callable[[str], None]) -> bool:
-    """Until everything is stamped, sent and heard, or the time is over."""
+    """Until every part stands again and everything is stamped, sent and heard, or the time is over."""
     deadline, said = time.monotonic() + seconds, 0.0
     databases = {name: Database(house.url(name), pool_size=1) for name in SERVICES}
     left = "everything"
     try:
         while time.monotonic() < deadline:
             try:
-                left = await _left(databases)
+                left = ", ".join(await house.silent()) or await _left(databases)
             except Exception as error:  # PostgreSQL may be starting still; whatever else it is ends as "not settled"
                 left = type(error).__name__
             if not left:

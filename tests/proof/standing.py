@@ -135,3 +135,17 @@ class Standing(House):
             for part in self.parts
             if any(word in part.name for word in words) and part.process is not None and part.process.poll() is None
         ]
+
+    async def silent(self) -> list[str]:
+        """The parts that do not answer that they are ready: killed a moment ago, and on their way back."""
+        found = []
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            for part in self.parts:
+                if part.ready_url:
+                    try:
+                        ready = (await client.get(part.ready_url)).status_code == 200
+                    except httpx.TransportError:
+                        ready = False
+                    if not ready:
+                        found.append(part.name)
+        return found
