@@ -231,8 +231,9 @@ class Relay:
             if last is not None:
                 async with self._database.transaction() as session:
                     own = await streams.digest_at(session, name, last.sequence)
-                    if reason := divergence(await streams.head(session, name), own, last):
-                        await streams.mark_diverged(session, name, reason)
+                    mine = await streams.head(session, name)
+                    if reason := divergence(mine, own, last):
+                        await streams.mark_diverged(session, name, reason, epoch=mine.epoch)
             looked.add(name)
 
     async def _stopped_by(self, stop: RelayDiverged) -> None:

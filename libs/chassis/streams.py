@@ -241,13 +241,20 @@ async def digest_at(session: AsyncSession, stream: str, sequence: int) -> bytes 
     return bytes(found) if found is not None else None
 
 
-async def mark_diverged(session: AsyncSession, stream: str, reason: str) -> None:
-    """Stop stamping and sending of the whole service until an operator opens a new epoch: the relay looks at this mark before each batch."""
-    await session.execute(
-        text("UPDATE streams SET diverged_at = now(), diverged_reason = :reason WHERE stream = :stream AND diverged_at IS NULL"),
-        {"stream": stream, "reason": reason},
+async def mark_diverged(session: AsyncSession, stream: str, reason: str, *, epoch: int) -> None:
+    """Stop stamping and sending of the whole service until an operator opens a new epoch: the relay looks at this mark before each batch.
+
+    `epoch`: the one in which it was found. What was found just before the operator opened a new one is settled by it, and marks nothing.
+    """
+    marked = await session.execute(
+        text(
+            "UPDATE streams SET diverged_at = now(), diverged_reason = :reason"
+            " WHERE stream = :stream AND diverged_at IS NULL AND epoch = :epoch RETURNING 1"
+        ),
+        {"stream": stream, "reason": reason, "epoch": epoch},
     )
-    _log.error("stream.diverged", stream=stream, reason=reason)
+    if marked.first() is not None:
+        _log.error("stream.diverged", stream=stream, reason=reason)
 
 
 async def new_epoch(session: AsyncSession, reason: str) -> list[Head]:

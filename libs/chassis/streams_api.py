@@ -126,17 +126,17 @@ async def read_stream_events(
     _readable(caller, stream)
     reason = None
     async with runtime.database.transaction(repeatable_read=True) as session:
+        head = await streams.head(session, stream)
         if epoch is not None:
             claimed = bytes.fromhex(digest) if digest is not None else None
             reason = await streams.check_claim(session, stream, epoch=epoch, after=after, claimed=claimed)
         if reason is None:
             records = await streams.read(session, stream, after, limit)
-            head = await streams.head(session, stream)
     if reason is not None:
         if caller.role is Role.SERVICE:
             # only our own services are believed: anybody else could stop the relay by a made-up claim
             async with runtime.database.transaction() as session:
-                await streams.mark_diverged(session, stream, reason)
+                await streams.mark_diverged(session, stream, reason, epoch=head.epoch)
         raise streams.Diverged("Votre historique de ce flux et celui de ce service ne concordent pas ; l'exploitant est prévenu.")
     body = b'{"stream":"%b","events":[%b],"head":%b}' % (
         stream.encode(),

@@ -197,7 +197,7 @@ async def test_a_diverged_service_stamps_nothing_until_a_new_epoch_is_opened(dat
     await say(speaker, fact(), fact())
     await stamp_all(speaker)
     async with speaker.transaction() as session:
-        await streams.mark_diverged(session, "internal", "test")
+        await streams.mark_diverged(session, "internal", "test", epoch=1)
     await say(speaker, fact())
 
     connection = await speaker.connect()
@@ -211,6 +211,23 @@ async def test_a_diverged_service_stamps_nothing_until_a_new_epoch_is_opened(dat
     assert [(record.epoch, record.sequence) for record in records] == [(1, 1), (1, 2), (2, 3)]
     assert broken_links(records) == []
     await connection.close()
+    await speaker.close()
+
+
+async def test_what_was_found_just_before_a_new_epoch_was_opened_stops_nothing_any_more(database_url: DatabaseUrl) -> None:
+    """A listener's claim was looked at in epoch 1, and is marked when the operator has opened epoch 2 already."""
+    speaker = database(database_url(None))
+    await say(speaker, fact())
+    await stamp_all(speaker)
+    async with speaker.transaction() as session:
+        found_in = await streams.head(session, "internal")
+        await streams.new_epoch(session, "restored from the backup of the night")
+
+    async with speaker.transaction() as session:
+        await streams.mark_diverged(session, "internal", "late", epoch=found_in.epoch)
+
+    async with speaker.transaction() as session:
+        assert (await streams.head(session, "internal")).diverged_reason is None
     await speaker.close()
 
 

@@ -460,7 +460,7 @@ async def test_a_diverged_stream_is_not_delivered(house: Served, theirs: Receive
     await subscribed(house, theirs)
     await told(house, 1)
     async with house.runtime.database.transaction() as session:
-        await streams.mark_diverged(session, "internal", "a test")
+        await streams.mark_diverged(session, "internal", "a test", epoch=1)
 
     assert await turn(house) == 0
 
