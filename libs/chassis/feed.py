@@ -138,6 +138,19 @@ class Feed:
         except (ValueError, KeyError, TypeError) as error:
             raise FeedError(f"{source}: the head is unreadable ({type(error).__name__})") from error
 
+    async def acknowledge(self, source: str, stream: str, place: Place) -> None:
+        """Tell the speaker how far we have acted on what it said. Raises FeedError."""
+        client = self._clients.get(source)
+        if client is None:
+            raise FeedError(f"no URL is configured for {source}")
+        said = {"epoch": place.epoch, "sequence": place.sequence}
+        try:
+            answer = await client.put(f"/v1/streams/{quote(stream, safe='')}/position", json=said, headers=await self._token.headers())
+        except (httpx.HTTPError, TokenUnobtainable) as error:
+            raise FeedError(f"{source}: {type(error).__name__}") from error
+        if answer.status_code != 204:
+            raise FeedError(f"{source}: {answer.status_code} to an acknowledgement")
+
     def listing(self, source: str) -> Listing:
         return Listing(self, source)
 

@@ -158,6 +158,26 @@ class Diverged(Refusal):
     title: ClassVar[str] = "Flux divergent"
 
 
+class NotYetSaid(Refusal):
+    status: ClassVar[int] = 409
+    type: ClassVar[str] = "not-yet-said"
+    title: ClassVar[str] = "Numéro à venir"
+
+
+_ACKNOWLEDGE = text(
+    "INSERT INTO stream_readers (stream, client_id, epoch, sequence) VALUES (:stream, :client, :epoch, :sequence)"
+    " ON CONFLICT (stream, client_id) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence, acknowledged_at = now()"
+)
+
+
+async def acknowledge(session: AsyncSession, stream: str, client_id: str, epoch: int, sequence: int) -> None:
+    """A reader has acted on everything up to that number. Its last word counts, also when it goes back. Raises NotYetSaid."""
+    now = await head(session, stream)
+    if (epoch, sequence) > (now.epoch, now.sequence):
+        raise NotYetSaid("Ce numéro n'a pas encore été publié dans ce flux.", more={"epoch": now.epoch, "sequence": now.sequence})
+    await session.execute(_ACKNOWLEDGE, {"stream": stream, "client": client_id, "epoch": epoch, "sequence": sequence})
+
+
 async def head(session: AsyncSession, stream: str) -> Head:
     """A stream's head; one that never said anything stands at epoch 1, number 0."""
     row = (await session.execute(text(f"SELECT {_HEAD} FROM streams WHERE stream = :stream"), {"stream": stream})).one_or_none()  # noqa: S608 - a constant

@@ -11,7 +11,7 @@ from libs.chassis.problems import problems
 from libs.chassis.refusals import NotFound
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal
-from libs.chassis.strict import Answer, QueryInt
+from libs.chassis.strict import Answer, Body, QueryInt
 from libs.contracts.audiences import streams_of
 from libs.contracts.types import Instant
 from libs.contracts.vocabularies import Role
@@ -19,7 +19,15 @@ from libs.contracts.vocabularies import Role
 router = APIRouter(tags=["Streams"])
 
 _READERS = Rule(roles=set(Role))
-ACCESS = AccessTable({"list_streams": _READERS, "read_stream": _READERS, "read_stream_events": _READERS, "read_stream_digest": _READERS})
+ACCESS = AccessTable(
+    {
+        "list_streams": _READERS,
+        "read_stream": _READERS,
+        "read_stream_events": _READERS,
+        "read_stream_digest": _READERS,
+        "acknowledge_stream": _READERS,
+    }
+)
 
 StreamName = Annotated[str, Path(pattern=r"^[a-z]+(:[0-9A-Za-z-]+)?$", max_length=60, examples=["internal"])]
 Sequence = Annotated[QueryInt, Field(ge=0, le=2**62)]
@@ -47,6 +55,11 @@ class StreamsOut(Answer):
 class DigestOut(Answer):
     sequence: int
     digest: str
+
+
+class PositionIn(Body):
+    epoch: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    sequence: Annotated[int, Field(ge=0, le=2**62)]
 
 
 class FeedOut(Answer):
@@ -99,6 +112,14 @@ async def read_stream(stream: StreamName, caller: Caller, runtime: Run) -> HeadO
     async with runtime.database.transaction() as session:
         head = await streams.head(session, _readable(caller, stream))
     return _head_out(runtime, head)
+
+
+@router.put("/v1/streams/{stream}/position", status_code=204, operation_id="acknowledge_stream", responses=problems(404, 409, 422))
+async def acknowledge_stream(stream: StreamName, body: PositionIn, caller: Caller, runtime: Run) -> Response:
+    """Say that the caller has acted on everything up to that number: what it was told to erase, it has erased. The last word counts."""
+    async with runtime.database.transaction() as session:
+        await streams.acknowledge(session, _readable(caller, stream), caller.client_id, body.epoch, body.sequence)
+    return Response(status_code=204)
 
 
 @router.get("/v1/streams/{stream}/digests/{sequence}", operation_id="read_stream_digest", response_model=DigestOut, responses=problems(404))

@@ -7,6 +7,7 @@ from libs.chassis.runtime import Runtime
 from libs.chassis.service import Job, Loop, Service
 from libs.contracts.referrals import EVENTS
 from services.referrals import (
+    acknowledgements,
     api,
     bulk_api,
     corrections_api,
@@ -15,6 +16,7 @@ from services.referrals import (
     notices_api,
     orientations,
     orientations_api,
+    retention,
     rights_api,
     routing,
 )
@@ -54,6 +56,20 @@ async def remind_partners(runtime: Runtime) -> None:
                 return
 
 
+async def look_at_erasures(runtime: Runtime) -> None:
+    async with runtime.database.transaction() as session:
+        await acknowledgements.look(session, cast(Settings, runtime.settings).erasure_acknowledgers)
+
+
+async def end_retention(runtime: Runtime) -> None:
+    """What has reached its end is erased, some at a time."""
+    settings, batch = cast(Settings, runtime.settings), 50
+    while settings.retention_job:
+        async with runtime.database.transaction() as session:
+            if await retention.erase_due(session, runtime.vault, datetime.now(UTC), settings.retention_days, batch) < batch:
+                return
+
+
 SERVICE = Service(
     name="referrals",
     title="Maillon : saisines et orientations",
@@ -73,6 +89,8 @@ SERVICE = Service(
     jobs=(
         Job("route-unrouted", 1, route_unrouted),
         Job("expire-orientations", 60, expire_orientations),
+        Job("look-at-erasures", 5, look_at_erasures),
+        Job("end-retention", 86_400, end_retention),
         Job("remind-partners", 300, remind_partners),
     ),
     loops=(Loop("notices", 300, notice_mail.run),),

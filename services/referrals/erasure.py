@@ -48,8 +48,8 @@ _CLOSED_BY: Final[Mapping[ErasureCause, CloseReason]] = {
 }
 """Why an open referral ends when nobody is left in it."""
 
-_KEYS_OF_A_REFERRAL: Final[tuple[str, ...]] = ()
-"""Besides the persons' and the narrative's: statements that give the keys of what else is sealed of a referral as a whole."""
+_KEYS_OF_A_REFERRAL: Final[tuple[str, ...]] = ("UPDATE requisitions SET content = '' WHERE referral_id = :referral RETURNING key_id",)
+"""Besides the persons' and the narrative's: statements that blank what else is sealed of a referral as a whole and give its keys."""
 
 
 async def erase(
@@ -68,6 +68,8 @@ async def erase(
     `narrative`: destroy it now, whoever is left. `by`: who asked, as the audit log names callers. Gives the id in the register; `None` when
     nothing was left to erase.
     """
+    if referral.status == ReferralStatus.ERASED:
+        return None
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
     living = [person for person in persons if person.content]
     going = [person for person in living if person.id in person_ids]
@@ -96,7 +98,9 @@ async def erase(
         await _end(session, referral, cause, now)
     referral.version += 1
     await session.flush()
-    return await _register(session, referral, [person.id for person in going], organizations, cause, now, whole=whole, by=by)
+    return await _register(
+        session, referral, [person.id for person in going], organizations, cause, now, whole=whole, narrative=whole or narrative, by=by
+    )
 
 
 async def _end(session: AsyncSession, referral: Referral, cause: ErasureCause, now: datetime) -> None:
@@ -130,6 +134,7 @@ async def _register(
     now: datetime,
     *,
     whole: bool,
+    narrative: bool,
     by: str,
 ) -> UUID:
     erasure = Erasure(
@@ -162,6 +167,10 @@ async def _register(
     )
     await session.flush()
     _log.info(
-        "erasure.done", referral_id=str(referral.id), person_ids=[str(one) for one in person_ids], whole=whole, erased_at=now.isoformat()
+        "erasure.done",
+        referral_id=str(referral.id),
+        person_ids=[str(one) for one in person_ids],
+        narrative=narrative,
+        erased_at=now.isoformat(),
     )
     return erasure.id

@@ -237,7 +237,11 @@ class Erasure(Table, table=True):
     """The register of what was erased. `person_ids` name persons of whom nothing is left but counts."""
 
     __tablename__ = "erasures"
-    __table_args__ = (Index("erasures_referral", "referral_id"), Index("erasures_departement", "departement", "id"))
+    __table_args__ = (
+        Index("erasures_referral", "referral_id"),
+        Index("erasures_departement", "departement", "id"),
+        Index("erasures_waiting", "id", postgresql_where=text("completed_at IS NULL")),
+    )
 
     id: UUID = Field(primary_key=True)
     referral_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("referrals.id"), nullable=False))
@@ -247,19 +251,62 @@ class Erasure(Table, table=True):
     cause: str = Field(sa_type=Text)
     erased_at: datetime = Field(sa_column=_instant())
     erased_by: str = Field(sa_type=Text)
+    completed_at: datetime | None = Field(default=None, sa_column=_instant(nullable=True))
+    """When everybody who was told had acted on it."""
 
 
 class ErasureNotice(Table, table=True):
     """In which stream an erasure was said, and under which number (`None` until the relay gave it one)."""
 
     __tablename__ = "erasure_notices"
-    __table_args__ = (Index("erasure_notices_unplaced", "stream", "event_id", postgresql_where=text("sequence IS NULL")),)
+    __table_args__ = (
+        Index("erasure_notices_unplaced", "stream", "event_id", postgresql_where=text("sequence IS NULL")),
+        Index("erasure_notices_waiting", "stream", postgresql_where=text("acknowledged_at IS NULL")),
+    )
 
     erasure_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("erasures.id"), primary_key=True))
     stream: str = Field(sa_type=Text, primary_key=True)
     event_id: str = Field(sa_type=Text)
     epoch: int | None
     sequence: int | None = Field(sa_type=BigInteger)
+    acknowledged_at: datetime | None = Field(default=None, sa_column=_instant(nullable=True))
+
+
+class Alert(Table, table=True):
+    """An information préoccupante (CASF L.226-2-1) or a report to the prosecutor, as it was sent. Codes only: its text is not kept here."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (Index("alerts_referral", "referral_id", "sent_at", "id"),)
+
+    id: UUID = Field(primary_key=True)
+    referral_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("referrals.id"), nullable=False))
+    kind: str = Field(sa_type=Text)
+    recipient: str = Field(sa_type=Text)
+    departement: str = Field(sa_type=Text)
+    person_ids: list[UUID] = Field(sa_column=_ids())
+    sent_at: datetime = Field(sa_column=_instant())
+    recorded_at: datetime = Field(sa_column=_instant())
+    recorded_by: str = Field(sa_type=Text)
+
+
+class Requisition(Table, table=True):
+    """The register of judicial requisitions. `content`: sealed JSON (authority, reference, scope in words)."""
+
+    __tablename__ = "requisitions"
+    __table_args__ = (Index("requisitions_referral", "referral_id", "id"), Index("requisitions_departement", "departement", "id"))
+
+    id: UUID = Field(primary_key=True)
+    referral_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("referrals.id"), nullable=False))
+    departement: str = Field(sa_type=Text)
+    ground: str = Field(sa_type=Text)
+    key_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
+    content: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    person_ids: list[UUID] = Field(sa_column=_ids())
+    handed_over: list[str] = Field(sa_column=_texts())
+    received_at: datetime = Field(sa_column=_instant())
+    handed_over_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    recorded_at: datetime = Field(sa_column=_instant())
+    recorded_by: str = Field(sa_type=Text)
 
 
 class OrientationLink(Table, table=True):

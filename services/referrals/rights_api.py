@@ -1,19 +1,33 @@
 """Persons over HTTP: finding one, and their rights: export, erasure, and the register of who has acted on it."""
 
 from datetime import UTC, datetime
+from typing import cast
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.audit import audit
 from libs.chassis.docs import Example, examples
+from libs.chassis.etag import IfMatch
+from libs.chassis.idempotency import Once
+from libs.chassis.pagination import Page, page_of
 from libs.chassis.problems import problems
-from libs.chassis.runtime import Run
+from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Purpose
 from libs.chassis.settings import secret_bytes
-from services.referrals import queries
+from libs.chassis.strict import QueryBool
+from libs.contracts.demonstration import ALLEGED_PERPETRATOR, REFERRAL
+from libs.contracts.types import Id
+from services.referrals import acknowledgements, queries, rights
+from services.referrals.rights_schemas import ErasureIn, ErasureList, ErasureMadeOut, ErasureOut
 from services.referrals.schemas import PersonSearchIn, PersonsFound
+from services.referrals.settings import Settings
 
 router = APIRouter(tags=["Droits des personnes"])
+
+
+def _ours(runtime: Runtime) -> tuple[str, ...]:
+    return cast(Settings, runtime.settings).erasure_acknowledgers
 
 
 def _now() -> datetime:
@@ -40,3 +54,46 @@ async def search_persons(body: PersonSearchIn, caller: Caller, purpose: Purpose,
         found = await queries.persons_found(session, caller, secret_bytes(runtime.settings.search_key), body)
         await audit(session, caller, operation="search_persons", subject="persons", purpose=purpose, detail={"found": str(len(found))})
     return PersonsFound(items=found)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/erasures",
+    status_code=201,
+    operation_id="erase_persons",
+    response_model=ErasureMadeOut,
+    responses=problems(404, 409, 412, 422, 428),
+    openapi_extra=examples(
+        Example(
+            "coordinator-95",
+            201,
+            {"person_ids": [ALLEGED_PERPETRATOR]},
+            "Une personne demande l'effacement",
+            path={"referral_id": REFERRAL},
+            headers={"If-Match": '"1"'},
+        )
+    ),
+)
+async def erase_persons(referral_id: Id, body: ErasureIn, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
+    """Erase persons of a referral for good, at their own request. With the last one goes all that is sealed of the referral."""
+
+    async def erase(session: AsyncSession) -> ErasureMadeOut:
+        return await rights.erase(session, caller, runtime.vault, referral_id, version, body, _now())
+
+    return await once(erase, status=201, location="/v1/erasures/{id}")
+
+
+@router.get("/v1/erasures", operation_id="list_erasures", response_model=ErasureList)
+async def list_erasures(caller: Caller, runtime: Run, page: Page, response: Response, waiting: QueryBool | None = None) -> ErasureList:
+    """The register of erasures, oldest first, with who has not acted on each yet. `waiting`: only those, or only the others."""
+    async with runtime.database.transaction() as session:
+        rows = await acknowledgements.erasures(session, caller, _ours(runtime), waiting=waiting, after=page.after, limit=page.limit)
+    items, following = page_of(rows, page, lambda row: (row.id,))
+    page.link(response, following)
+    return ErasureList(items=items, next=following)
+
+
+@router.get("/v1/erasures/{erasure_id}", operation_id="read_erasure", response_model=ErasureOut, responses=problems(404))
+async def read_erasure(erasure_id: Id, caller: Caller, runtime: Run) -> ErasureOut:
+    """One erasure, and who has not acted on it yet."""
+    async with runtime.database.transaction() as session:
+        return await acknowledgements.erasure(session, caller, _ours(runtime), erasure_id)

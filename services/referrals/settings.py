@@ -51,6 +51,14 @@ class Settings(ChassisSettings):
             )
         return self
 
+    # Personal data
+    retention_days: int = Field(default=730, ge=30, le=3650)
+    """How long after the last contact with the person everything sealed of a referral is kept (CNIL: two years)."""
+    retention_job: bool = True
+    """Erase by itself, every night; false: only by the command, after its `--dry-run`."""
+    erasure_acknowledgers: tuple[str, ...] = ("partners", "funding", "reporting")
+    """The clients of our own services, each of which must say that it has acted on an erasure."""
+
     def targets(self) -> Mapping[str, int]:
         """Minutes by urgency."""
         return {

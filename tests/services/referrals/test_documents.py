@@ -15,6 +15,7 @@ STATES: dict[str, tuple[str, str | None]] = {
     "accept_referral": ("assigned", None),
     "decline_referral": ("assigned", None),
     "assign_referral": ("assigned", None),
+    "erase_persons": ("assigned", None),
     "transfer_referral": ("assigned", None),
     "correct_referral": ("assigned", None),
     "attempt_contact": ("accepted", None),

@@ -1,0 +1,47 @@
+"""The end of the retention: two years after the last contact with the person (CNIL, délibération 2023-095; a setting), everything sealed is erased.
+
+A contact is the reception, an attempt to reach the person, an interview, or a step of an orientation.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.chassis.vault import Vault
+from services.referrals import erasure
+from services.referrals.erasure import ErasureCause
+from services.referrals.models import Person, Referral
+
+_DUE = (
+    "FROM referrals r WHERE r.status <> 'erased' AND r.received_at < :before"
+    " AND NOT EXISTS (SELECT FROM contact_attempts c WHERE c.referral_id = r.id AND c.attempted_at >= :before)"
+    " AND NOT EXISTS (SELECT FROM interviews i WHERE i.referral_id = r.id AND i.held_at >= :before)"
+    " AND NOT EXISTS (SELECT FROM orientations o WHERE o.referral_id = r.id AND greatest(o.requested_at, o.answered_at, o.ended_at) >= :before)"
+)
+_COUNT = text(f"SELECT count(*) {_DUE}")
+_NEXT = text(f"SELECT r.id {_DUE} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE SKIP LOCKED")
+
+
+async def due(session: AsyncSession, now: datetime, days: int) -> int:
+    """How many referrals have reached the end: what `--dry-run` says."""
+    return await session.scalar(_COUNT, {"before": now - timedelta(days=days)}) or 0
+
+
+async def erase_due(session: AsyncSession, vault: Vault, now: datetime, days: int, limit: int = 50) -> int:
+    """Erase the oldest of them, at most `limit`. Returns how many."""
+    ids = list(await session.scalars(_NEXT, {"before": now - timedelta(days=days), "limit": limit}))
+    for referral_id in ids:
+        referral = await session.get_one(Referral, referral_id, populate_existing=True)
+        await erase_whole(session, vault, referral, ErasureCause.RETENTION, now, by="retention")
+    return len(ids)
+
+
+async def erase_whole(
+    session: AsyncSession, vault: Vault, referral: Referral, cause: ErasureCause, now: datetime, *, by: str
+) -> UUID | None:
+    """All that is sealed of a referral that the caller has locked."""
+    persons = list(await session.scalars(select(col(Person.id)).where(col(Person.referral_id) == referral.id)))
+    return await erasure.erase(session, vault, referral, persons, cause, now, by=by, narrative=True)

@@ -1,0 +1,43 @@
+"""The rights of persons, as a coordinator exercises them for who asks."""
+
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis.audit import audit
+from libs.chassis.etag import match
+from libs.chassis.refusals import Conflict, NotFound
+from libs.chassis.security import Principal
+from libs.chassis.vault import Vault
+from libs.contracts.vocabularies import Purpose
+from services.referrals import erasure
+from services.referrals.erasure import ErasureCause
+from services.referrals.models import Referral
+from services.referrals.rights_schemas import ErasureIn, ErasureMadeOut
+from services.referrals.work import may_see, person_of
+
+
+class ErasedAlready(Conflict):
+    type: ClassVar[str] = "erased-already"
+    title: ClassVar[str] = "Déjà effacé"
+
+
+async def erase(
+    session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID, version: int, body: ErasureIn, now: datetime
+) -> ErasureMadeOut:
+    """Raises NotFound outside the perimeter, StaleVersion, UnknownPerson, ErasedAlready."""
+    referral = await session.get(Referral, referral_id, with_for_update=True, populate_existing=True)
+    if referral is None or not may_see(caller, referral):
+        raise NotFound
+    match(referral.version, version)
+    for person_id in body.person_ids:
+        await person_of(session, referral.id, person_id)
+    made = await erasure.erase(
+        session, vault, referral, body.person_ids, ErasureCause.REQUEST, now, by=caller.client_id, narrative=body.narrative
+    )
+    if made is None:
+        raise ErasedAlready("Les données de ces personnes ont déjà été effacées.")
+    await audit(session, caller, operation="erase_persons", subject=f"referrals/{referral.id}", purpose=Purpose.PERSONS_RIGHTS)
+    return ErasureMadeOut(id=made, referral_id=referral.id, version=referral.version)
