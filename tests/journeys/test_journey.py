@@ -46,7 +46,7 @@ async def test_a_referral_crosses_the_house_and_is_counted(all_four: House) -> N
     victim = opened["people"][0]["id"]
 
     assert (await referrals.post("iscg-95", f"{referral}/accept", version=1)).status_code == 200
-    call = {"person_id": victim, "mode": "phone", "result": "reached", "attempted_at": received.json()["received_at"]}
+    call = {"person_id": victim, "mode": "phone", "result": "reached", "attempted_at": "2026-11-23T10:00:00+01:00"}  # a safe hour
     assert (await referrals.post("iscg-95", f"{referral}/contacts", call)).status_code == 201
     body = {"person_id": victim, "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support"}
     asked = (await referrals.post("iscg-95", f"{referral}/orientations", body)).json()
