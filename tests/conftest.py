@@ -25,6 +25,16 @@ def postgres() -> Iterator[Postgres]:
         server.stop()
 
 
+@pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """The `maillon` command sets what it finds of `make run` for its process, which here is the tests'."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def _in_memory() -> str | None:
     """Where the system keeps files in memory and has room for some: a copy of a database costs 30 ms there, 300 ms on a disk."""
     folder = "/dev/shm"

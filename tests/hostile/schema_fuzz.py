@@ -4,6 +4,7 @@ Nothing here names a route: what is added to a service is tried without an edit.
 """
 
 import asyncio
+import json
 import socket
 import threading
 from collections import Counter
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import schemathesis
 import uvicorn
 from fastapi import FastAPI
 from schemathesis import openapi
@@ -31,6 +33,7 @@ CHECKS = (
     "negative_data_rejection",
     "unsupported_method",
 )
+NDJSON = "application/x-ndjson"
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 """Coverage alone sends some twenty requests to each operation: minutes for the four services."""
 QUICK = ("examples", "fuzzing")
@@ -71,7 +74,7 @@ def caller_of(operation: dict[str, Any], issuer: Issuer) -> dict[str, str]:
 def _configured(url: str, document: dict[str, Any], issuer: Issuer, examples: int, seed: int, phases: Sequence[str]) -> SchemathesisConfig:
     paths = document["paths"].items()
     operations = [
-        {"include-operation-id": operation["operationId"], "headers": caller_of(operation, issuer)}
+        {"include-operation-id": operation["operationId"], "headers": caller_of(operation, issuer)} | _by_line(operation)
         for _, methods in paths
         for operation in methods.values()
         if operation.get("x-roles")
@@ -87,6 +90,17 @@ def _configured(url: str, document: dict[str, Any], issuer: Issuer, examples: in
             "operations": operations,
         }
     )
+
+
+@schemathesis.serializer(NDJSON)
+def _lines(_: Any, value: Any) -> bytes:
+    return b"".join(json.dumps(line).encode() + b"\n" for line in (value if isinstance(value, list) else [value]))
+
+
+def _by_line(operation: dict[str, Any]) -> dict[str, Any]:
+    """What is sent line by line is refused line by line, in an answer of 200: `tests/services/referrals/test_bulk.py` looks at those."""
+    sent = operation.get("requestBody", {}).get("content", {})
+    return {"checks": {"negative_data_rejection": {"enabled": False}}} if NDJSON in sent else {}
 
 
 def fuzz(url: str, document: dict[str, Any], issuer: Issuer, *, examples: int, seed: int, phases: Sequence[str] = PHASES) -> Outcome:

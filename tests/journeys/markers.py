@@ -20,6 +20,7 @@ NEEDLES: Final = tuple(one.encode() for one in (WORD, PHONE, BIRTH))
 
 IN_CLEAR: Final = {
     "external_reference": "the police system's own number of the case; it is in the table referrals, and shown to that system only",
+    "key": "an idempotency key: the caller's own number of its request",
     "url": "a subscriber's receiver",
     "reason": "an operator's note on a dead letter",
     "stream": "a stream's name",
