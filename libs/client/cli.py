@@ -4,6 +4,7 @@
     maillon audit verify --service referrals     on the database (libs.chassis.cli), like streams and vault
     maillon dead-letters list --service reporting    over HTTP: replaying needs the service's own handlers
     maillon events follow --service partners --stream internal
+    maillon send FILE                        referrals, one a line (libs.client.sending)
 
 On a machine where `make run` stands and nothing else is configured, the commands find its databases, its secrets and its token issuer.
 """
@@ -19,10 +20,12 @@ from typing import Annotated, Any, TypeVar
 import httpx
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from libs.chassis.cli import audit_app, streams_app, vault_app
 from libs.chassis.settings import development_secrets
 from libs.chassis.streams import Record
+from libs.client import sending
 from libs.client.client import (
     ChainBroken,
     Client,
@@ -222,6 +225,34 @@ def discard_dead_letter(
 
     _run(_client(service, url, token, token_url, client_id, secret), work)
     _out.print("L'événement est écarté ; ceux qui le suivent pour le même objet restent à rejouer.")
+
+
+# Referrals
+
+
+@app.command("send")
+def send_referrals(
+    file: Annotated[Path, typer.Argument(help="NDJSON : une saisine par ligne, ou une clé et une saisine.", exists=True, dir_okay=False)],
+    url: _URL = "",
+    token: _TOKEN = "",
+    token_url: _TOKEN_URL = "",
+    client_id: _CLIENT_ID = "police-95",
+    secret: _SECRET = "",
+) -> None:
+    """Envoyer un fichier de saisines. Interrompu ou relancé, il ne crée que ce qui manque. Code 1 si des lignes sont refusées."""
+
+    async def work(client: Client) -> sending.Sent:
+        columns = (TextColumn("Envoi"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=_err, transient=True) as bar:
+            task = bar.add_task("", total=file.stat().st_size)
+            return await sending.send(client, file, lambda read: bar.update(task, completed=read))
+
+    sent = _run(_client("referrals", url, token, token_url, client_id, secret), work)
+    for number, why in sent.refused:
+        _refuse(f"ligne {number} : {why}")
+    _out.print(f"{sent.outcomes['created']} créée(s), {sent.outcomes['replayed']} déjà reçue(s), {sent.outcomes['refused']} refusée(s).")
+    if sent.refused:
+        raise typer.Exit(1)
 
 
 # Events

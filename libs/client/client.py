@@ -10,10 +10,12 @@ What fails in passing (no connection, 429, 502, 503, 504, a twin in flight) is t
 """
 
 import asyncio
+import json
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -27,6 +29,8 @@ from libs.chassis.streams import GENESIS, Record, canonical
 _PASSING = frozenset({429, 502, 503, 504})
 _IN_FLIGHT = "idempotency-in-flight"
 _LONGEST_PAUSE = 20.0
+LINES = 500
+"""Lines in one request of NDJSON: an HTTP/1.1 client that writes all before it reads must not write without end."""
 PAGE = 500
 """Events asked for at a time."""
 
@@ -172,6 +176,35 @@ class Client:
             if cursor is None:
                 return
 
+    async def send_lines(self, path: str, lines: Iterable[bytes]) -> AsyncIterator[dict[str, Any]]:
+        """Send NDJSON (`{"key": …, "referral": …}`) of any length, in pieces; gives the result of each line, in order, `line` counted from 1 over all.
+
+        A line for which the service had no time is sent again with its key, so that it takes effect once. Raises Problem, Unreachable, TokenRefused.
+        """
+        whole = iter(lines)
+        before = 0
+        while piece := list(islice(whole, LINES)):
+            for result in await self._send_piece(path, piece):
+                yield {**result, "line": before + result["line"]}
+            before += len(piece)
+
+    async def _send_piece(self, path: str, piece: Sequence[bytes]) -> list[dict[str, Any]]:
+        results: dict[int, dict[str, Any]] = {}
+        waiting = [number for number, line in enumerate(piece, 1) if line.strip()]
+        for attempt in range(self._attempts):
+            if not waiting:
+                break
+            if attempt:
+                await asyncio.sleep(min(_LONGEST_PAUSE, self._pause * 2 ** (attempt - 1)))
+            content = b"".join(piece[number - 1].strip() + b"\n" for number in waiting)
+            answer = await self.call("POST", path, content=content, headers={"Content-Type": "application/x-ndjson"})
+            for said in map(json.loads, answer.content.splitlines()):
+                results[waiting[said["line"] - 1]] = said
+            waiting = [number for number in waiting if _is_open(results.get(number))]
+        if waiting:
+            raise Unreachable(f"POST {path}: {len(waiting)} lines have no result")
+        return [{**results[number], "line": number} for number in sorted(results)]
+
     async def call(
         self,
         method: str,
@@ -179,6 +212,7 @@ class Client:
         *,
         query: Mapping[str, str | int | None] | None = None,
         body: Any = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """One request, repeated as the head of this file says. Raises Problem, Unreachable, TokenRefused."""
@@ -190,10 +224,10 @@ class Client:
             if attempt:
                 await asyncio.sleep(min(_LONGEST_PAUSE, self._pause * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # noqa: S311  # spreads retries
             try:
-                answer = await self._send(method, path, params, body, sent)
+                answer = await self._send(method, path, params, body, content, sent)
                 if answer.status_code == 401 and self._credentials is not None and not renewed:
                     renewed, self._renew_at = True, 0.0
-                    answer = await self._send(method, path, params, body, sent)
+                    answer = await self._send(method, path, params, body, content, sent)
             except _TokensAway as error:
                 why = str(error)
                 continue
@@ -215,10 +249,12 @@ class Client:
                 await asyncio.sleep(_retry_after(answer))
         raise Unreachable(f"{method} {path}: {why}")
 
-    async def _send(self, method: str, path: str, params: Any, body: Any, headers: Mapping[str, str]) -> httpx.Response:
+    async def _send(
+        self, method: str, path: str, params: Any, body: Any, content: bytes | None, headers: Mapping[str, str]
+    ) -> httpx.Response:
         token = await self._bearer()
         authorization = {"Authorization": f"Bearer {token}"} if token else {}
-        return await self._http.request(method, path, params=params, json=body, headers={**headers, **authorization})
+        return await self._http.request(method, path, params=params, json=body, content=content, headers={**headers, **authorization})
 
     async def _bearer(self) -> str:
         if self._credentials is None or time.monotonic() < self._renew_at:
@@ -340,6 +376,12 @@ def _of_feed(problem: Problem) -> Exception:
         more = problem.more
         return HistoryReplaced(Cursor(int(more["epoch"]), int(more["last_sequence"]), bytes.fromhex(more["last_digest"])))
     return problem
+
+
+def _is_open(result: Mapping[str, Any] | None) -> bool:
+    """Whether a line is to be sent again: no result, or one that says to come back."""
+    problem = result and result["problem"]
+    return result is None or bool(problem and (problem["status"] in _PASSING or str(problem["type"]).endswith(_IN_FLIGHT)))
 
 
 def _json(answer: httpx.Response) -> Any:

@@ -136,8 +136,10 @@ async def test_planted_a_new_key_for_each_attempt_creates_twice(house: Served, t
     client, _, _ = caller(house, "lost")
     send = Client._send
 
-    async def forgetful(self: Client, method: str, path: str, params: Any, body: Any, headers: Any) -> httpx.Response:
-        return await send(self, method, path, params, body, {**headers, "Idempotency-Key": str(uuid4())} if method == "POST" else headers)
+    async def forgetful(self: Client, method: str, path: str, params: Any, body: Any, content: Any, headers: Any) -> httpx.Response:
+        return await send(
+            self, method, path, params, body, content, {**headers, "Idempotency-Key": str(uuid4())} if method == "POST" else headers
+        )
 
     monkeypatch.setattr(Client, "_send", forgetful)
     async with client:
