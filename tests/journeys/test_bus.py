@@ -5,6 +5,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -87,7 +89,7 @@ async def _parked(up: House, at_least: int) -> list[dict[str, Any]]:
     return found if len(found) >= at_least else []
 
 
-async def test_two_replicas_of_every_service_run_one_is_killed_and_nothing_is_lost(two: House) -> None:
+async def test_two_replicas_run_one_is_stopped_and_nothing_is_lost(two: House) -> None:
     await two.start("partners", "referrals")
     await register_territory(two["partners"])
     await until(lambda: _is(copied_posts(two), POSTS))
@@ -99,6 +101,34 @@ async def test_two_replicas_of_every_service_run_one_is_killed_and_nothing_is_lo
         assert answer.status_code == 200, answer.text
 
     await until(lambda: _states(two, {"vacant"}))
+
+
+async def test_two_replicas_of_a_listener_share_its_sources_or_take_turns(two: House, bootstrap_servers: str, on_kafka: bool) -> None:
+    """As members of one group on Apache Kafka, each with a source of its own; the embedded broker knows no sharing (decision record 6)."""
+    await two.start("referrals")
+
+    if on_kafka:
+        group = f"{two.settings['kafka_topic_prefix']}.referrals"
+        assert await until(lambda: _is(_sources_by_member(bootstrap_servers, group), [1, 1]))
+    else:
+        assert await until(lambda: _is(_connected(two), [False, True]))
+
+
+async def _connected(up: House) -> list[bool]:
+    consumers = [replica.runtime.consumer for replica, _ in up._running["referrals"]]
+    return sorted(consumer is not None and consumer._kafka_connected for consumer in consumers)
+
+
+async def _sources_by_member(bootstrap_servers: str, group: str) -> list[int]:
+    """How many topics each member of a consumer group was given."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        [said] = await admin.describe_consumer_groups([group])
+        [(*_, members)] = [found[:6] for found in said.groups]
+        return sorted(len(ConsumerProtocolMemberAssignment.decode(member[4]).assignment) for member in members if member[4])
+    finally:
+        await admin.close()
 
 
 async def _state_is(up: House, post_id: UUID, state: str) -> bool:

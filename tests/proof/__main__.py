@@ -56,11 +56,14 @@ async def campaign(chosen: argparse.Namespace, folder: Path) -> dict[str, int]:
         await house.start(lambda name, what: None)
         say(f"{len(house.parts)} processes ready")
         watching = asyncio.create_task(house.watch(lambda name, what: None))
-        async with Network({name: house.plan.url(name) for name in house.plan.services}, house.plan.token_url) as network:
+        async with (
+            Network({name: house.plan.url(name) for name in house.plan.services}, house.plan.token_url) as network,
+            Network({name: f"http://127.0.0.1:{port}" for name, port in house.second.items()}, house.plan.token_url) as second,
+        ):
             await demonstration.seed(network, house.folder, lambda what: None)
             await settled(house, 60, say)
             say("the territory is heard everywhere; clients begin")
-            clients = Clients(network, seed, chosen.clients)
+            clients = Clients((network, second), seed, chosen.clients)
             told = clients.told
             faults = Faults(
                 house, kafka, seed, chosen.kills, lambda what: say(f"{told.commits:5} commits, {faults.kills:3} kills | {what}")

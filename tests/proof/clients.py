@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -39,8 +40,8 @@ class Told:
 class Clients:
     """`stop` ends each client once the referral in its hands is closed."""
 
-    def __init__(self, network: Network, seed: int, number: int) -> None:
-        self._network = network
+    def __init__(self, replicas: Sequence[Network], seed: int, number: int) -> None:
+        self._replicas = replicas
         self._dice = random.Random(seed)
         self._number = number
         self._enough = asyncio.Event()
@@ -101,7 +102,7 @@ class Clients:
             patience = self._dice.uniform(0.001, 0.05) if self._dice.random() < 0.04 else 15
             try:
                 async with asyncio.timeout(patience):
-                    answer = await self._network.call(
+                    answer = await self._dice.choice(self._replicas).call(
                         "referrals", who, method, path, body=body, key=key, headers=headers, accepted=_ANYTHING
                     )
             except (CallFailed, TimeoutError):

@@ -16,8 +16,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from libs.embedded.house import House, Part, Plan, Report, _until_ready, environment_of
 
 SERVICES = ("referrals", "partners", "funding", "reporting")
-WORKERS = {"referrals": 2, "partners": 1, "funding": 1, "reporting": 2}
-"""Two where a stand-by relay and a shared consumer group matter most."""
+REPLICAS = {name: ("api", "api", "worker", "worker") if name == "referrals" else ("both", "both") for name in SERVICES}
+"""Two of everything: API, stand-by relay, members of the consumer group; apart where the clients work."""
+_CALLED = {"both": "api and worker"}
 KAFKA = Path(__file__).parents[2] / "deploy" / "kafka" / "kafka"
 _FROM_OUTSIDE = ("PATH", "HOME", "LANG", "TMPDIR", "JAVA_HOME")
 
@@ -98,11 +99,13 @@ def plan_for(folder: Path, kafka: Kafka) -> Plan:
 
 
 class Standing(House):
-    """The house, taken apart: `referrals api`, `referrals worker 1`, … are parts that die alone."""
+    """The house, taken apart: `referrals api 1`, `referrals worker 2`, … are parts that die alone."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self.environments: dict[str, dict[str, str]] = {}
+        self.second = {name: free_port() for name in SERVICES}
+        """The port of each service's second API."""
 
     async def start(self, report: Report) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -112,10 +115,11 @@ class Standing(House):
         self.environments = {name: environment_of(self.plan, name, urls[name], servers) for name in SERVICES}
         await self._migrate(self.environments, report)
         for name in SERVICES:
-            self._start(self._role(name, "api", self.plan.services[name]))
-            for number in range(WORKERS[name]):
-                part = self._role(name, "worker", free_port())
-                self._start(replace(part, name=f"{part.name} {number + 1}"))
+            doors = [self.plan.services[name], self.second[name]]
+            for place, role in enumerate(REPLICAS[name]):
+                port = free_port() if role == "worker" else doors.pop(0)
+                part = self._role(name, role, port)
+                self._start(replace(part, name=f"{name} {_CALLED.get(role, role)} {place % 2 + 1}"))
         async with httpx.AsyncClient(timeout=5, trust_env=False) as client, asyncio.TaskGroup() as waiting:
             for part in self.parts:
                 if part.ready_url:
