@@ -86,7 +86,7 @@ def create_app(service: Service, settings: Settings, *, roles: Collection[str] =
 
     found = [context for router in routers for context in iter_route_contexts(router.routes)]
     check_complete((_operation(context) for context in found), access)
-    rates = Rates(settings)
+    app.state.rates = rates = Rates(settings)
     app.router.routes.extend(GuardedRoute(context, access, runtime.tokens, rates) for context in found)
 
     def openapi() -> dict[str, Any]:

@@ -16,13 +16,15 @@ from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
 from libs.chassis.limits import Scope
-from libs.chassis.refusals import Refusal, Unauthenticated
+from libs.chassis.refusals import Refusal
 from libs.chassis.settings import Settings
 
 RATE_HEADERS = "maillon.rate_headers"
 """ASGI scope key: what `libs.chassis.app.Watched` adds to the answer's headers."""
 
 MOST_CALLERS = 10_000
+LINK_USES = 20
+"""A minute, of one signed link: a person needs two."""
 
 
 class TooManyRequests(Refusal):
@@ -106,6 +108,7 @@ class Rates:
 
     def __init__(self, settings: Settings, *, room: int = MOST_CALLERS, now: Callable[[], float] = time.monotonic) -> None:
         self._clients = _Quota("client", settings.rate_limit_requests, settings.rate_limit_seconds, room, now)
+        self._links = _Quota("link", LINK_USES, 60, room, now)
         self._strangers = _Quota("stranger", settings.rate_limit_refusals, settings.rate_limit_seconds, room, now)
 
     def spend(self, scope: Scope, client_id: str) -> None:
@@ -114,7 +117,11 @@ class Rates:
             scope, client_id, "Trop de demandes de ce client : attendez le nombre de secondes que dit l'en-tête Retry-After, puis reprenez."
         )
 
-    def refuse(self, scope: Scope, refusal: Unauthenticated) -> Refusal:
+    def spend_link(self, scope: Scope, link: str) -> None:
+        """Counts a use of a signed link, which stands in for a token. Raises TooManyRequests."""
+        self._links.spend(scope, link, "Ce lien est ouvert trop souvent : attendez une minute, puis réessayez.")
+
+    def refuse(self, scope: Scope, refusal: Refusal) -> Refusal:
         """The refusal of a caller without a valid token: the one given, or, when its address had too many, TooManyRequests.
 
         The token was looked at first: many clients share an address (a proxy's, a ministry's), and one that sends rubbish

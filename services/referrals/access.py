@@ -1,6 +1,6 @@
 """Who may do what with referrals. The perimeter (whose post, which département, which organization) is checked in commands and queries: outside it is 404."""
 
-from libs.chassis.access import AccessTable, Rule
+from libs.chassis.access import PUBLIC, AccessTable, Rule
 from libs.contracts.vocabularies import Role
 
 _POLICE = Rule(roles={Role.POLICE})
@@ -44,6 +44,10 @@ ACCESS = AccessTable(
         "complete_orientation": _PARTNER,
         "fail_orientation": _PARTNER,
         "cancel_orientation": _ISCG,
+        "make_orientation_link": _ISCG,
+        "show_answer_page": PUBLIC,
+        "answer_by_link": PUBLIC,
+        "read_answer_style": PUBLIC,
         "read_notice_preference": Rule(roles={*_WORKING, Role.PARTNER}),
         "put_notice_preference": Rule(roles={*_WORKING, Role.PARTNER}),
     }

@@ -8,6 +8,7 @@ from libs.chassis.service import Job, Loop, Service
 from libs.contracts.referrals import EVENTS
 from services.referrals import (
     acknowledgements,
+    answer_pages,
     api,
     bulk_api,
     corrections_api,
@@ -22,6 +23,7 @@ from services.referrals import (
 )
 from services.referrals.access import ACCESS
 from services.referrals.handlers import LISTENER
+from services.referrals.links import Links
 from services.referrals.settings import Settings
 
 
@@ -49,10 +51,10 @@ async def expire_orientations(runtime: Runtime) -> None:
 
 
 async def remind_partners(runtime: Runtime) -> None:
-    before, batch = timedelta(days=cast(Settings, runtime.settings).orientation_reminder_days), 100
+    before, batch, links = timedelta(days=cast(Settings, runtime.settings).orientation_reminder_days), 100, Links.of(runtime)
     while True:
         async with runtime.database.transaction() as session:
-            if await orientations.remind(session, datetime.now(UTC), before, batch) < batch:
+            if await orientations.remind(session, links, datetime.now(UTC), before, batch) < batch:
                 return
 
 
@@ -78,6 +80,7 @@ SERVICE = Service(
         api.router,
         bulk_api.router,
         orientations_api.router,
+        answer_pages.router,
         notices_api.router,
         followup_api.router,
         corrections_api.router,

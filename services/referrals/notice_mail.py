@@ -27,7 +27,7 @@ from libs.chassis.health import Heartbeat
 from libs.chassis.ids import new_id
 from libs.chassis.runtime import Runtime
 from libs.chassis.telemetry import REGISTRY
-from services.referrals.links import link_url
+from services.referrals.links import Links
 from services.referrals.notice_preferences import ADDRESS
 from services.referrals.notices import NoticeKind
 from services.referrals.settings import Settings
@@ -116,7 +116,7 @@ def _message(runtime: Runtime, mail_id: UUID, created_at: datetime, address: str
 def _address(runtime: Runtime, settings: Settings, notice: Any) -> str:
     """Where to look: the link of a partner without account, else the page of the desk, else the object itself."""
     if notice.link_id is not None:
-        return link_url(runtime, notice.link_id)
+        return Links.of(runtime).url(notice.link_id)
     base = settings.desk_url or f"{settings.public_url}/v1"
     return f"{base}/orientations/{notice.orientation_id}" if notice.orientation_id is not None else f"{base}/referrals/{notice.referral_id}"
 

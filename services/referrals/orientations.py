@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.chassis import outbox
+from libs.chassis.audit import audit
 from libs.chassis.etag import match
 from libs.chassis.ids import new_id
 from libs.chassis.refusals import Forbidden, NotFound
@@ -33,18 +34,21 @@ from services.referrals.domain import (
     Move,
     Offer,
     OrientationMove,
+    OrientationOver,
     OrientedAlready,
     minutes_between,
     mismatches,
     moved,
     orientation_moved,
 )
+from services.referrals.links import Links
 from services.referrals.models import Orientation, Person, Referral, ServiceHeard
 from services.referrals.notices import Notice, NoticeKind
 from services.referrals.rules import UnknownOrientation, UnknownService, check_orientation, check_replaced, check_sides
 from services.referrals.schemas import (
     CompleteIn,
     FailIn,
+    LinkMade,
     OrientationIn,
     OrientationOut,
     OrientationRequestedOut,
@@ -59,7 +63,13 @@ def summary(orientation: Orientation) -> OrientationSummary:
 
 
 async def request(
-    session: AsyncSession, caller: Principal, referral_id: UUID, body: OrientationIn, now: datetime, expires_after: timedelta
+    session: AsyncSession,
+    caller: Principal,
+    links: Links,
+    referral_id: UUID,
+    body: OrientationIn,
+    now: datetime,
+    expires_after: timedelta,
 ) -> OrientationRequestedOut:
     """Ask a service of the directory. Refused for who refused to be contacted; what may not fit is a warning."""
     referral = await locked(session, caller, referral_id, Move.ORIENT)
@@ -120,7 +130,7 @@ async def request(
             expires_at=orientation.expires_at,
         ),
     )
-    await notices.notify(session, _to_partner(orientation, NoticeKind.ORIENTATION_TO_ANSWER), now=now)
+    await notices.notify(session, await _to_partner(session, links, orientation, NoticeKind.ORIENTATION_TO_ANSWER, now), now=now)
     return OrientationRequestedOut(**summary(orientation).model_dump(), warnings=mismatches(offer, body.need, referral.commune))
 
 
@@ -168,8 +178,26 @@ def told(caller: Principal, keys: PseudonymKeys, answer: Told) -> Told:
     return answer.model_copy(update=changed)
 
 
-def _to_partner(orientation: Orientation, kind: NoticeKind) -> Notice:
-    return Notice(f"{kind}:{orientation.id}", kind, notices.of_organization(orientation.organization_id), None, orientation.id)
+async def _to_partner(session: AsyncSession, links: Links, orientation: Orientation, kind: NoticeKind, now: datetime) -> Notice:
+    """With the link to answer by, for an organization without account."""
+    link_id = await links.for_partner(session, orientation, now)
+    return Notice(f"{kind}:{orientation.id}", kind, notices.of_organization(orientation.organization_id), None, orientation.id, link_id)
+
+
+async def make_link(session: AsyncSession, caller: Principal, links: Links, orientation_id: UUID, now: datetime) -> LinkMade:
+    """For the social worker to hand to a partner without account. Raises NotFound, OrientationOver."""
+    referral_id = await session.scalar(select(col(Orientation.referral_id)).where(col(Orientation.id) == orientation_id))
+    if referral_id is None:
+        raise NotFound
+    referral = await session.get_one(Referral, referral_id, with_for_update=True, populate_existing=True)
+    orientation = await session.get_one(Orientation, orientation_id, with_for_update=True, populate_existing=True)
+    if not may_see(caller, referral):
+        raise NotFound
+    if OrientationStatus(orientation.status) not in ORIENTATION_LIVES:
+        raise OrientationOver("Cette orientation est terminée : elle n'attend plus de réponse.", more={"status": orientation.status})
+    made = await links.make(session, orientation, now)
+    await audit(session, caller, operation="make_orientation_link", subject=f"orientations/{orientation_id}")
+    return LinkMade(id=made.id, orientation_id=orientation_id, expires_at=made.expires_at)
 
 
 def _to_post(referral: Referral, orientation: Orientation, kind: NoticeKind) -> Notice:
@@ -307,7 +335,7 @@ async def expire(session: AsyncSession, now: datetime, limit: int = 100) -> int:
     return len(ids)
 
 
-async def remind(session: AsyncSession, now: datetime, before: timedelta, limit: int = 100) -> int:
+async def remind(session: AsyncSession, links: Links, now: datetime, before: timedelta, limit: int = 100) -> int:
     """Recall to the partners what expires within `before`, once each. One that was asked later than that is not recalled at once, but halfway."""
     due = await session.scalars(
         select(Orientation)
@@ -326,5 +354,6 @@ async def remind(session: AsyncSession, now: datetime, before: timedelta, limit:
     for orientation in reminded:
         orientation.reminded_at = now
     await session.flush()
-    await notices.notify(session, *(_to_partner(one, NoticeKind.ORIENTATION_REMINDER) for one in reminded), now=now)
+    said = [await _to_partner(session, links, one, NoticeKind.ORIENTATION_REMINDER, now) for one in reminded]
+    await notices.notify(session, *said, now=now)
     return len(reminded)

@@ -19,9 +19,12 @@ from libs.contracts.demonstration import ORIENTATION, REFERRAL, VICTIM, VICTIM_S
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import OrientationStatus
 from services.referrals import orientations, queries
+from services.referrals.links import Links
 from services.referrals.schemas import (
     CompleteIn,
     FailIn,
+    LinkMade,
+    LinkOut,
     OrientationIn,
     OrientationList,
     OrientationOut,
@@ -70,7 +73,7 @@ async def request_orientation(referral_id: Id, body: OrientationIn, caller: Call
     """Ask a partner's service to take a person over. `warnings` say what may not fit: the social worker decides."""
     expires_after = timedelta(days=cast(Settings, runtime.settings).orientation_days)
     return await once(
-        lambda session: orientations.request(session, caller, referral_id, body, _now(), expires_after),
+        lambda session: orientations.request(session, caller, Links.of(runtime), referral_id, body, _now(), expires_after),
         status=201,
         location="/v1/orientations/{id}",
     )
@@ -185,3 +188,22 @@ async def cancel_orientation(orientation_id: Id, caller: Caller, version: IfMatc
     return await once(
         _told(caller, runtime, lambda session: orientations.cancel(session, caller, orientation_id, version, _now())), status=200
     )
+
+
+@router.post(
+    "/v1/orientations/{orientation_id}/links",
+    status_code=201,
+    operation_id="make_orientation_link",
+    response_model=LinkOut,
+    responses=problems(404, 409),
+    openapi_extra=examples(Example("iscg-95", 201, path=_OF_ORIENTATION)),
+)
+async def make_orientation_link(orientation_id: Id, caller: Caller, runtime: Run, once: Once) -> Response:
+    """A signed link by which a partner without account answers, once; the one made before no longer holds."""
+    links = Links.of(runtime)
+    stored = await once(lambda session: orientations.make_link(session, caller, links, orientation_id, _now()), status=201)
+    # what is kept for a repeated request holds no token: it is made anew
+    made = LinkMade.model_validate_json(bytes(stored.body))
+    answer = LinkOut(**made.model_dump(), url=links.url(made.id))
+    headers = {name: value for name, value in stored.headers.items() if name.lower() != "content-length"}
+    return Response(answer.model_dump_json(), stored.status_code, headers)

@@ -394,6 +394,18 @@ class OrientationList(Answer):
     next: str | None
 
 
+class LinkMade(Answer):
+    id: Id
+    orientation_id: Id
+    expires_at: Instant
+
+
+class LinkOut(LinkMade):
+    """`url`: to be handed to the partner only. It answers once, and no longer when another one is made."""
+
+    url: str
+
+
 class RejectIn(Body):
     reason: OrientationRejection
 

@@ -27,6 +27,7 @@ STATES: dict[str, tuple[str, str | None]] = {
     "accept_orientation": ("accepted", "requested"),
     "reject_orientation": ("accepted", "requested"),
     "cancel_orientation": ("accepted", "requested"),
+    "make_orientation_link": ("accepted", "requested"),
     "start_orientation": ("accepted", "accepted"),
     "fail_orientation": ("accepted", "accepted"),
     "complete_orientation": ("accepted", "in-progress"),

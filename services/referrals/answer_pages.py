@@ -1,0 +1,225 @@
+"""The page behind a partner's answer link: plain HTML, French, without JavaScript, name or contact. GET shows, POST answers once.
+
+The token is in the address, so the address is nowhere else: not in our logs and spans (they hold operations, not paths), not in a Referer.
+"""
+
+import hmac
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Final
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.responses import FileResponse, HTMLResponse, Response
+
+from libs.chassis.audit import audit
+from libs.chassis.limits import BODY_LIMIT
+from libs.chassis.rates import Rates
+from libs.chassis.refusals import Gone, Malformed, NotFound, Refusal
+from libs.chassis.runtime import Run, Runtime
+from libs.chassis.security import Principal
+from libs.contracts.vocabularies import (
+    Need,
+    OrientationFailure,
+    OrientationOutcome,
+    OrientationRejection,
+    OrientationStatus,
+    Purpose,
+    Role,
+    Urgency,
+)
+from services.referrals import links, orientations
+from services.referrals.domain import OrientationMove, orientation_moves_open_to
+from services.referrals.links import Links
+from services.referrals.models import Orientation, OrientationLink, Person, Referral
+from services.referrals.schemas import CompleteIn, FailIn, RejectIn
+from services.referrals.work import contents_of
+
+router = APIRouter(include_in_schema=False)
+
+_FOLDER = Path(__file__).parent / "pages"
+_PAGES = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Robots-Tag": "noindex, nofollow, noarchive",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+_DAYS: Final = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
+_FORM_BYTES = 4096
+
+
+class LinkUnknown(NotFound):
+    type: ClassVar[str] = "link-unknown"
+    title: ClassVar[str] = "Lien inconnu"
+
+
+class LinkOver(Gone):
+    """Used, revoked or expired, or its orientation waits for no answer any more."""
+
+    type: ClassVar[str] = "link-over"
+    title: ClassVar[str] = "Lien périmé"
+
+
+_OVER = "Ce lien a déjà servi, a expiré ou a été remplacé. Demandez-en un nouveau à l'intervenant social qui vous a sollicité."
+
+
+class _Opened:
+    """What a link leads to, while it holds. `moves`: what may be answered."""
+
+    def __init__(self, link: OrientationLink, orientation: Orientation) -> None:
+        self.link, self.orientation = link, orientation
+        self.moves = orientation_moves_open_to(Role.PARTNER, OrientationStatus(orientation.status))
+        self.caller = Principal(
+            "answer-link", f"link:{link.id}", Role.PARTNER, orientation.organization_id, perimeter=frozenset(), scope=frozenset()
+        )
+
+
+async def _opened(session: AsyncSession, link_id: UUID, token: str, now: datetime) -> _Opened:
+    """Raises LinkUnknown, LinkOver."""
+    link = await session.get(OrientationLink, link_id)
+    if link is None or not hmac.compare_digest(link.token_hash, links.token_hash(token)):
+        raise LinkUnknown("Ce lien n'existe pas : vérifiez que l'adresse est complète.")
+    found = _Opened(link, await session.get_one(Orientation, link.orientation_id))
+    if link.used_at is not None or link.revoked_at is not None or link.expires_at <= now or not found.moves:
+        raise LinkOver(_OVER)
+    return found
+
+
+def _checked(request: Request, runtime: Runtime, token: str) -> UUID:
+    """The link's id; wrong tokens are counted by address, uses of a link by link. Raises LinkUnknown, TooManyRequests."""
+    rates: Rates = request.app.state.rates
+    link_id = Links.of(runtime).id_of(token)
+    if link_id is None:
+        raise rates.refuse(request.scope, LinkUnknown("Ce lien n'existe pas : vérifiez que l'adresse est complète."))
+    rates.spend_link(request.scope, str(link_id))
+    return link_id
+
+
+async def _shown(session: AsyncSession, runtime: Runtime, found: _Opened, error: str | None = None) -> str:
+    """The minimum: commune, need, urgency, and how the person may be contacted. No name, contact, code word or free text."""
+    orientation = found.orientation
+    referral = await session.get_one(Referral, orientation.referral_id)
+    person = await session.get_one(Person, orientation.person_id)
+    content = (await contents_of(session, runtime.vault, [person])).get(person.id)
+    if content is None:
+        raise LinkOver("Cette demande a été effacée : elle n'attend plus de réponse.")
+    safe = content.safe_contact
+    return _PAGES.get_template("answer.html").render(
+        error=error,
+        orientation=orientation,
+        commune=referral.commune,
+        need=Need(orientation.need).label,
+        urgency=Urgency(referral.urgency).label,
+        danger=referral.danger,
+        safe=safe,
+        modes=[mode.label for mode in safe.modes] if safe else [],
+        windows=[(", ".join(_DAYS[day - 1] for day in sorted(one.days)), one.begins, one.ends) for one in safe.windows] if safe else [],
+        moves=[str(move) for move in found.moves],
+        until=found.link.expires_at,
+        rejections=list(OrientationRejection),
+        failures=list(OrientationFailure),
+        outcomes=list(OrientationOutcome),
+    )
+
+
+def _page(html: str, status: int = 200) -> Response:
+    return HTMLResponse(html, status, _HEADERS)
+
+
+def _refused(refusal: Refusal) -> Response:
+    """A refusal as a page."""
+    html = _PAGES.get_template("message.html").render(title=refusal.title, sentence=refusal.detail)
+    return HTMLResponse(html, refusal.status, _HEADERS | refusal.headers)
+
+
+@router.get("/reponse.css", operation_id="read_answer_style", response_class=Response)
+async def read_answer_style() -> Response:
+    """The stylesheet of these pages."""
+    return FileResponse(_FOLDER / "answer.css", media_type="text/css", headers={"Cache-Control": "public, max-age=86400"})
+
+
+@router.get("/reponse/{token}", operation_id="show_answer_page", response_class=Response)
+async def show_answer_page(token: str, request: Request, runtime: Run) -> Response:
+    """What is asked, to whoever holds the link. Changes nothing; the reading is audited."""
+    try:
+        link_id = _checked(request, runtime, token)
+        async with runtime.database.transaction() as session:
+            found = await _opened(session, link_id, token, datetime.now(UTC))
+            html = await _shown(session, runtime, found)
+            await _audit(session, found, "show_answer_page")
+    except Refusal as refusal:
+        return _refused(refusal)
+    return _page(html)
+
+
+async def _audit(session: AsyncSession, found: _Opened, operation: str, **detail: str) -> None:
+    subject = f"orientations/{found.orientation.id}"
+    await audit(session, found.caller, operation=operation, subject=subject, purpose=Purpose.ORIENTATION, detail=detail)
+
+
+@router.post("/reponse/{token}", operation_id="answer_by_link", response_class=Response)
+async def answer_by_link(token: str, request: Request, runtime: Run) -> Response:
+    """The answer, once: it and the link's end are one transaction."""
+    now = datetime.now(UTC)
+    try:
+        link_id = _checked(request, runtime, token)
+        form = await _form(request)
+        async with runtime.database.transaction() as session:
+            found = await _opened(session, link_id, token, now)
+            try:
+                command = _command(form)
+            except ValidationError:
+                return _page(await _shown(session, runtime, found, "Choisissez un motif dans la liste, puis envoyez à nouveau."), 422)
+            await command(session, found, _version(form), now)
+            if not await links.use(session, link_id, now):
+                raise LinkOver(_OVER)
+            await _audit(session, found, "answer_by_link", answer=form["answer"])
+    except Refusal as refusal:
+        return _refused(refusal)
+    return _page(_PAGES.get_template("answered.html").render(answer=form["answer"]))
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of the page's form. Raises Malformed, TooLarge."""
+    request.scope[BODY_LIMIT] = _FORM_BYTES
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise Malformed("Cette adresse n'accepte que le formulaire de sa page.")
+    try:
+        pairs = parse_qsl((await request.body()).decode("ascii"), max_num_fields=8, errors="strict")
+    except ValueError:
+        raise Malformed("Le formulaire ne peut pas être lu.") from None
+    return dict(pairs)
+
+
+def _version(form: dict[str, str]) -> int:
+    given = form.get("version", "")
+    if not (given.isascii() and given.isdigit() and len(given) < 10):
+        raise Malformed("Le formulaire ne peut pas être lu.")
+    return int(given)
+
+
+def _command(form: dict[str, str]) -> Any:
+    """The move that the form asks for. Raises Malformed, ValidationError for a reason or outcome that is not in the list."""
+    match form.get("answer"):
+        case OrientationMove.ACCEPT:
+            return lambda session, it, version, now: orientations.accept(session, it.caller, it.orientation.id, version, now)
+        case OrientationMove.START:
+            return lambda session, it, version, now: orientations.start(session, it.caller, it.orientation.id, version, now)
+        case OrientationMove.REJECT:
+            reject = RejectIn.model_validate({"reason": form.get("reject_reason")}, strict=False)
+            return lambda session, it, version, now: orientations.reject(session, it.caller, it.orientation.id, version, reject, now)
+        case OrientationMove.FAIL:
+            fail = FailIn.model_validate({"reason": form.get("fail_reason")}, strict=False)
+            return lambda session, it, version, now: orientations.fail(session, it.caller, it.orientation.id, version, fail, now)
+        case OrientationMove.COMPLETE:
+            outcome = CompleteIn.model_validate({"outcome": form.get("outcome")}, strict=False)
+            return lambda session, it, version, now: orientations.complete(session, it.caller, it.orientation.id, version, outcome, now)
+        case _:
+            raise Malformed("Le formulaire ne dit pas votre réponse.")
