@@ -78,6 +78,7 @@ VOCABULARIES: Final[Mapping[str, Vocabulary]] = MappingProxyType(
             _of(v.AgeBand, "age_bands", "Tranche d'âge"),
             _of(v.ContactAgreement, "contact_agreements", "Accord pour être contacté"),
             _of(v.KnownToServices, "known_to_services", "Connaissance par les services sociaux"),
+            _of(v.LegalGround, "legal_grounds", "Motif légal d'une orientation sans accord"),
             _of(v.ContactMode, "contact_modes", "Moyen de contact"),
             _of(v.ContactResult, "contact_results", "Résultat de la tentative de contact"),
             _of(v.InterviewPlace, "interview_places", "Lieu d'entretien"),

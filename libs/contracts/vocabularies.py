@@ -168,6 +168,15 @@ class ContactAgreement(Code):
     NOT_ASKED = "not_asked", "Non demandé (absence, danger)"
 
 
+class LegalGround(Code):
+    """On what a person is sent to a partner without their agreement."""
+
+    MINOR_IN_DANGER = "minor_in_danger", "Mineur en danger (CASF, article L. 226-2-1)"
+    VULNERABLE_ADULT = "vulnerable_adult", "Majeur qui n'est pas en mesure de se protéger (code pénal, article 226-14)"
+    VITAL_DANGER = "vital_danger", "Danger vital immédiat (code pénal, article 226-14)"
+    COURT_DECISION = "court_decision", "Décision de justice"
+
+
 class KnownToServices(Code):
     KNOWN = "known", "Connue des services sociaux"
     UNKNOWN = "unknown", "Inconnue des services sociaux"

@@ -17,6 +17,7 @@ from services.referrals import (
     notices_api,
     orientations,
     orientations_api,
+    refusals,
     retention,
     rights_api,
     routing,
@@ -72,6 +73,14 @@ async def end_retention(runtime: Runtime) -> None:
                 return
 
 
+async def erase_refused(runtime: Runtime) -> None:
+    batch, delay = 50, timedelta(hours=cast(Settings, runtime.settings).refused_erased_after_hours)
+    while True:
+        async with runtime.database.transaction() as session:
+            if await refusals.erase_refused(session, runtime.vault, datetime.now(UTC), delay, batch) < batch:
+                return
+
+
 SERVICE = Service(
     name="referrals",
     title="Maillon : saisines et orientations",
@@ -95,6 +104,7 @@ SERVICE = Service(
         Job("look-at-erasures", 5, look_at_erasures),
         Job("end-retention", 86_400, end_retention),
         Job("remind-partners", 300, remind_partners),
+        Job("erase-refused", 600, erase_refused),
     ),
     loops=(Loop("notices", 300, notice_mail.run),),
 )

@@ -225,6 +225,8 @@ class Orientation(Table, table=True):
     outcome: str | None = Field(sa_type=Text)
     replaces_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     """The one that came to nothing, when the person was oriented again."""
+    legal_ground: str | None = Field(sa_type=Text)
+    """On what it was asked without the person's agreement."""
     requested_at: datetime = Field(sa_column=_instant())
     expires_at: datetime = Field(sa_column=_instant())
     reminded_at: datetime | None = Field(sa_column=_instant(nullable=True))

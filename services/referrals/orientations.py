@@ -26,7 +26,7 @@ from libs.contracts.referrals import (
     OrientationRequested,
     OrientationStarted,
 )
-from libs.contracts.vocabularies import Need, OrientationStatus, PartnerKind, ReferralStatus, Role
+from libs.contracts.vocabularies import AgeBand, Need, OrientationStatus, PartnerKind, ReferralStatus, Role
 from services.referrals import notices
 from services.referrals.domain import (
     ORIENTATION_LIVES,
@@ -75,7 +75,7 @@ async def request(
     referral = await locked(session, caller, referral_id, Move.ORIENT)
     moved(ReferralStatus(referral.status), Move.ORIENT)
     person = await person_of(session, referral.id, body.person_id)
-    check_orientation(person.agreement)
+    ground = check_orientation(person.agreement, body.legal_ground, caller.role, AgeBand(person.age_band))
     service = await session.get(ServiceHeard, body.service_id)
     if service is None or service.closed:
         raise UnknownService(
@@ -108,6 +108,7 @@ async def request(
         reason=None,
         outcome=None,
         replaces_id=body.replaces_id,
+        legal_ground=ground,
         requested_at=now,
         expires_at=now + expires_after,
         reminded_at=None,
@@ -118,6 +119,9 @@ async def request(
     session.add(orientation)
     referral.version += 1
     await session.flush()
+    if ground is not None:
+        detail = {"orientation": str(orientation.id), "person": str(person.id), "ground": str(ground)}
+        await audit(session, caller, operation="orient_without_agreement", subject=f"referrals/{referral.id}", detail=detail)
     await outbox.append(
         session,
         OrientationRequested(
@@ -131,7 +135,9 @@ async def request(
         ),
     )
     await notices.notify(session, await _to_partner(session, links, orientation, NoticeKind.ORIENTATION_TO_ANSWER, now), now=now)
-    return OrientationRequestedOut(**summary(orientation).model_dump(), warnings=mismatches(offer, body.need, referral.commune))
+    return OrientationRequestedOut(
+        **summary(orientation).model_dump(), legal_ground=ground, warnings=mismatches(offer, body.need, referral.commune)
+    )
 
 
 async def _check_sides(session: AsyncSession, referral_id: UUID, person: Person, organization_id: UUID) -> None:

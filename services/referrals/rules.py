@@ -1,11 +1,11 @@
 """Rules of what a request may say about a referral: times, places, persons, services, safe contact."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import date, datetime
 from typing import ClassVar, Final
 
-from libs.chassis.refusals import Conflict, Invalid
-from libs.contracts.vocabularies import ContactAgreement, OrientationStatus, PersonRole
+from libs.chassis.refusals import Conflict, Forbidden, Invalid
+from libs.contracts.vocabularies import AgeBand, ContactAgreement, LegalGround, OrientationStatus, PersonRole, Role
 from services.referrals.domain import CLOCK_SKEW, OLDEST, PersonRefused, local_day
 
 
@@ -21,6 +21,16 @@ class NoContactYet(Conflict):
 
     type: ClassVar[str] = "no-contact-yet"
     title: ClassVar[str] = "Premier contact non noté"
+
+
+class AgreementMissing(Conflict):
+    type: ClassVar[str] = "agreement-missing"
+    title: ClassVar[str] = "Accord de la personne manquant"
+
+
+class GroundUnfounded(Conflict):
+    type: ClassVar[str] = "legal-ground-unfounded"
+    title: ClassVar[str] = "Motif légal sans fondement"
 
 
 class UnknownPerson(Invalid):
@@ -75,10 +85,37 @@ def check_contact(agreement: str) -> None:
         raise PersonRefused("Cette personne a refusé d'être contactée : elle est comptée, mais personne ne l'appelle.")
 
 
-def check_orientation(agreement: str) -> None:
-    """Raises PersonRefused."""
-    if agreement == ContactAgreement.REFUSED:
+MINORS: Final = frozenset({AgeBand.AGE_0_5, AgeBand.AGE_6_10, AgeBand.AGE_11_14, AgeBand.AGE_15_17})
+
+LEGAL_GROUNDS: Final[Mapping[LegalGround, tuple[frozenset[Role], Callable[[AgeBand], bool]]]] = {
+    LegalGround.MINOR_IN_DANGER: (frozenset({Role.ISCG}), lambda band: band in MINORS or band is AgeBand.UNKNOWN),
+    LegalGround.VULNERABLE_ADULT: (frozenset({Role.ISCG}), lambda band: band not in MINORS),
+    LegalGround.VITAL_DANGER: (frozenset({Role.ISCG}), lambda band: True),
+    LegalGround.COURT_DECISION: (frozenset({Role.ISCG}), lambda band: True),
+}
+"""Who may send somebody to a partner without their agreement on which ground, and of what age the person is then."""
+
+
+def check_orientation(agreement: str, ground: LegalGround | None, role: Role, age_band: AgeBand) -> LegalGround | None:
+    """The ground it rests on, `None` when the person agreed: no ground is kept that was not needed.
+
+    Raises PersonRefused, AgreementMissing, Forbidden, GroundUnfounded.
+    """
+    if agreement == ContactAgreement.ACCEPTED:
+        return None
+    if ground is None and agreement == ContactAgreement.REFUSED:
         raise PersonRefused("Cette personne a refusé d'être contactée : elle ne peut pas être orientée.")
+    if ground is None:
+        raise AgreementMissing(
+            "L'accord de cette personne n'a pas été demandé : recueillez-le et notez-le par une correction,"
+            " ou indiquez le motif légal qui en dispense."
+        )
+    roles, fits = LEGAL_GROUNDS[ground]
+    if role not in roles:
+        raise Forbidden("Votre rôle ne permet pas d'orienter sans l'accord de la personne.")
+    if not fits(age_band):
+        raise GroundUnfounded("Ce motif légal ne vaut pas pour une personne de cet âge : choisissez-en un autre.")
+    return ground
 
 
 _CAME_TO_NOTHING: Final = frozenset({OrientationStatus.REJECTED, OrientationStatus.EXPIRED, OrientationStatus.FAILED})

@@ -17,6 +17,7 @@ from libs.contracts.vocabularies import (
     ContactMode,
     ContactResult,
     KnownToServices,
+    LegalGround,
     Need,
     OrientationFailure,
     OrientationOutcome,
@@ -371,9 +372,12 @@ class OrientationIn(Body):
     need: Need
     replaces_id: Id | None = None
     """Of the same person: one that was rejected, expired or failed."""
+    legal_ground: LegalGround | None = None
+    """On what it rests when the person did not agree; kept and audited."""
 
 
 class OrientationRequestedOut(OrientationSummary):
+    legal_ground: LegalGround | None
     warnings: list[Mismatch]
     """Why it may not fit; it was sent all the same."""
 

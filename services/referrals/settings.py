@@ -16,6 +16,9 @@ class Settings(ChassisSettings):
     orientation_days: int = Field(default=14, ge=1, le=365)
     """After how many days an orientation that nobody answered expires."""
 
+    refused_erased_after_hours: int = Field(default=72, ge=0, le=24 * 31)
+    """How long the personal data of somebody who refused to be contacted is kept: time to correct a mistake."""
+
     # From reception to the first contact attempt, where the post's agreement says nothing (DOMAIN §3: unconfirmed, hence settings)
     target_immediate_minutes: int = Field(default=4 * 60, ge=1, le=525_600)
     target_priority_minutes: int = Field(default=24 * 60, ge=1, le=525_600)

@@ -81,6 +81,7 @@ async def test_an_orientation_of_somebody_else_is_not_replaced(referrals: Referr
     first = (await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE)).json()
     await execute(referrals, "UPDATE orientations SET status = 'rejected'")
 
+    await execute(referrals, "UPDATE persons SET agreement = 'accepted'")
     of_another = await ask(referrals, referral_id, d.SHELTER_SERVICE, place=1, replaces_id=first["id"])
     of_nobody = await ask(referrals, referral_id, d.SHELTER_SERVICE, replaces_id=uuid4())
     of_another_case = await ask(referrals, await referrals.accepted(), d.SHELTER_SERVICE, replaces_id=first["id"])

@@ -144,7 +144,7 @@ async def test_two_partners_of_one_situation_are_told_ids_they_cannot_compare(re
 async def test_no_organization_is_asked_for_both_whatever_came_of_the_first(
     referrals: Referrals, first: int, second: int, state: str
 ) -> None:
-    referral_id = await referrals.accepted()
+    referral_id = await referrals.accepted(persons=[person("victim", "female", HERS), person("alleged_perpetrator", "male", HIS)])
     assert (await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE, place=first)).status_code == 201
     async with referrals.runtime.database.transaction() as session:
         await session.execute(text(f"UPDATE orientations SET status = '{state}'"))

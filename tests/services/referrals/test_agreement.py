@@ -1,0 +1,130 @@
+"""What a person agreed to: refused is counted, never called, and goes; not asked allows a first contact; without agreement nobody is oriented but by law."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from libs.contracts import demonstration as d
+from services.referrals.refusals import erase_refused
+from tests.services.referrals.conftest import Referrals
+
+
+async def orient(referrals: Referrals, referral_id: UUID, **more: Any) -> httpx.Response:
+    [person, *_] = await referrals.persons(referral_id)
+    body = {"person_id": person, "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support"} | more
+    return await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/orientations", body)
+
+
+def persons_with(referrals: Referrals, **changes: Any) -> list[dict[str, Any]]:
+    first, *others = referrals.body()["persons"]
+    return [first | changes, *others]
+
+
+MINOR = {"family_name": "Exemple", "given_name": "Camille", "birth_on": "2014-04-12"}
+
+
+@pytest.mark.parametrize(
+    ("agreement", "ground", "identity", "problem"),
+    [
+        ("accepted", None, None, None),
+        ("not_asked", None, None, "agreement-missing"),
+        ("refused", None, None, "person-refused-contact"),
+        ("not_asked", "vital_danger", None, None),
+        ("refused", "vital_danger", None, None),
+        ("refused", "vulnerable_adult", None, None),
+        ("not_asked", "minor_in_danger", MINOR, None),
+        ("not_asked", "minor_in_danger", None, "legal-ground-unfounded"),
+        ("refused", "vulnerable_adult", MINOR, "legal-ground-unfounded"),
+    ],
+)
+async def test_without_agreement_a_person_is_oriented_on_a_legal_ground_only(
+    referrals: Referrals, agreement: str, ground: str | None, identity: dict[str, Any] | None, problem: str | None
+) -> None:
+    changes: dict[str, Any] = {"agreement": agreement} | ({"identity": identity} if identity else {})
+    referral_id = await referrals.accepted(persons=persons_with(referrals, **changes))
+    await referrals.said()
+
+    answer = await orient(referrals, referral_id, legal_ground=ground)
+
+    audited = [bytes(row.data) for row in await referrals.rows("SELECT data FROM outbox WHERE stream = 'audit'")]
+    if problem is not None:
+        assert answer.status_code == 409
+        assert answer.json()["type"].endswith(problem)
+        assert await referrals.said() == []
+        assert audited == []
+        return
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["legal_ground"] == ground
+    assert [row.legal_ground for row in await referrals.rows("SELECT legal_ground FROM orientations")] == [ground]
+    assert [b'"operation":"orient_without_agreement"' in one for one in audited] == ([True] if ground else [])
+    if ground:
+        assert f'"ground":"{ground}"'.encode() in audited[0]
+
+
+async def test_a_ground_that_was_not_needed_is_not_kept(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+
+    answer = await orient(referrals, referral_id, legal_ground="vital_danger")
+
+    assert answer.json()["legal_ground"] is None
+    assert await referrals.rows("SELECT 1 FROM outbox WHERE stream = 'audit'") == []
+
+
+async def run(referrals: Referrals, now: datetime, hours: int = 72) -> int:
+    async with referrals.runtime.database.transaction() as session:
+        return await erase_refused(session, referrals.runtime.vault, now, timedelta(hours=hours))
+
+
+async def test_who_refused_is_erased_after_the_delay_and_still_counted(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="refused"))
+    [refused, other] = await referrals.persons(referral_id)
+    await referrals.said()
+    now = datetime.now(UTC)
+
+    early = await run(referrals, now + timedelta(hours=71))
+    kept = await referrals.said()
+    late = await run(referrals, now + timedelta(hours=73))
+    again = await run(referrals, now + timedelta(hours=74))
+
+    assert (early, kept, late, again) == (0, [], 1, 0)
+    [(type, data)] = await referrals.said()
+    assert (type, data["person_ids"]) == ("referral.erased", [str(refused)])
+    read = await referrals.read_as("iscg-95", referral_id)
+    assert read["status"] == "accepted"
+    assert [(one["id"], one["erased"], one["agreement"]) for one in read["people"]] == [
+        (str(refused), True, "refused"),
+        (str(other), False, "not_asked"),
+    ]
+    call = {"person_id": refused, "mode": "phone", "result": "reached", "attempted_at": "2026-11-23T08:00:00Z"}
+    assert (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)).status_code == 409
+
+
+async def test_with_the_last_person_who_refused_the_whole_referral_goes(referrals: Referrals) -> None:
+    persons = persons_with(referrals, agreement="refused")[:1]
+    referral_id = await referrals.receive(persons=persons)
+    await referrals.said()
+
+    await run(referrals, datetime.now(UTC) + timedelta(hours=73))
+
+    assert await referrals.said_types() == ["referral.closed", "referral.erased"]
+    [row] = await referrals.rows(f"SELECT status, close_reason, narrative FROM referrals WHERE id = '{referral_id}'")
+    assert (row.status, row.close_reason, row.narrative) == ("erased", "contact_refused", None)
+
+
+async def test_a_refusal_noted_later_counts_from_then_and_one_taken_back_keeps_the_person(referrals: Referrals) -> None:
+    first, second = await referrals.accepted(), await referrals.accepted(persons=persons_with(referrals, agreement="refused"))
+    now = datetime.now(UTC)
+    for referral_id, agreement in ((first, "refused"), (second, "accepted")):
+        [person, _] = await referrals.persons(referral_id)
+        body = {"reason": "learned", "persons": [{"person_id": person, "agreement": agreement}]}
+        assert (await referrals.move("iscg-95", referral_id, "corrections", body)).status_code == 201
+    await referrals.said()
+
+    none = await run(referrals, now + timedelta(hours=1), hours=2)
+    one = await run(referrals, now + timedelta(hours=3), hours=2)
+
+    assert (none, one) == (0, 1)
+    assert [data["referral_id"] for type, data in await referrals.said() if type == "referral.erased"] == [str(first)]
