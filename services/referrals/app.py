@@ -1,7 +1,10 @@
 """The referrals service, wired."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import cast
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.runtime import Runtime
 from libs.chassis.service import Job, Loop, Service
@@ -27,6 +30,9 @@ from services.referrals.handlers import LISTENER
 from services.referrals.links import Links
 from services.referrals.settings import Settings
 
+BATCH = 50
+"""What a job does in one transaction: short enough to hold nobody up."""
+
 
 async def route_unrouted(runtime: Runtime) -> None:
     """After a change of coverage: try the unrouted referrals again, some at a time."""
@@ -43,20 +49,21 @@ async def route_unrouted(runtime: Runtime) -> None:
                 return
 
 
-async def expire_orientations(runtime: Runtime) -> None:
-    batch = 100
+async def by_batches(runtime: Runtime, step: Callable[[AsyncSession], Awaitable[int]]) -> None:
+    """One transaction a batch, until one found less than `BATCH` to do."""
     while True:
         async with runtime.database.transaction() as session:
-            if await orientations.expire(session, datetime.now(UTC), batch) < batch:
+            if await step(session) < BATCH:
                 return
+
+
+async def expire_orientations(runtime: Runtime) -> None:
+    await by_batches(runtime, lambda session: orientations.expire(session, datetime.now(UTC), BATCH))
 
 
 async def remind_partners(runtime: Runtime) -> None:
-    before, batch, links = timedelta(days=cast(Settings, runtime.settings).orientation_reminder_days), 100, Links.of(runtime)
-    while True:
-        async with runtime.database.transaction() as session:
-            if await orientations.remind(session, links, datetime.now(UTC), before, batch) < batch:
-                return
+    before, links = timedelta(days=cast(Settings, runtime.settings).orientation_reminder_days), Links.of(runtime)
+    await by_batches(runtime, lambda session: orientations.remind(session, links, datetime.now(UTC), before, BATCH))
 
 
 async def look_at_erasures(runtime: Runtime) -> None:
@@ -65,20 +72,17 @@ async def look_at_erasures(runtime: Runtime) -> None:
 
 
 async def end_retention(runtime: Runtime) -> None:
-    """What has reached its end is erased, some at a time."""
-    settings, batch = cast(Settings, runtime.settings), 50
-    while settings.retention_job:
-        async with runtime.database.transaction() as session:
-            if await retention.erase_due(session, runtime.vault, datetime.now(UTC), settings.retention_days, batch) < batch:
-                return
+    """What has reached its end is erased."""
+    settings = cast(Settings, runtime.settings)
+    if settings.retention_job:
+        await by_batches(
+            runtime, lambda session: retention.erase_due(session, runtime.vault, datetime.now(UTC), settings.retention_days, BATCH)
+        )
 
 
 async def erase_refused(runtime: Runtime) -> None:
-    batch, delay = 50, timedelta(hours=cast(Settings, runtime.settings).refused_erased_after_hours)
-    while True:
-        async with runtime.database.transaction() as session:
-            if await refusals.erase_refused(session, runtime.vault, datetime.now(UTC), delay, batch) < batch:
-                return
+    delay = timedelta(hours=cast(Settings, runtime.settings).refused_erased_after_hours)
+    await by_batches(runtime, lambda session: refusals.erase_refused(session, runtime.vault, datetime.now(UTC), delay, BATCH))
 
 
 SERVICE = Service(

@@ -23,7 +23,6 @@ from libs.contracts.vocabularies import (
     Force,
     KnownToServices,
     PersonRole,
-    ReferralStatus,
     Sex,
     Theme,
     Urgency,
@@ -37,14 +36,14 @@ from services.referrals.corrections_schemas import (
     CorrectionOut,
     PersonCorrection,
 )
-from services.referrals.domain import Move, local_day, moved
-from services.referrals.intake import NARRATIVE, PERSON
+from services.referrals.domain import Move, local_day
+from services.referrals.intake import NARRATIVE
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
-from services.referrals.persons import age_band_on, reseal
+from services.referrals.persons import PERSON, age_band_on, reseal
 from services.referrals.queries import visible
 from services.referrals.rules import ContentErased, OutsidePerimeter, UnknownPerson, check_birth, check_past
 from services.referrals.schemas import PersonContent
-from services.referrals.work import content_of, locked
+from services.referrals.work import content_of, locked_for
 
 _PLAIN: Final = (
     "unit_id",
@@ -77,8 +76,7 @@ async def correct(
 
     Raises NotFound, Forbidden, StaleVersion, MoveRefused, OutsidePerimeter, TimeImpossible, UnknownPerson, ContentErased, Invalid.
     """
-    referral = await locked(session, caller, referral_id, Move.CORRECT, version)
-    moved(ReferralStatus(referral.status), Move.CORRECT)
+    referral = await locked_for(session, caller, referral_id, Move.CORRECT, version)
     _check(referral, body, now)
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
     made = Correction(id=new_id(), referral_id=referral.id, reason=body.reason, actor=caller.subject, changes={}, corrected_at=now)

@@ -23,12 +23,12 @@ from libs.chassis import outbox
 from libs.chassis.ids import new_id
 from libs.chassis.streams import AUDIT
 from libs.chassis.vault import Vault
-from libs.contracts.referrals import ReferralClosed, ReferralErased
+from libs.contracts.referrals import ReferralErased
 from libs.contracts.types import Code
-from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import CloseReason, ReferralStatus
 from services.referrals.domain import Move, moved
 from services.referrals.models import Erasure, ErasureNotice, Orientation, Person, Referral
+from services.referrals.work import say_closed
 
 _log = structlog.get_logger(__name__)
 
@@ -107,19 +107,7 @@ async def _end(session: AsyncSession, referral: Referral, cause: ErasureCause, n
     status = ReferralStatus(referral.status)
     if status is not ReferralStatus.CLOSED:
         status = moved(status, Move.CLOSE_UNROUTED if status is ReferralStatus.UNROUTED else Move.CLOSE)
-        referral.closed_at, referral.close_reason = now, _CLOSED_BY[cause]
-        await session.flush()
-        await outbox.append(
-            session,
-            ReferralClosed(
-                referral_id=referral.id,
-                departement=referral.departement,
-                post_id=referral.post_id,
-                reason=_CLOSED_BY[cause],
-                closed_at=now,
-                police_id=police_id_of(referral.client_id),
-            ),
-        )
+        await say_closed(session, referral, _CLOSED_BY[cause], now)
     referral.status = moved(status, Move.ERASE)
     if cause is ErasureCause.RETENTION:
         referral.external_reference = f"erased-{referral.id}"

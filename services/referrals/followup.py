@@ -14,20 +14,13 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, InterviewHeld
 from libs.contracts.units import police_id_of
-from libs.contracts.vocabularies import ReferralStatus
 from services.referrals import safe_contact
-from services.referrals.domain import Move, minutes_between, moved
+from services.referrals.domain import Move, minutes_between
 from services.referrals.followup_schemas import AssessmentIn, AssessmentOut, InterviewIn, InterviewOut
-from services.referrals.models import Assessment, ContactAttempt, Interview, Person, Referral
+from services.referrals.models import Assessment, ContactAttempt, Interview, Person
 from services.referrals.rules import ContentErased, NoContactYet, UnknownPerson, check_contact, check_past
 from services.referrals.schemas import ContactIn, ContactMadeOut
-from services.referrals.work import content_of, locked, person_of, post_of
-
-
-async def _in_work(session: AsyncSession, caller: Principal, referral_id: UUID, move: Move) -> Referral:
-    referral = await locked(session, caller, referral_id, move)
-    moved(ReferralStatus(referral.status), move)
-    return referral
+from services.referrals.work import content_of, locked_for, person_of, post_of
 
 
 async def contact(
@@ -38,7 +31,7 @@ async def contact(
     Raises PersonRefused, ContentErased, UnsafeContact.
     """
     check_past(body.attempted_at, now, "/attempted_at")
-    referral = await _in_work(session, caller, referral_id, Move.CONTACT)
+    referral = await locked_for(session, caller, referral_id, Move.CONTACT)
     person = await person_of(session, referral.id, body.person_id)
     check_contact(person.agreement)
     content = await content_of(session, vault, person)
@@ -100,7 +93,7 @@ async def contact(
 async def interview(session: AsyncSession, caller: Principal, referral_id: UUID, body: InterviewIn, now: datetime) -> InterviewOut:
     """Note an interview with one or several persons of the referral. Raises NoContactYet, PersonRefused, UnknownPerson."""
     check_past(body.held_at, now, "/held_at")
-    referral = await _in_work(session, caller, referral_id, Move.INTERVIEW)
+    referral = await locked_for(session, caller, referral_id, Move.INTERVIEW)
     if referral.first_contact_at is None:
         raise NoContactYet(
             "Aucune tentative de contact n'est notée : notez-la d'abord (« sur place » si la personne est venue), puis l'entretien."
@@ -147,7 +140,7 @@ async def interview(session: AsyncSession, caller: Principal, referral_id: UUID,
 
 async def assess(session: AsyncSession, caller: Principal, referral_id: UUID, body: AssessmentIn, now: datetime) -> AssessmentOut:
     """Record what a person needs and whether social services know them: an axis apart from the themes at reception. Raises NoContactYet, PersonRefused."""
-    referral = await _in_work(session, caller, referral_id, Move.ASSESS)
+    referral = await locked_for(session, caller, referral_id, Move.ASSESS)
     person = await person_of(session, referral.id, body.person_id)
     check_contact(person.agreement)
     if referral.first_contact_at is None:

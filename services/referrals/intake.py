@@ -16,20 +16,20 @@ from libs.chassis.refusals import Refusal
 from libs.chassis.signing import Signer
 from libs.chassis.streams import canonical
 from libs.chassis.telemetry import Trace
-from libs.chassis.vault import FreshKey, Vault, keyed_hash
+from libs.chassis.vault import FreshKey, Vault
 from libs.contracts.envelope import Event
 from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralReceived, ReferralUnrouted
 from libs.contracts.types import departement_of
 from libs.contracts.units import police_id_of
-from libs.contracts.vocabularies import AgeBand, Force, ReferralStatus, RoutingReason, UnroutedReason, age_band_of
+from libs.contracts.vocabularies import Force, ReferralStatus, RoutingReason, UnroutedReason
 from services.referrals import notices, repeats, routing
-from services.referrals.domain import Decision, Move, ReferenceTaken, age_on, local_day, moved, normalised_identity, police_status
+from services.referrals.domain import Decision, Move, ReferenceTaken, local_day, moved, police_status
+from services.referrals.persons import PERSON, age_band_on, identity_hash_of
 from services.referrals.rules import OutsidePerimeter, check_birth, check_past
 from services.referrals.schemas import PersonContent, PersonIn, Receipt, ReferralIn, ReferralReceivedOut
 
 NARRATIVE = "referral/narrative"
-PERSON = "person/content"
-"""The vault's contexts: what is sealed for one place opens at no other."""
+"""The vault's context: what is sealed for one place opens at no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +139,16 @@ class Intakes:
         content = PersonContent(
             identity=person.identity, approximate_age=person.approximate_age, contact=person.contact, safe_contact=person.safe_contact
         )
-        birth_on = person.identity.birth_on if person.identity is not None else None
-        age = person.approximate_age if birth_on is None else age_on(birth_on, local_day(request.occurred_at))
-        identity_hash = None
-        if person.identity is not None:
-            normalised = normalised_identity(person.identity.family_name, person.identity.given_name, birth_on)
-            identity_hash = keyed_hash(self._search_key, normalised) if normalised is not None else None
         counted = PersonCounted(
             person_id=person_id,
             role=person.role,
             sex=person.sex,
-            age_band=AgeBand.UNKNOWN if age is not None and age < 0 else age_band_of(age),
+            age_band=age_band_on(content, request.occurred_at),
             agreement=person.agreement,
             known_to_services=person.known_to_services,
         )
-        return _Person(person_id, counted, key, key.key.seal(content.model_dump_json().encode(), context=PERSON), identity_hash)
+        sealed = key.key.seal(content.model_dump_json().encode(), context=PERSON)
+        return _Person(person_id, counted, key, sealed, identity_hash_of(self._search_key, person.identity))
 
     async def _store_referrals(self, session: AsyncSession, referrals: Sequence[_Referral], now: datetime) -> set[UUID]:
         """The ids of those that were new: the others' references were taken already."""

@@ -26,7 +26,7 @@ from libs.contracts.referrals import (
     OrientationRequested,
     OrientationStarted,
 )
-from libs.contracts.vocabularies import AgeBand, Need, OrientationStatus, PartnerKind, ReferralStatus, Role
+from libs.contracts.vocabularies import AgeBand, Need, OrientationStatus, PartnerKind, Role
 from services.referrals import notices
 from services.referrals.domain import (
     ORIENTATION_LIVES,
@@ -38,7 +38,6 @@ from services.referrals.domain import (
     OrientedAlready,
     minutes_between,
     mismatches,
-    moved,
     orientation_moved,
 )
 from services.referrals.links import Links
@@ -55,7 +54,7 @@ from services.referrals.schemas import (
     OrientationSummary,
     RejectIn,
 )
-from services.referrals.work import locked, may_see, person_of, post_of
+from services.referrals.work import locked_for, may_see, person_of, post_of
 
 
 def summary(orientation: Orientation) -> OrientationSummary:
@@ -72,8 +71,7 @@ async def request(
     expires_after: timedelta,
 ) -> OrientationRequestedOut:
     """Ask a service of the directory. Refused for who refused to be contacted; what may not fit is a warning."""
-    referral = await locked(session, caller, referral_id, Move.ORIENT)
-    moved(ReferralStatus(referral.status), Move.ORIENT)
+    referral = await locked_for(session, caller, referral_id, Move.ORIENT)
     person = await person_of(session, referral.id, body.person_id)
     ground = check_orientation(person.agreement, body.legal_ground, caller.role, AgeBand(person.age_band))
     service = await session.get(ServiceHeard, body.service_id)

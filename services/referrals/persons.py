@@ -7,9 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis.vault import Vault, keyed_hash
 from libs.contracts.vocabularies import AgeBand, age_band_of
 from services.referrals.domain import age_on, local_day, normalised_identity
-from services.referrals.intake import PERSON
 from services.referrals.models import Person
 from services.referrals.schemas import Identity, PersonContent
+
+PERSON = "person/content"
+"""The vault's context: what is sealed for one place opens at no other."""
 
 
 def identity_hash_of(search_key: bytes, identity: Identity | None) -> bytes | None:

@@ -9,15 +9,12 @@ from libs.chassis.vault import Vault
 from services.referrals.erasure import ErasureCause, erase
 from services.referrals.models import Referral
 
-_DUE = text(
-    "SELECT p.referral_id, array_agg(p.id) AS person_ids FROM persons p JOIN referrals r ON r.id = p.referral_id"
+_DUE = (
+    "FROM persons p JOIN referrals r ON r.id = p.referral_id"
     " WHERE p.agreement = 'refused' AND p.content <> ''::bytea AND coalesce(p.refused_at, r.received_at) <= :until"
-    " GROUP BY p.referral_id ORDER BY p.referral_id LIMIT :limit"
 )
-_STILL = text(
-    "SELECT p.id FROM persons p JOIN referrals r ON r.id = p.referral_id WHERE p.referral_id = :referral"
-    " AND p.agreement = 'refused' AND p.content <> ''::bytea AND coalesce(p.refused_at, r.received_at) <= :until"
-)
+_NEXT = text(f"SELECT DISTINCT p.referral_id {_DUE} ORDER BY p.referral_id LIMIT :limit")
+_STILL = text(f"SELECT p.id {_DUE} AND p.referral_id = :referral")
 
 
 async def erase_refused(session: AsyncSession, vault: Vault, now: datetime, delay: timedelta, limit: int = 50) -> int:
@@ -25,10 +22,10 @@ async def erase_refused(session: AsyncSession, vault: Vault, now: datetime, dela
 
     The delay leaves time to correct a mistake. An agreement given meanwhile keeps the person: it is looked at again under the lock.
     """
-    rows = (await session.execute(_DUE, {"until": now - delay, "limit": limit})).all()
-    for row in rows:
-        referral = await session.get_one(Referral, row.referral_id, with_for_update=True, populate_existing=True)
+    ids = (await session.scalars(_NEXT, {"until": now - delay, "limit": limit})).all()
+    for referral_id in ids:
+        referral = await session.get_one(Referral, referral_id, with_for_update=True, populate_existing=True)
         still = (await session.scalars(_STILL, {"referral": referral.id, "until": now - delay})).all()
         if still:
             await erase(session, vault, referral, still, ErasureCause.REFUSAL, now, by="referrals")
-    return len(rows)
+    return len(ids)

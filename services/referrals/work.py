@@ -24,7 +24,15 @@ from libs.contracts.referrals import (
     ReferralUnrouted,
 )
 from libs.contracts.units import police_id_of
-from libs.contracts.vocabularies import ContactAgreement, OrientationStatus, ReferralStatus, Role, RoutingReason, UnroutedReason
+from libs.contracts.vocabularies import (
+    CloseReason,
+    ContactAgreement,
+    OrientationStatus,
+    ReferralStatus,
+    Role,
+    RoutingReason,
+    UnroutedReason,
+)
 from services.referrals import notices, routing
 from services.referrals.domain import (
     MOVES,
@@ -37,8 +45,8 @@ from services.referrals.domain import (
     check_closing,
     moved,
 )
-from services.referrals.intake import PERSON
 from services.referrals.models import ContactAttempt, Moved, Orientation, Person, PostHeard, Referral
+from services.referrals.persons import PERSON
 from services.referrals.rules import UnknownPerson, UnknownPost
 from services.referrals.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, PersonContent, TransferIn
 
@@ -59,6 +67,13 @@ async def locked(session: AsyncSession, caller: Principal, referral_id: UUID, mo
         raise Forbidden("Votre rôle ne permet pas cette étape.")
     if version is not None:
         match(referral.version, version)
+    return referral
+
+
+async def locked_for(session: AsyncSession, caller: Principal, referral_id: UUID, move: Move, version: int | None = None) -> Referral:
+    """Locked, and in a state that allows the move, for what leaves the state as it is. Raises as `locked`, and MoveRefused."""
+    referral = await locked(session, caller, referral_id, move, version)
+    moved(ReferralStatus(referral.status), move)
     return referral
 
 
@@ -177,8 +192,13 @@ async def close(session: AsyncSession, caller: Principal, referral_id: UUID, ver
     referral = await locked(session, caller, referral_id, move, version)
     answer = _moved(session, caller, referral, move, now, post_id=referral.post_id, reason=body.reason)
     check_closing(body.reason, await _work(session, referral))
-    referral.closed_at = now
-    referral.close_reason = body.reason
+    await say_closed(session, referral, body.reason, now)
+    return answer
+
+
+async def say_closed(session: AsyncSession, referral: Referral, reason: CloseReason, now: datetime) -> None:
+    """Of a referral that was just moved to its end."""
+    referral.closed_at, referral.close_reason = now, reason
     await session.flush()
     await outbox.append(
         session,
@@ -186,12 +206,11 @@ async def close(session: AsyncSession, caller: Principal, referral_id: UUID, ver
             referral_id=referral.id,
             departement=referral.departement,
             post_id=referral.post_id,
-            reason=body.reason,
+            reason=reason,
             closed_at=now,
             police_id=police_id_of(referral.client_id),
         ),
     )
-    return answer
 
 
 async def _work(session: AsyncSession, referral: Referral) -> Work:
