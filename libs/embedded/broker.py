@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from random import SystemRandom
 from typing import Self
 
 from libs.embedded import children
@@ -20,12 +22,20 @@ _ROOT = Path(__file__).parents[2]
 _READY_SECONDS = 15.0
 
 
+_CHANCE = SystemRandom()  # not the shared generator: hypothesis sets that one back, and two processes would draw the same ports
+
+
 def free_port() -> int:
-    """A port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that was free a moment ago.
+
+    Below those that the system gives to outgoing connections: a client that tries again and again to reach a dead server on one of those ends up
+    connected to itself, and the server cannot come back (seen with a killed broker).
+    """
+    while True:
+        port = _CHANCE.randrange(12_000, 30_000)
+        with socket.socket() as probe, suppress(OSError):  # in use: another one
+            probe.bind((HOST, port))
+            return port
 
 
 class Broker:

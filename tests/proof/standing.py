@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import shutil
 import signal
 import socket
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 from aiokafka.admin import AIOKafkaAdminClient
 
+from libs.embedded.broker import free_port
 from libs.embedded.house import House, Part, Plan, Report, _until_ready, environment_of
 
 SERVICES = ("referrals", "partners", "funding", "reporting")
@@ -21,19 +21,6 @@ REPLICAS = {name: ("api", "api", "worker", "worker") if name == "referrals" else
 _CALLED = {"both": "api and worker"}
 KAFKA = Path(__file__).parents[2] / "deploy" / "kafka" / "kafka"
 _FROM_OUTSIDE = ("PATH", "HOME", "LANG", "TMPDIR", "JAVA_HOME")
-
-
-def free_port() -> int:
-    """Below those that the system gives to outgoing connections: a client that tries again and again to reach a dead server on one of those ends up connected
-    to itself, and the server cannot come back (seen with the broker's)."""
-    while True:
-        port = random.randrange(12_000, 30_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 class Kafka:
