@@ -22,7 +22,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 
 from libs.chassis.access import AccessTable, Rule
 from libs.chassis.etag import expected_version
-from libs.chassis.idempotency import once_of
+from libs.chassis.idempotency import KEY_PATTERN, once_of
 from libs.chassis.problems import Problem, problems
 from libs.chassis.refusals import NotFound
 from libs.contracts.vocabularies import Purpose
@@ -70,7 +70,7 @@ _IDEMPOTENCY_KEY: Schema = {
     "in": "header",
     "required": True,
     "description": "Une clé neuve par demande, la même quand la demande est répétée : la réponse est alors rejouée (`Idempotency-Replayed: true`).",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]{1,200}$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": KEY_PATTERN},
 }
 _IF_MATCH: Schema = {
     "name": "If-Match",

@@ -26,6 +26,7 @@ from libs.chassis.refusals import Conflict, Invalid, Malformed
 from libs.chassis.security import caller_of
 from libs.chassis.strict import one_header
 
+KEY_PATTERN = "^[!-~]{1,200}$"
 _KEY = re.compile(r"[!-~]{1,200}", re.ASCII)
 WAIT = "4s"
 """How long a twin waits for the first one: longer than any command takes, shorter than a client's patience."""

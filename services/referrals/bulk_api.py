@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from libs.chassis import problems as chassis_problems
 from libs.chassis.app import read_json
 from libs.chassis.gathering import Done
-from libs.chassis.idempotency import claim_of
+from libs.chassis.idempotency import KEY_PATTERN, claim_of
 from libs.chassis.ndjson import MEDIA_TYPE, Lines, LineTooLong, expect_lines, lines
 from libs.chassis.problems import is_away, pointers_of, problems
 from libs.chassis.refusals import Invalid, Refusal
@@ -32,7 +32,7 @@ _OPERATION, _PATH = "receive_referrals", "/v1/referrals/batch"
 _AT_ONCE = 64
 """Lines of one request in work at the same moment: posts of single referrals never wait behind more of them."""
 
-Key = Annotated[str, Field(pattern=r"^[!-~]{1,200}$", description="La clé d'idempotence de cette ligne")]
+Key = Annotated[str, Field(pattern=KEY_PATTERN, description="La clé d'idempotence de cette ligne")]
 
 
 class ReferralLine(Body):
@@ -80,7 +80,7 @@ _EXAMPLE = json.dumps({"key": "95-2026-0117", "referral": REFERRAL_EXAMPLE}, ens
                         "additionalProperties": False,
                         "required": ["key", "referral"],
                         "properties": {
-                            "key": {"type": "string", "pattern": "^[!-~]{1,200}$"},
+                            "key": {"type": "string", "pattern": KEY_PATTERN},
                             "referral": {"$ref": "#/components/schemas/ReferralIn"},
                         },
                     },

@@ -86,8 +86,6 @@ class Ground:
         port = free_port()
         plan = Plan(self.folder, {service: port}, self.issuer_port, dict(os.environ) | more)
         environment = environment_of(plan, service, url, self.bootstrap_servers)
-        if not self.on_kafka:
-            environment |= {"KAFKA_CREATE_TOPICS": "false", "KAFKA_GROUP_SHARING": "false", "KAFKA_FETCH_MAX_WAIT_MS": "20"}
         process = self.run([f"services.{service}", *roles], environment)
         await until_answers(f"http://{HOST}:{port}/livez")
         return port, process
