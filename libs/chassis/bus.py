@@ -37,9 +37,12 @@ def headers_of(record: Record) -> list[tuple[str, bytes]]:
     ]
 
 
-def record_of(stream: str, headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Record:
+def record_of(stream: str, headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> Record:
     """An event read from a topic. Raises ValueError or KeyError when the message is none of ours."""
-    texts = {name: content.decode() for name, content in headers}
+    ours = {name: content for name, content in headers if name == "content-type" or name.startswith("ce_")}
+    if None in ours.values():
+        raise ValueError("a header without a value")
+    texts = {name: content.decode() for name, content in ours.items() if content is not None}
     attributes = {name.removeprefix("ce_"): content for name, content in texts.items() if name.startswith("ce_")}
     attributes["datacontenttype"] = texts["content-type"]
     place = {name: attributes.pop(name) for name in PLACED}
@@ -151,7 +154,7 @@ class Bus:
         )
 
     async def last_record(self, source: str, stream: str) -> Record | None:
-        """The newest event on a topic, `None` when the topic is empty or absent. Raises BusError."""
+        """The newest event on a topic, `None` when the topic is empty or absent, or what lies there last is none of ours. Raises BusError."""
         consumer = self.consumer(group=None)
         name = self.topic(source, stream)
         place = TopicPartition(name, PARTITION)
@@ -168,6 +171,9 @@ class Bus:
                 consumer.seek(place, end - 1)
                 message = await consumer.getone(place)
                 return record_of(stream, message.headers, message.value)
+        except (ValueError, KeyError):
+            _log.error("bus.foreign_message", topic=name)
+            return None
         except (KafkaError, OSError, TimeoutError) as error:
             raise BusError(f"{type(error).__name__} on {name}") from error
         finally:

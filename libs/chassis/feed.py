@@ -1,6 +1,7 @@
 """Reading other services' feeds and lists, as the consumer does when Kafka is behind: with this service's own token, bounded in time."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -52,21 +53,27 @@ class Listing:
         self._first: Place | None = None
 
     async def read(self, path: str) -> AsyncIterator[dict[str, Any]]:
-        """Every item of the list at `path` (`/v1/posts`), page after page."""
+        """Every item of the list at `path` (`/v1/posts`), page after page. Raises FeedError, FeedPast, FeedReplaced."""
         next_path: str | None = path
         while next_path is not None:
             answer = await self._feed.get(self._source, next_path)
             if self._first is None:
-                self._first = await self._position(answer.headers["Stream-Position"])
-            for item in answer.json()["items"]:
+                self._first = await self._position(answer)
+            with _readable(f"{self._source}: the list"):
+                items = _json(answer)["items"]
+                if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+                    raise TypeError("items")
+                link = answer.links.get("next", {}).get("url")
+                next_path = httpx.URL(link).raw_path.decode() if link else None
+            for item in items:
                 yield item
-            link = answer.links.get("next", {}).get("url")
-            next_path = httpx.URL(link).raw_path.decode() if link else None
 
-    async def _position(self, header: str) -> Place:
-        epoch, sequence = (int(part) for part in header.split(":"))
+    async def _position(self, listed: httpx.Response) -> Place:
+        with _readable(f"{self._source}: the list's position"):
+            epoch, sequence = streams.read_position(listed.headers["Stream-Position"])
         answer = await self._feed.get(self._source, f"/v1/streams/{streams.INTERNAL}/digests/{sequence}")
-        return Place(epoch, sequence, bytes.fromhex(answer.json()["digest"]))
+        with _readable(f"{self._source}: the digest"):
+            return Place.of_json(epoch, sequence, _json(answer)["digest"])
 
     def position(self) -> Place | None:
         return self._first
@@ -109,34 +116,22 @@ class Feed:
             return answer
         if answer.status_code == 401:
             self._token.forget()
-        try:
-            problem = answer.json()
-        except ValueError:
-            problem = {}
-        kind = str(problem.get("type", "")).rpartition("/")[2].rpartition(":")[2]
-        if answer.status_code == 410 and kind == streams.FeedTooOld.type:
-            raise FeedPast(int(problem["oldest_sequence"]))
-        if answer.status_code == 409 and kind == streams.EpochEnded.type:
-            raise FeedReplaced(int(problem["epoch"]), int(problem["last_sequence"]), bytes.fromhex(problem["last_digest"]))
-        raise FeedError(f"{source}: {answer.status_code} {kind}")
+        with _readable(f"{source}: an answer of {answer.status_code}"):
+            raise _refused(source, answer.status_code, _json(answer))
 
     async def events(self, source: str, stream: str, epoch: int, after: int, digest: bytes) -> Page:
         """A page of events after a number, saying where the reader stands, so that the speaker notices when it was restored from the past."""
         answer = await self.get(
             source, f"/v1/streams/{quote(stream, safe='')}/events", after=after, epoch=epoch, digest=digest.hex(), limit=PAGE
         )
-        try:
-            body = answer.json()
+        with _readable(f"{source}: the feed"):
+            body = _json(answer)
             return Page([streams.Record.of_cloudevent(stream, event) for event in body["events"]], _head(body["head"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise FeedError(f"{source}: the feed is unreadable ({type(error).__name__})") from error
 
     async def head(self, source: str, stream: str) -> Place:
         answer = await self.get(source, f"/v1/streams/{quote(stream, safe='')}")
-        try:
-            return _head(answer.json())
-        except (ValueError, KeyError, TypeError) as error:
-            raise FeedError(f"{source}: the head is unreadable ({type(error).__name__})") from error
+        with _readable(f"{source}: the head"):
+            return _head(_json(answer))
 
     async def acknowledge(self, source: str, stream: str, place: Place) -> None:
         """Tell the speaker how far we have acted on what it said. Raises FeedError."""
@@ -156,4 +151,32 @@ class Feed:
 
 
 def _head(body: dict[str, Any]) -> Place:
-    return Place(body["epoch"], body["sequence"], bytes.fromhex(body["digest"]))
+    return Place.of_json(body["epoch"], body["sequence"], body["digest"])
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Whatever cannot be read of an answer is a FeedError."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, httpx.InvalidURL) as error:
+        raise FeedError(f"{what} is unreadable ({type(error).__name__})") from error
+
+
+def _json(answer: httpx.Response) -> Any:
+    """Raises ValueError."""
+    try:
+        return answer.json()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refused(source: str, status: int, problem: Any) -> FeedError | FeedPast | FeedReplaced:
+    """What a problem says. Raises ValueError, KeyError, TypeError."""
+    kind = str(problem["type"]).rpartition("/")[2].rpartition(":")[2]
+    if status == 410 and kind == streams.FeedTooOld.type:
+        return FeedPast(int(problem["oldest_sequence"]))
+    if status == 409 and kind == streams.EpochEnded.type:
+        last = Place.of_json(problem["epoch"], problem["last_sequence"], problem["last_digest"])
+        return FeedReplaced(last.epoch, last.sequence, last.digest)
+    return FeedError(f"{source}: {status} {kind}")

@@ -301,8 +301,8 @@ def _text(claims: Mapping[str, Any], name: str, longest: int = 200) -> str:
 def principal_of(claims: Mapping[str, Any]) -> Principal:
     """Strict: a claim of another type, an unknown role or perimeter makes the whole token worthless. Raises ValueError, KeyError."""
     organization = claims.get("organization")
-    perimeter = claims.get("perimeter") or []
-    scope = claims.get("scope") or ""
+    perimeter = [] if claims.get("perimeter") is None else claims["perimeter"]
+    scope = "" if claims.get("scope") is None else claims["scope"]
     if not (organization is None or isinstance(organization, str)) or not isinstance(perimeter, list) or not isinstance(scope, str):
         raise ValueError("claims")
     if len(perimeter) > 500 or not all(isinstance(one, str) and _PERIMETER.fullmatch(one) for one in perimeter):

@@ -262,11 +262,11 @@ def named_keys(secret: SecretStr) -> dict[str, bytes]:
 
 
 def _base_url(value: str) -> str:
+    """As the check has read it: what was given may hold tabs and line breaks, at which httpx would stop when the first request is made."""
     try:
-        _URL.validate_python(value)
+        return str(_URL.validate_python(value)).rstrip("/")
     except ValidationError:
         raise _wrong("doit être une adresse http:// ou https://") from None
-    return value.rstrip("/")
 
 
 def _is_private(url: str) -> bool:

@@ -12,6 +12,7 @@ tests/chassis/vectors/digests.json holds test vectors.
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,13 @@ INTERNAL = "internal"
 AUDIT = "audit"
 PLACED = frozenset({"epoch", "sequence", "previousdigest"})
 """The CloudEvents attributes that a place in a stream gives; everything else is known at append."""
+
+
+_NAME = re.compile(r"[a-z0-9]+", re.ASCII)
+_EPOCH = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+_SEQUENCE = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_EXPECTED = frozenset({"id", "source", "type", "subject", "datacontenttype"})
 
 
 def canonical(attributes: Mapping[str, str]) -> bytes:
@@ -67,6 +75,23 @@ class Place:
     sequence: int
     digest: bytes
 
+    @classmethod
+    def of_json(cls, epoch: object, sequence: object, digest: object) -> "Place":
+        """Out of the members of a JSON answer. Raises ValueError."""
+        if type(epoch) is not int or type(sequence) is not int or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise ValueError("this is no place in a stream")
+        if not (0 < epoch < 10**9 and 0 <= sequence < 10**18):
+            raise ValueError("this is no place in a stream")
+        return cls(epoch, sequence, bytes.fromhex(digest))
+
+
+def read_position(header: str) -> tuple[int, int]:
+    """Epoch and number out of a `Stream-Position` header, `<epoch>:<sequence>`. Raises ValueError."""
+    epoch, _, sequence = header.partition(":")
+    if not (_EPOCH.fullmatch(epoch) and (sequence == "0" or _SEQUENCE.fullmatch(sequence))):
+        raise ValueError("a stream position looks like 1:42")
+    return int(epoch), int(sequence)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -97,6 +122,8 @@ class Record:
 
         Raises ValueError or KeyError when it is no event of ours.
         """
+        if not isinstance(event, Mapping):
+            raise ValueError("an event is an object")  # noqa: TRY004  # what is read is wrong, not how this is called
         attributes = {name: value for name, value in event.items() if name not in PLACED and name != "data"}
         return cls.of_parts(
             stream,
@@ -107,10 +134,15 @@ class Record:
 
     @classmethod
     def of_parts(cls, stream: str, attributes: Mapping[str, str], place: Mapping[str, str], data: bytes) -> "Record":
-        previous = bytes.fromhex(place["previousdigest"])
-        if len(previous) != len(GENESIS):
-            raise ValueError("a digest has 32 bytes")
-        return cls(stream, int(place["epoch"]), int(place["sequence"]), previous, canonical(attributes), data)
+        """Raises ValueError or KeyError unless each attribute has a CloudEvents name and a printable text, and the place is written as `place` does."""
+        if not all(isinstance(text, str) and text.isprintable() for text in (*attributes.values(), *place.values())):
+            raise ValueError("an attribute is a text without control characters")
+        if not attributes.keys() >= _EXPECTED or "data" in attributes or not all(map(_NAME.fullmatch, attributes)):
+            raise ValueError("these are not the attributes of an event of ours")
+        epoch, sequence, previous = place["epoch"], place["sequence"], place["previousdigest"]
+        if not (_EPOCH.fullmatch(epoch) and _SEQUENCE.fullmatch(sequence) and _DIGEST.fullmatch(previous)):
+            raise ValueError("this is no place in a stream")
+        return cls(stream, int(epoch), int(sequence), bytes.fromhex(previous), canonical(attributes), data)
 
 
 @dataclass(frozen=True, slots=True)

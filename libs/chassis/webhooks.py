@@ -174,7 +174,8 @@ class Channel:
         if 300 <= status < 400:
             raise Undeliverable("redirect")
         if not 200 <= status < 300:
-            seconds = min(int(retry_after), _LONGEST_RETRY_AFTER) if retry_after.isascii() and retry_after.isdigit() else None
+            # by way of float: int() refuses more than 4,300 digits
+            seconds = int(min(float(retry_after), _LONGEST_RETRY_AFTER)) if retry_after.isascii() and retry_after.isdigit() else None
             raise Undeliverable(f"http-{status}", seconds)
 
 

@@ -24,7 +24,7 @@ from uuid import uuid4
 import httpx
 
 from libs.chassis.signing import SignatureInvalid, verify_detached
-from libs.chassis.streams import GENESIS, Record, canonical
+from libs.chassis.streams import GENESIS, Record, canonical, read_position
 
 _PASSING = frozenset({429, 502, 503, 504})
 _IN_FLIGHT = "idempotency-in-flight"
@@ -107,7 +107,7 @@ class Cursor:
     @classmethod
     def at(cls, position: str) -> "Cursor":
         """Out of a `Stream-Position` header, `<epoch>:<sequence>`. Raises ValueError."""
-        epoch, sequence = (int(part) for part in position.split(":"))
+        epoch, sequence = read_position(position)
         return cls(epoch, sequence, GENESIS if sequence == 0 else None)
 
 

@@ -56,6 +56,23 @@ async def bus(bootstrap_servers: str, on_kafka: bool) -> AsyncIterator[Bus]:
     await made.close()
 
 
+async def test_what_is_none_of_ours_on_our_topic_stops_no_relay(database_url: DatabaseUrl, bus: Bus) -> None:
+    speaker, topic = database(database_url(None)), bus.topic("partners", streams.INTERNAL)
+    producer = await bus._ready_producer(topic)
+    await producer.send_and_wait(topic, b"rubbish", partition=0, headers=[("ce_id", None)])
+    await say(speaker, fact())
+
+    running = asyncio.create_task(Relay(speaker, bus, "partners").run())
+
+    async def sent() -> bool:
+        async with speaker.transaction() as session:
+            return (await streams.head(session, streams.INTERNAL)).sent_sequence == 1
+
+    await until(sent)
+    await ended(running)
+    await speaker.close()
+
+
 async def test_what_is_said_arrives_in_order_and_chained(database_url: DatabaseUrl, bus: Bus) -> None:
     speaker = database(database_url(None))
     relay = Relay(speaker, bus, "partners")
