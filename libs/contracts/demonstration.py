@@ -22,7 +22,7 @@ from libs.contracts.vocabularies import (
     Role,
 )
 
-_ORGANIZATION, _SERVICE, _POST, _FUNDER = 1, 2, 4, 5
+_ORGANIZATION, _SERVICE, _POST, _FUNDER, _ACCOUNT = 1, 2, 4, 5, 6
 _REFERRAL, _PERSON, _ORIENTATION, _CONTACT, _INTERVIEW, _ASSESSMENT = 16, 17, 18, 19, 20, 21
 _PLAN, _CONTRIBUTION, _AGREEMENT, _INSTALMENT, _FINANCIAL_REPORT = 32, 33, 34, 35, 36
 _RELEASE, _ACTIVITY_REPORT = 48, 49
@@ -89,6 +89,25 @@ class DemonstrationClient(NamedTuple):
     role: Role
     perimeter: frozenset[str]
     organization: UUID | None
+
+
+class DemonstrationPerson(NamedTuple):
+    """A person who may sign in through the embedded token issuer."""
+
+    id: UUID
+    """The `sub` of its tokens."""
+    name: str
+    client_id: str
+    """Of `CLIENTS`: its role, its perimeter."""
+
+
+class DemonstrationDesk(NamedTuple):
+    """A web desk where persons sign in. Its addresses are on loopback, at any port (RFC 8252 §7.3): only their paths are registered."""
+
+    client_id: str
+    label: str
+    redirect_paths: frozenset[str]
+    post_logout_paths: frozenset[str]
 
 
 # Val-d'Oise
@@ -278,3 +297,23 @@ CLIENTS: dict[str, DemonstrationClient] = {
     )
 }
 """Every client of the embedded issuer, by client id. They exist in the embedded default only."""
+
+
+PERSONS: dict[str, DemonstrationPerson] = {
+    str(person.id): person
+    for person in (
+        DemonstrationPerson(_id(95, _ACCOUNT, 1), "Camille Exemple", "iscg-95"),
+        DemonstrationPerson(_id(95, _ACCOUNT, 2), "Dominique Modèle", "coordinator-95"),
+        DemonstrationPerson(_id(78, _ACCOUNT, 1), "Claude Spécimen", "iscg-78"),
+        DemonstrationPerson(_id(78, _ACCOUNT, 2), "Sacha Fictif", "coordinator-78"),
+    )
+}
+"""Who may sign in at a desk of the demonstration, by `sub`."""
+
+DESKS: dict[str, DemonstrationDesk] = {
+    desk.client_id: desk
+    for desk in (
+        DemonstrationDesk("desk", "Poste de travail de l'ISCG et de la coordination", frozenset({"/desk/callback"}), frozenset({"/desk/"})),
+    )
+}
+"""Every desk of the embedded issuer, by client id: it signs persons in, and has no rights of its own."""

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,10 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from libs.contracts import demonstration
-from libs.embedded.issuer import Issuer, UnknownClient, create_app
+from libs.embedded.issuer import Issuer, UnknownClient
 
 _ROOT = Path(__file__).parents[2]
 _URL = "http://127.0.0.1:8000"
-
-
-@pytest.fixture
-def issuer() -> Issuer:
-    return Issuer(_URL)
-
-
-@pytest.fixture
-async def http(issuer: Issuer) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(issuer)), base_url=_URL) as client:
-        yield client
 
 
 def _read(token: str, jwks: dict[str, Any]) -> jwt.Token:
