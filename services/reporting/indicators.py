@@ -31,6 +31,11 @@ class YesNo(Code):
     NO = "false", "Non"
 
 
+class Seen(Code):
+    NEW = "false", "Nouvelle"
+    KNOWN = "true", "Déjà connue"
+
+
 @dataclass(frozen=True, slots=True)
 class Dimension:
     """One way to break a measure down. `column`: of the projection's rows; its text is the cell's code, and nothing known is the empty code.
@@ -46,6 +51,8 @@ class Dimension:
     many: bool = False
     tallied: bool = True
     local: bool = False
+    definition: str | None = None
+    """What falls into which cell, where the label does not say it."""
 
     @property
     def partition(self) -> bool:
@@ -87,6 +94,11 @@ def _table(*dimensions: Dimension) -> dict[str, Dimension]:
     return {dimension.code: dimension for dimension in dimensions}
 
 
+_IDENTITY = (
+    "reconnue par l'empreinte à clé de son nom, de son premier prénom et de sa date de naissance"
+    " (deux homonymes nés le même jour sont confondus), telle que la réception l'a dite"
+)
+
 SITUATION_DIMENSIONS = _table(
     Dimension("unit", "Unité", "unit_id", local=True),
     Dimension("post", "Poste", "post_id", local=True),
@@ -99,6 +111,15 @@ SITUATION_DIMENSIONS = _table(
     Dimension("danger", "Danger signalé", "danger", YesNo),
     Dimension("status", "État", "status", vocabularies.ReferralStatus),
     Dimension("close_reason", "Motif de clôture", "close_reason", vocabularies.CloseReason),
+    Dimension(
+        "seen_before",
+        "Nouvelle ou déjà connue",
+        "seen_before",
+        Seen,
+        definition=f"Déjà connue : l'une au moins de ses personnes figure dans une saisine antérieure du réseau, {_IDENTITY}. Nouvelle : aucune de"
+        " celles dont l'identité suffit n'y figure. Non renseigné : aucune identité ne suffit. Taux de retour = déjà connues rapportées"
+        " aux deux premières.",
+    ),
     # Most cells of a month would hold one situation: 35,000 communes for 500,000 situations a year.
     Dimension("commune", "Commune", "commune", tallied=False, local=True),
 )
@@ -109,6 +130,14 @@ PERSON_DIMENSIONS = _table(
     Dimension("age_band", "Tranche d'âge", "age_band", vocabularies.AgeBand),
     Dimension("agreement", "Accord pour être contactée", "agreement", vocabularies.ContactAgreement),
     Dimension("known_to_services", "Connue des services sociaux", "known_to_services", vocabularies.KnownToServices),
+    Dimension(
+        "seen_before",
+        "Nouvelle ou déjà connue",
+        "seen_before",
+        Seen,
+        definition=f"Déjà connue : la personne figure dans une saisine antérieure du réseau, {_IDENTITY}. Non renseigné : l'identité ne suffit pas"
+        " à le dire. Taux de retour = déjà connues rapportées aux nouvelles et déjà connues.",
+    ),
 )
 
 ORIENTATION_DIMENSIONS = _table(

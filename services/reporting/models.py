@@ -51,6 +51,7 @@ class SituationRow(Table, table=True):
     post_id: UUID | None
     close_reason: str | None = Field(sa_type=Text)
     first_contact_minutes: int | None
+    seen_before: bool | None
 
 
 class PersonRow(Table, table=True):
@@ -66,6 +67,7 @@ class PersonRow(Table, table=True):
     age_band: str = Field(sa_type=Text)
     agreement: str = Field(sa_type=Text)
     known_to_services: str = Field(sa_type=Text)
+    seen_before: bool | None
 
 
 class OrientationRow(Table, table=True):

@@ -47,6 +47,8 @@ class Situation:
     post_id: UUID | None = None
     close_reason: str | None = None
     first_contact_minutes: int | None = None
+    seen_before: bool | None = None
+    """Whether one of its persons was in an earlier referral, as reception told; `None`: of nobody it could be told."""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ class Person:
     age_band: str
     agreement: str
     known_to_services: str
+    seen_before: bool | None = None
 
 
 @dataclass(slots=True)
@@ -154,6 +157,7 @@ TABLES: dict[str, Table] = {
                 "post_id": "uuid",
                 "close_reason": "text",
                 "first_contact_minutes": "integer",
+                "seen_before": "boolean",
             },
         ),
         Table(
@@ -170,6 +174,7 @@ TABLES: dict[str, Table] = {
                 "age_band": "text",
                 "agreement": "text",
                 "known_to_services": "text",
+                "seen_before": "boolean",
             },
         ),
         Table(
@@ -371,7 +376,8 @@ def _whole(state: State, event: referrals.ReferralReceived | referrals.ReferralC
     row.themes = ",".join(sorted({event.principal_theme, *event.themes}))
     row.penal = event.penal
     row.danger = event.danger
-    state.rows["persons"][event.referral_id] = {
+    before: Mapping[Key, Person] = state.rows["persons"].get(event.referral_id, {})
+    persons = state.rows["persons"][event.referral_id] = {
         (event.referral_id, person.person_id): Person(
             event.referral_id,
             person.person_id,
@@ -382,9 +388,17 @@ def _whole(state: State, event: referrals.ReferralReceived | referrals.ReferralC
             person.age_band,
             person.agreement,
             person.known_to_services,
+            _seen_before(person, before.get((event.referral_id, person.person_id))),
         )
         for person in event.persons
     }
+    told = {person.seen_before for person in persons.values()}
+    row.seen_before = True if True in told else False if False in told else None
+
+
+def _seen_before(person: referrals.PersonCounted, before: Person | None) -> bool | None:
+    """Told when a person is received; a correction that does not tell it leaves it as it was."""
+    return before.seen_before if person.returning is None and before is not None else person.returning
 
 
 def _assigned(state: State, event: referrals.ReferralAssigned) -> None:

@@ -68,8 +68,8 @@ _LABELS = {TOTAL: "Total", DEPARTEMENT: "Département", MONTH: "Mois"}
 def _breakdown(measure: Measure, by: str) -> BreakdownOut:
     dimension = measure.dimensions.get(by)
     if dimension is None:
-        return BreakdownOut(code=by, label=_LABELS[by], partition=True)
-    return BreakdownOut(code=by, label=dimension.label, partition=dimension.partition)
+        return BreakdownOut(code=by, label=_LABELS[by], partition=True, definition=None)
+    return BreakdownOut(code=by, label=dimension.label, partition=dimension.partition, definition=dimension.definition)
 
 
 async def lock_names(session: AsyncSession) -> None:

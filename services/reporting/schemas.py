@@ -10,6 +10,7 @@ class BreakdownOut(Answer):
     code: str
     label: str
     partition: bool
+    definition: str | None
 
 
 class IndicatorOut(Answer):

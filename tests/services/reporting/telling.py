@@ -62,7 +62,12 @@ def person(referral: int, number: int, **other: Any) -> referrals.PersonCounted:
 
 
 def received(number: int, departement: str = "95", *, at: datetime = NOON, **other: Any) -> referrals.ReferralReceived:
-    return referrals.ReferralReceived(**(_whole(number, departement, at) | other))
+    """Of three persons, one was seen before, one was not, of one it cannot be told; nobody's second person was."""
+    whole = _whole(number, departement, at)
+    first, second = whole["persons"]
+    seen = (None, False, True)[number % 3]
+    told = {"persons": (first.model_copy(update={"returning": seen}), second.model_copy(update={"returning": False}))}
+    return referrals.ReferralReceived(**(whole | told | other))
 
 
 def corrected(number: int, departement: str = "95", *, at: datetime = NOON, **other: Any) -> referrals.ReferralCorrected:

@@ -1,6 +1,7 @@
 """Figures are the same whatever way the facts came: order between sources, batches, repeats, a restored source, an erasure, a rebuild."""
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -349,3 +350,19 @@ async def test_one_erased_person_leaves_the_log_and_the_others_stay_counted_unde
     assert str(first) in log
     assert str(second) not in log
     assert situation == "assigned"
+
+
+async def test_what_was_heard_before_the_migration_is_counted_by_it_as_the_events_count_it(database: Database) -> None:
+    await hear(database, telling.heard("referrals", [event for number in range(1, 9) for event in telling.a_life(number, "95", number)]))
+    expected = await figures(database)
+    migration = importlib.import_module("services.reporting.migrations.versions.2026_11_25_seen_before")
+
+    async with database.transaction() as session:
+        await session.execute(text("DELETE FROM tallies WHERE dimension = 'seen_before'"))
+        for table in ("persons", "situations"):
+            await session.execute(text(f"ALTER TABLE {table} DROP COLUMN seen_before"))
+        for statement in migration.STATEMENTS:
+            await session.execute(text(statement))
+
+    assert await figures(database) == expected
+    assert (await rebuild.rebuild(database)).equal

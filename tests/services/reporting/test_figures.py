@@ -89,6 +89,32 @@ async def test_a_situation_of_half_past_midnight_in_paris_belongs_to_the_new_yea
     assert year["total"]["value"] == 7
 
 
+async def test_persons_and_situations_seen_before_are_told_from_new_ones_with_their_definition(reporting: Served) -> None:
+    persons = await figure(reporting, "coordinator-95", "persons", "seen_before")
+    situations = await figure(reporting, "coordinator-95", "situations", "seen_before")
+
+    assert cells(persons) == {"": 2, "false": 11, "true": 3}
+    assert cells(situations) == {"false": 5, "true": 3}
+    assert [cell["label"] for cell in persons["cells"]] == ["Non renseigné", "Nouvelle", "Déjà connue"]
+    assert "homonymes" in persons["by"]["definition"]
+
+
+async def test_few_persons_seen_before_are_hidden_from_a_ministry(reporting: Served) -> None:
+    found = await figure(reporting, "interior", "situations", "seen_before", departement="95")
+
+    assert [(cell["code"], cell["value"]) for cell in found["cells"]] == [("false", 5), ("true", None)]
+    assert found["total"] == {"value": None, "suppressed": True}
+
+
+async def test_a_correction_leaves_a_person_seen_before_as_reception_told(reporting: Served) -> None:
+    async with reporting.runtime.database.transaction() as session:
+        heard = telling.heard("referrals", [telling.corrected(2), telling.corrected(5, persons=(telling.person(5, 2),))], after=100)
+        await handlers.on_batch(session, heard)
+
+    assert cells(await figure(reporting, "coordinator-95", "persons", "seen_before")) == {"": 2, "false": 11, "true": 2}
+    assert cells(await figure(reporting, "coordinator-95", "situations", "seen_before")) == {"false": 6, "true": 2}
+
+
 async def test_themes_that_overlap_are_no_partition_and_say_so(reporting: Served) -> None:
     principal = await figure(reporting, "coordinator-95", "situations", "theme")
     every = await figure(reporting, "coordinator-95", "situations", "themes")
@@ -152,6 +178,7 @@ async def test_small_cells_are_hidden_from_a_ministry_and_the_total_does_not_giv
     ("who", "query", "status"),
     [
         ("police-95", {"measure": "situations"}, 403),
+        ("police-95", {"measure": "persons", "by": "seen_before"}, 403),
         ("iscg-95", {"measure": "situations"}, 403),
         ("interior", {"measure": "situations", "by": "unit"}, 403),
         ("funder-95", {"measure": "situations", "by": "commune", "departement": "95"}, 403),
