@@ -1,4 +1,4 @@
-"""Referrals over HTTP: the police posts and reads a status; the social worker and the coordinator work. Orientations are in orientations_api.py."""
+"""Referrals over HTTP: the police posts and reads a status; the social worker and the coordinator work. Orientations are in orientations/api.py."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,8 +21,8 @@ from libs.chassis.telemetry import current_trace
 from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, UNIT_CERGY, VICTIM
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import ReferralStatus, Urgency
-from services.referrals import followup, queries, work
-from services.referrals.intake import Intake, Intakes, request_digest
+from services.referrals import queries
+from services.referrals.receiving.intake import Intake, Intakes, request_digest
 from services.referrals.schemas import (
     AssignIn,
     CloseIn,
@@ -41,6 +41,7 @@ from services.referrals.schemas import (
     StatusSearchIn,
 )
 from services.referrals.settings import Settings
+from services.referrals.working import followup, work
 
 router = APIRouter()
 _OF_REFERRAL = {"referral_id": REFERRAL}

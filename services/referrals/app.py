@@ -9,26 +9,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis.runtime import Runtime
 from libs.chassis.service import Job, Loop, Service
 from libs.contracts.referrals import EVENTS
-from services.referrals import (
-    acknowledgements,
-    answer_pages,
-    api,
-    bulk_api,
-    corrections_api,
-    followup_api,
-    notice_mail,
-    notices_api,
-    orientations,
-    orientations_api,
-    refusals,
-    retention,
-    rights_api,
-    routing,
-)
+from services.referrals import api
 from services.referrals.access import ACCESS
 from services.referrals.handlers import LISTENER
-from services.referrals.links import Links
+from services.referrals.notices import api as notices_api
+from services.referrals.notices import mail as notice_mail
+from services.referrals.orientations import answer_pages
+from services.referrals.orientations import api as orientations_api
+from services.referrals.orientations import commands as orientations
+from services.referrals.orientations.links import Links
+from services.referrals.receiving import bulk_api, routing
+from services.referrals.rights import acknowledgements, retention
+from services.referrals.rights import api as rights_api
+from services.referrals.rights import refused as refusals
 from services.referrals.settings import Settings
+from services.referrals.working import corrections_api, followup_api
 
 BATCH = 50
 """What a job does in one transaction: short enough to hold nobody up."""

@@ -28,7 +28,7 @@ from libs.contracts.partners import (
     UnitClosed,
     UnitRegistered,
 )
-from services.referrals.routing import mark_due
+from services.referrals.receiving.routing import mark_due
 
 _UNIT = text(
     "INSERT INTO units_heard (id, force, communes) VALUES (:id, :force, :communes)"

@@ -14,10 +14,10 @@ from uuid import UUID
 
 from libs.chassis.runtime import Runtime
 from libs.chassis.settings import SettingsError
-from services.referrals import erasure, retention
 from services.referrals.app import SERVICE
-from services.referrals.erasure import ErasureCause
 from services.referrals.models import Referral
+from services.referrals.rights import erasure, retention
+from services.referrals.rights.erasure import ErasureCause
 from services.referrals.settings import Settings
 
 COMMANDS = ("retention", "erase-again")

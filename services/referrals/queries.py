@@ -15,11 +15,12 @@ from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import OrientationStatus, ReferralStatus, Role, Urgency
-from services.referrals import orientations, repeats
 from services.referrals.domain import ORIENTATION_LIVES, OrientationOver, moves_open_to, orientation_moves_open_to, police_status
-from services.referrals.intake import NARRATIVE
 from services.referrals.models import ContactAttempt, Orientation, Person, Referral
+from services.referrals.orientations import commands as orientations
 from services.referrals.persons import identity_hash_of
+from services.referrals.receiving import repeats
+from services.referrals.receiving.intake import NARRATIVE
 from services.referrals.schemas import (
     ContactOut,
     Identity,
@@ -34,7 +35,7 @@ from services.referrals.schemas import (
     RoutingOut,
     StatusOut,
 )
-from services.referrals.work import contents_of, may_see
+from services.referrals.working.work import contents_of, may_see
 
 _PERSONS = select(func.count()).select_from(Person).where(col(Person.referral_id) == col(Referral.id)).scalar_subquery()
 

@@ -20,7 +20,7 @@ from libs.contracts import demonstration as d
 from libs.contracts.audiences import AUDIENCES, kind_of
 from libs.contracts.registry import EVENTS
 from libs.embedded.postgres import Postgres
-from services.referrals.intake import Intakes
+from services.referrals.receiving.intake import Intakes
 from tests.journeys.house import House, house
 from tests.journeys.markers import BIRTH, NEEDLES, PHONE, WORD, fields, found_in, marked_requests, rows_of
 from tests.journeys.territory import register_territory

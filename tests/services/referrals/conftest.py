@@ -16,7 +16,7 @@ from libs.contracts.partners import PostOpened, ServiceRegistered, UnitRegistere
 from libs.contracts.vocabularies import UnitKind
 from services.referrals.api import REFERRAL_EXAMPLE
 from services.referrals.app import SERVICE
-from services.referrals.intake import Intake, Intakes
+from services.referrals.receiving.intake import Intake, Intakes
 from services.referrals.schemas import ReferralIn
 from tests.serving import Served, served
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from libs.contracts import demonstration as d
-from services.referrals.refusals import erase_refused
+from services.referrals.rights.refused import erase_refused
 from tests.services.referrals.conftest import Referrals
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from libs.chassis.gathering import Gathering
 from libs.chassis.idempotency import Claim
-from services.referrals import bulk_api
+from services.referrals.receiving import bulk_api
 from tests.services.referrals.conftest import Referrals
 
 ADDRESS = "/v1/referrals/batch"

@@ -13,7 +13,7 @@ from libs.contracts import demonstration as d
 from libs.contracts.partners import PostSuspended, PostVacant
 from libs.contracts.vocabularies import ContactAgreement, ReferralStatus
 from services.referrals.domain import PoliceStatus, police_status
-from services.referrals.intake import Intake, Intakes
+from services.referrals.receiving.intake import Intake, Intakes
 from services.referrals.rules import TimeImpossible, check_birth
 from services.referrals.schemas import ReferralIn, ReferralReceivedOut
 from tests.services.referrals.conftest import CONTENT, MORNING, Referrals

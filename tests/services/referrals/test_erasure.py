@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from libs.contracts import demonstration as d
-from services.referrals import erasure
-from services.referrals.erasure import ErasureCause
 from services.referrals.models import Referral
+from services.referrals.rights import erasure
+from services.referrals.rights.erasure import ErasureCause
 from tests.services.referrals.conftest import Referrals
 
 NOW = datetime(2026, 12, 1, 3, 0, tzinfo=UTC)

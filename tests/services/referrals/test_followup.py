@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from libs.contracts import demonstration as d
 from libs.contracts.vocabularies import ContactMode, ContactResult
 from services.referrals.domain import PARIS
-from services.referrals.safe_contact import broken_rules, within
 from services.referrals.schemas import ContactWindow, SafeContact
+from services.referrals.working.safe_contact import broken_rules, within
 from tests.services.referrals.conftest import CONTENT, Referrals
 
 WEEKDAYS = ContactWindow(days=[1, 2, 3, 4, 5], begins="09:00", ends="16:00")

@@ -10,9 +10,9 @@ from libs.contracts import demonstration as d
 from libs.contracts.funding import AgreementEnded, AgreementSigned, TargetDelay
 from libs.contracts.partners import CapacityChanged, PostFilled, PostSuspended, ServiceClosed, UnitChanged, UnitClosed
 from libs.contracts.vocabularies import Channel, Force, UnitKind, Urgency
-from services.referrals import routing
 from services.referrals.app import route_unrouted
 from services.referrals.handlers import bootstrap, on_rewind
+from services.referrals.receiving import routing
 from tests.services.referrals.conftest import MORNING, Referrals, territory
 
 COPIES = ("units_heard", "posts_heard", "services_heard", "agreements_heard")

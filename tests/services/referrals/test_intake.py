@@ -14,7 +14,7 @@ from libs.chassis.settings import secret_bytes
 from libs.chassis.signing import verify_detached
 from libs.contracts import demonstration as d
 from libs.contracts.units import police_id_of
-from services.referrals.intake import Intake, Intakes
+from services.referrals.receiving.intake import Intake, Intakes
 from services.referrals.schemas import ReferralIn
 from tests.services.referrals.conftest import MORNING, Referrals
 

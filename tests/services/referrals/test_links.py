@@ -11,10 +11,10 @@ from sqlalchemy import text
 
 from libs.chassis import telemetry
 from libs.contracts import demonstration as d
-from services.referrals import answer_pages
 from services.referrals.app import SERVICE, expire_orientations, remind_partners
-from services.referrals.links import Links
 from services.referrals.models import Table
+from services.referrals.orientations import answer_pages
+from services.referrals.orientations.links import Links
 from tests.services.referrals.conftest import Referrals, territory
 from tests.services.referrals.test_orientations import ask, execute
 from tests.serving import served

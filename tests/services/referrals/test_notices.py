@@ -19,8 +19,9 @@ from sqlalchemy import text
 from libs.chassis.health import Heartbeat
 from libs.chassis.settings import SettingsError
 from libs.contracts import demonstration as d
-from services.referrals import notice_mail, notices
+from services.referrals import notices
 from services.referrals.app import SERVICE
+from services.referrals.notices import mail as notice_mail
 from services.referrals.settings import Settings
 from tests.services.referrals.conftest import Referrals, territory
 from tests.serving import served

@@ -11,9 +11,10 @@ from sqlalchemy import text
 
 from libs.chassis import relay
 from libs.contracts import demonstration as d
-from services.referrals import housekeeping, retention
+from services.referrals import housekeeping
 from services.referrals.app import end_retention, look_at_erasures
-from services.referrals.erasure import ErasureCause
+from services.referrals.rights import retention
+from services.referrals.rights.erasure import ErasureCause
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_erasure import erase, living_keys
 

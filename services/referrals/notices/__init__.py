@@ -1,4 +1,4 @@
-"""Notices: what a social worker, a coordinator or a partner is told by e-mail. Said in the transaction of their cause; sent by notice_mail.py.
+"""Notices: what a social worker, a coordinator or a partner is told by e-mail. Said in the transaction of their cause; sent by mail.py.
 
     await notices.notify(session, *notices.of_overdue(referral.id, referral.post_id, referral.departement), now=now)
 

@@ -33,7 +33,7 @@ from libs.contracts.vocabularies import (
     RoutingReason,
     UnroutedReason,
 )
-from services.referrals import notices, routing
+from services.referrals import notices
 from services.referrals.domain import (
     MOVES,
     Decision,
@@ -47,6 +47,7 @@ from services.referrals.domain import (
 )
 from services.referrals.models import ContactAttempt, Moved, Orientation, Person, PostHeard, Referral
 from services.referrals.persons import PERSON
+from services.referrals.receiving import routing
 from services.referrals.rules import UnknownPerson, UnknownPost
 from services.referrals.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, PersonContent, TransferIn
 

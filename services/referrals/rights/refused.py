@@ -6,8 +6,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.vault import Vault
-from services.referrals.erasure import ErasureCause, erase
 from services.referrals.models import Referral
+from services.referrals.rights.erasure import ErasureCause, erase
 
 _DUE = (
     "FROM persons p JOIN referrals r ON r.id = p.referral_id"

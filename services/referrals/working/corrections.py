@@ -27,7 +27,14 @@ from libs.contracts.vocabularies import (
     Theme,
     Urgency,
 )
-from services.referrals.corrections_schemas import (
+from services.referrals.domain import Move, local_day
+from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
+from services.referrals.persons import PERSON, age_band_on, reseal
+from services.referrals.queries import visible
+from services.referrals.receiving.intake import NARRATIVE
+from services.referrals.rules import ContentErased, OutsidePerimeter, UnknownPerson, check_birth, check_past
+from services.referrals.schemas import PersonContent
+from services.referrals.working.corrections_schemas import (
     ChangeOut,
     ContentBefore,
     CorrectedOut,
@@ -36,14 +43,7 @@ from services.referrals.corrections_schemas import (
     CorrectionOut,
     PersonCorrection,
 )
-from services.referrals.domain import Move, local_day
-from services.referrals.intake import NARRATIVE
-from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
-from services.referrals.persons import PERSON, age_band_on, reseal
-from services.referrals.queries import visible
-from services.referrals.rules import ContentErased, OutsidePerimeter, UnknownPerson, check_birth, check_past
-from services.referrals.schemas import PersonContent
-from services.referrals.work import content_of, locked_for
+from services.referrals.working.work import content_of, locked_for
 
 _PLAIN: Final = (
     "unit_id",

@@ -14,8 +14,8 @@ from libs.chassis.security import Caller, Purpose
 from libs.chassis.settings import secret_bytes
 from libs.contracts.demonstration import REFERRAL, VICTIM
 from libs.contracts.types import Id
-from services.referrals import corrections
-from services.referrals.corrections_schemas import CorrectedOut, CorrectionIn, CorrectionList
+from services.referrals.working import corrections
+from services.referrals.working.corrections_schemas import CorrectedOut, CorrectionIn, CorrectionList
 
 router = APIRouter(tags=["Saisines"])
 

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from libs.chassis.strict import Answer, Body
 from libs.contracts.types import DepartementCode, Id, Instant
-from services.referrals.erasure import ErasureCause
+from services.referrals.rights.erasure import ErasureCause
 from services.referrals.schemas import MAX_PERSONS, unique
 
 

@@ -13,10 +13,10 @@ from libs.chassis.runtime import Run
 from libs.chassis.security import Caller, Purpose
 from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, VICTIM
 from libs.contracts.types import Id
-from services.referrals import followup, work
-from services.referrals.followup_schemas import AssessmentIn, AssessmentOut, InterviewIn, InterviewOut, TimelineOut
 from services.referrals.schemas import MovedOut, TransferIn
-from services.referrals.timeline import timeline
+from services.referrals.working import followup, work
+from services.referrals.working.followup_schemas import AssessmentIn, AssessmentOut, InterviewIn, InterviewOut, TimelineOut
+from services.referrals.working.timeline import timeline
 
 router = APIRouter(tags=["Saisines"])
 _OF_REFERRAL = {"referral_id": REFERRAL}

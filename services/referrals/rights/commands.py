@@ -12,11 +12,11 @@ from libs.chassis.refusals import Conflict, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Purpose
-from services.referrals import erasure
-from services.referrals.erasure import ErasureCause
 from services.referrals.models import Referral
-from services.referrals.rights_schemas import ErasureIn, ErasureMadeOut
-from services.referrals.work import may_see, person_of
+from services.referrals.rights import erasure
+from services.referrals.rights.erasure import ErasureCause
+from services.referrals.rights.schemas import ErasureIn, ErasureMadeOut
+from services.referrals.working.work import may_see, person_of
 
 
 class ErasedAlready(Conflict):

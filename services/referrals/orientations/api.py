@@ -18,8 +18,9 @@ from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.demonstration import ORIENTATION, REFERRAL, VICTIM, VICTIM_SUPPORT_SERVICE
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import OrientationStatus
-from services.referrals import orientations, queries
-from services.referrals.links import Links
+from services.referrals import queries
+from services.referrals.orientations import commands as orientations
+from services.referrals.orientations.links import Links
 from services.referrals.schemas import (
     CompleteIn,
     FailIn,

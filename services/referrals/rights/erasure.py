@@ -28,7 +28,7 @@ from libs.contracts.types import Code
 from libs.contracts.vocabularies import CloseReason, ReferralStatus
 from services.referrals.domain import Move, moved
 from services.referrals.models import Erasure, ErasureNotice, Orientation, Person, Referral
-from services.referrals.work import say_closed
+from services.referrals.working.work import say_closed
 
 _log = structlog.get_logger(__name__)
 

@@ -27,9 +27,9 @@ from libs.chassis.health import Heartbeat
 from libs.chassis.ids import new_id
 from libs.chassis.runtime import Runtime
 from libs.chassis.telemetry import REGISTRY
-from services.referrals.links import Links
-from services.referrals.notice_preferences import ADDRESS
 from services.referrals.notices import NoticeKind
+from services.referrals.notices.preferences import ADDRESS
+from services.referrals.orientations.links import Links
 from services.referrals.settings import Settings
 
 _log = structlog.get_logger(__name__)

@@ -18,8 +18,10 @@ from libs.chassis.settings import secret_bytes
 from libs.chassis.strict import QueryBool
 from libs.contracts.demonstration import ALLEGED_PERPETRATOR, REFERRAL
 from libs.contracts.types import Id
-from services.referrals import acknowledgements, queries, rights
-from services.referrals.rights_schemas import ErasureIn, ErasureList, ErasureMadeOut, ErasureOut
+from services.referrals import queries
+from services.referrals.rights import acknowledgements
+from services.referrals.rights import commands as rights
+from services.referrals.rights.schemas import ErasureIn, ErasureList, ErasureMadeOut, ErasureOut
 from services.referrals.schemas import PersonSearchIn, PersonsFound
 from services.referrals.settings import Settings
 

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.chassis.vault import Vault
-from services.referrals import erasure
-from services.referrals.erasure import ErasureCause
 from services.referrals.models import Person, Referral
+from services.referrals.rights import erasure
+from services.referrals.rights.erasure import ErasureCause
 
 _DUE = (
     "FROM referrals r WHERE r.status <> 'erased' AND r.received_at < :before"

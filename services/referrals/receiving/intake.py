@@ -22,9 +22,10 @@ from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralRe
 from libs.contracts.types import departement_of
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Force, ReferralStatus, RoutingReason, UnroutedReason
-from services.referrals import notices, repeats, routing
+from services.referrals import notices
 from services.referrals.domain import Decision, Move, ReferenceTaken, local_day, moved, police_status
 from services.referrals.persons import PERSON, age_band_on, identity_hash_of
+from services.referrals.receiving import repeats, routing
 from services.referrals.rules import OutsidePerimeter, check_birth, check_past
 from services.referrals.schemas import PersonContent, PersonIn, Receipt, ReferralIn, ReferralReceivedOut
 

@@ -32,12 +32,13 @@ from libs.contracts.vocabularies import (
     Role,
     Urgency,
 )
-from services.referrals import links, orientations
 from services.referrals.domain import OrientationMove, orientation_moves_open_to
-from services.referrals.links import Links
 from services.referrals.models import Orientation, OrientationLink, Person, Referral
+from services.referrals.orientations import commands as orientations
+from services.referrals.orientations import links
+from services.referrals.orientations.links import Links
 from services.referrals.schemas import CompleteIn, FailIn, RejectIn
-from services.referrals.work import contents_of
+from services.referrals.working.work import contents_of
 
 router = APIRouter(include_in_schema=False)
 

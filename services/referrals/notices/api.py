@@ -10,8 +10,8 @@ from libs.chassis.problems import problems
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller
 from libs.contracts.demonstration import POST_CERGY
-from services.referrals import notice_preferences
-from services.referrals.notice_preferences import NoticePreferenceIn, NoticePreferenceOut, Recipient
+from services.referrals.notices import preferences as notice_preferences
+from services.referrals.notices.preferences import NoticePreferenceIn, NoticePreferenceOut, Recipient
 
 router = APIRouter(tags=["Notifications"])
 

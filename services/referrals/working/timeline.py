@@ -8,9 +8,9 @@ from sqlmodel import col
 
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import ReferralStatus
-from services.referrals.followup_schemas import Step, TimelineEntry, TimelineOut
 from services.referrals.models import Assessment, ContactAttempt, Correction, Interview, Moved, Orientation, Referral
 from services.referrals.queries import visible
+from services.referrals.working.followup_schemas import Step, TimelineEntry, TimelineOut
 
 
 def _entry(step: Step, row: object, at: object, **more: object) -> TimelineEntry:

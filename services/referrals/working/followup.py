@@ -14,13 +14,13 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, InterviewHeld
 from libs.contracts.units import police_id_of
-from services.referrals import safe_contact
 from services.referrals.domain import Move, minutes_between
-from services.referrals.followup_schemas import AssessmentIn, AssessmentOut, InterviewIn, InterviewOut
 from services.referrals.models import Assessment, ContactAttempt, Interview, Person
 from services.referrals.rules import ContentErased, NoContactYet, UnknownPerson, check_contact, check_past
 from services.referrals.schemas import ContactIn, ContactMadeOut
-from services.referrals.work import content_of, locked_for, person_of, post_of
+from services.referrals.working import safe_contact
+from services.referrals.working.followup_schemas import AssessmentIn, AssessmentOut, InterviewIn, InterviewOut
+from services.referrals.working.work import content_of, locked_for, person_of, post_of
 
 
 async def contact(

@@ -22,7 +22,7 @@ from libs.chassis.security import Caller, Principal
 from libs.chassis.strict import Body
 from libs.chassis.telemetry import Trace, current_trace
 from services.referrals.api import REFERRAL_EXAMPLE, desk
-from services.referrals.intake import Intake, request_digest
+from services.referrals.receiving.intake import Intake, request_digest
 from services.referrals.schemas import ReferralIn
 
 router = APIRouter()

@@ -18,8 +18,8 @@ from libs.chassis.strict import Answer, Body
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Role
 from services.referrals.models import ServiceHeard
-from services.referrals.notice_models import NoticeMail, NoticePreference
 from services.referrals.notices import NoticeMode, next_digest
+from services.referrals.notices.models import NoticeMail, NoticePreference
 from services.referrals.schemas import Email
 
 ADDRESS: Final = "notice/address"

@@ -16,7 +16,7 @@ from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import Role
 from services.referrals.models import Erasure, ErasureNotice
-from services.referrals.rights_schemas import ErasureOut, NoticeOut
+from services.referrals.rights.schemas import ErasureOut, NoticeOut
 
 _PLACE = text(
     "UPDATE erasure_notices n SET epoch = e.epoch, sequence = e.sequence FROM stream_events e WHERE n.sequence IS NULL AND e.stream = n.stream"

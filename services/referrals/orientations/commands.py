@@ -40,9 +40,9 @@ from services.referrals.domain import (
     mismatches,
     orientation_moved,
 )
-from services.referrals.links import Links
 from services.referrals.models import Orientation, Person, Referral, ServiceHeard
 from services.referrals.notices import Notice, NoticeKind
+from services.referrals.orientations.links import Links
 from services.referrals.rules import UnknownOrientation, UnknownService, check_orientation, check_replaced, check_sides
 from services.referrals.schemas import (
     CompleteIn,
@@ -54,7 +54,7 @@ from services.referrals.schemas import (
     OrientationSummary,
     RejectIn,
 )
-from services.referrals.work import locked_for, may_see, person_of, post_of
+from services.referrals.working.work import locked_for, may_see, person_of, post_of
 
 
 def summary(orientation: Orientation) -> OrientationSummary:

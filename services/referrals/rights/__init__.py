@@ -1,0 +1,1 @@
+"""The rights of persons: refusal, erasure and who acknowledged it, retention."""
