@@ -1,12 +1,13 @@
 """What measures stand on: a durable PostgreSQL, a broker, a token issuer, services as processes of their own."""
 
 import asyncio
+import json
 import os
 import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -26,6 +27,16 @@ from tests.services.referrals.conftest import territory
 from tests.serving import served
 
 STOP = ((signal.SIGTERM, 10.0),)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured: small enough for all measures in about ten minutes."""
+
+    rounds: int = 3
+    seconds: float = 3
+    events: int = 20_000
+    referrals: int = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,11 @@ def _short(number: float) -> float:
     return round(number) if number >= 100 else round(number, 2)
 
 
+def alone(measure: str, values: Sequence[float], unit: str) -> Line:
+    """A measure that has a goal of its own instead of a baseline."""
+    return Line(measure, statistics.median(values), None, None, unit)
+
+
 def compared(measure: str, rounds: Sequence[tuple[float, float]], unit: str) -> Line:
     """Of rounds of (value, baseline) that were measured right after each other."""
     value, baseline = (statistics.median(column) for column in zip(*rounds, strict=True))
@@ -65,8 +81,23 @@ class Ground:
     bootstrap_servers: str
     on_kafka: bool
     issuer_port: int
+    sizes: Sizes
+    report: Callable[[str], None]
+    """Told what is going on."""
+    stage: str = ""
     _numbers: Any = field(default_factory=lambda: count(1))
     _processes: list[children.Process] = field(default_factory=list)
+
+    def say(self, what: str) -> None:
+        self.report(f"{self.stage}: {what}")
+
+    async def rounds(self, one: Callable[[], Awaitable[tuple[float, float]]]) -> list[tuple[float, float]]:
+        """So many (value, baseline), one after the other."""
+        found = []
+        for number in range(1, self.sizes.rounds + 1):
+            self.say(f"round {number} of {self.sizes.rounds}")
+            found.append(await one())
+        return found
 
     async def database(self, service: str | None) -> str:
         """A fresh migrated database; referrals knows the demonstration territory."""
@@ -82,8 +113,10 @@ class Ground:
     async def start(
         self, service: str, url: str, *roles: str, sources: dict[str, str] | None = None, **more: str
     ) -> tuple[int, children.Process]:
-        """A service's process, in one of its roles; gives its port once it answers."""
+        """A service's process, in these roles (all of them unless told); gives its port once it answers. `sources`: whom it hears, where."""
         port = free_port()
+        if sources is not None:
+            more |= {"SOURCE_URLS": json.dumps(sources)}
         plan = Plan(self.folder, {service: port}, self.issuer_port, dict(os.environ) | more)
         environment = environment_of(plan, service, url, self.bootstrap_servers)
         process = self.run([f"services.{service}", *roles], environment)
@@ -130,13 +163,14 @@ async def until_answers(url: str) -> None:
 
 
 @asynccontextmanager
-async def ground() -> AsyncIterator[Ground]:
+async def ground(sizes: Sizes, report: Callable[[str], None]) -> AsyncIterator[Ground]:
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     broker = None if given else Broker.started()
     with tempfile.TemporaryDirectory(prefix="maillon-bench-") as folder:
         postgres = Postgres.start(Path(folder) / "postgres")
         port = free_port()
-        made = Ground(Path(folder), postgres, given or (broker.bootstrap_servers if broker is not None else ""), bool(given), port)
+        servers = given or (broker.bootstrap_servers if broker is not None else "")
+        made = Ground(Path(folder), postgres, servers, bool(given), port, sizes, report)
         try:
             made.run(["libs.embedded.issuer", "--port", str(port), "--folder", str(made.folder / "issuer")])
             await until_answers(f"http://{HOST}:{port}/livez")

@@ -7,8 +7,6 @@ from libs.embedded.broker import HOST, free_port
 from tests.bench.ground import Ground, Line, compared, until_answers
 from tests.bench.load import post, rate, referral
 
-ROUNDS = 5
-
 
 async def measure(on: Ground) -> list[Line]:
     port, _ = await on.start("referrals", await on.database("referrals"), "api")
@@ -19,4 +17,8 @@ async def measure(on: Ground) -> list[Line]:
     ours, theirs = post("/v1/referrals", token, referral), post("/", token, referral)
     for warm, make in ((port, ours), (bare, theirs)):
         await rate(warm, make, seconds=1)
-    return [compared("intake", [(await rate(port, ours), await rate(bare, theirs)) for _ in range(ROUNDS)], "referrals/s")]
+
+    async def one() -> tuple[float, float]:
+        return await rate(port, ours, seconds=on.sizes.seconds), await rate(bare, theirs, seconds=on.sizes.seconds)
+
+    return [compared("intake", await on.rounds(one), "referrals/s")]
