@@ -51,7 +51,12 @@ def _port(environment: Mapping[str, str], variable: str, default: int) -> int:
 def plan_of(folder: Path, environment: Mapping[str, str]) -> Plan:
     """What to start, out of the environment. Raises `CannotStart`."""
     services = {name: _port(environment, f"{name.upper()}_PORT", port) for name, port in SERVICES.items()}
-    return Plan(folder, services, _port(environment, "ISSUER_PORT", ISSUER_PORT), environment)
+    plan = Plan(folder, services, _port(environment, "ISSUER_PORT", ISSUER_PORT), environment)
+    if plan.needs_issuer and environment.get("MAILLON_ENVIRONMENT", "development") != "development":
+        raise CannotStart(
+            "L'émetteur embarqué donne un jeton à qui le demande : hors développement, donnez TOKEN_ISSUER, TOKEN_URL et TOKEN_JWKS_URL."
+        )
+    return plan
 
 
 class _Progress:

@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 from libs.embedded.broker import free_port
+from libs.embedded.errors import CannotStart
+from services.__main__ import plan_of
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("referrals", "partners", "funding", "reporting", "issuer")
@@ -140,3 +142,12 @@ def _processes(parent: int, words: str) -> list[int]:
         if owner is not None and int(owner[1]) == parent and words in command:
             found.append(int(folder.name))
     return found
+
+
+def test_the_embedded_issuer_is_refused_before_anything_starts_where_development_is_not_said(tmp_path: Path) -> None:
+    production = {"MAILLON_ENVIRONMENT": "production"}
+
+    with pytest.raises(CannotStart, match="donnez TOKEN_ISSUER"):
+        plan_of(tmp_path, production)
+
+    assert not plan_of(tmp_path, production | {"TOKEN_ISSUER": "https://issuer.example"}).needs_issuer

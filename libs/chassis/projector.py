@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from pydantic import ValidationError
@@ -253,6 +253,27 @@ class Projector:
                 ),
                 self._key(source) | {"epoch": head.epoch, "sequence": head.sequence},
             )
+
+
+class Reached(NamedTuple):
+    """ "Seen `sequence` of `head_sequence`, at `head_seen_at`", of one source. The head is asked for every few seconds: what was heard since is part of it."""
+
+    source: str
+    epoch: int
+    sequence: int
+    head_sequence: int | None
+    head_seen_at: datetime | None
+
+
+_REACHED = text(
+    "SELECT source, epoch, sequence, CASE WHEN head_epoch = epoch THEN greatest(head_sequence, sequence) ELSE head_sequence END, head_seen_at"
+    " FROM cursors WHERE projection = :projection ORDER BY source"
+)
+
+
+async def reached(session: AsyncSession, projection: str) -> list[Reached]:
+    """How far each source was heard when the snapshot of this transaction was taken, and how far it was known to have spoken."""
+    return [Reached(*row) for row in await session.execute(_REACHED, {"projection": projection})]
 
 
 def successors(cursor: Place, records: Sequence[streams.Record]) -> tuple[list[streams.Record], bool]:

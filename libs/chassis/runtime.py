@@ -10,7 +10,6 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Request
-from sqlalchemy import text
 
 from libs.chassis import parking, streams
 from libs.chassis.bus import Bus
@@ -20,6 +19,7 @@ from libs.chassis.feed import Feed
 from libs.chassis.gathering import Gathering
 from libs.chassis.health import Heartbeat
 from libs.chassis.outbox import SESSION_KEY, Speaker
+from libs.chassis.projector import reached
 from libs.chassis.relay import Relay
 from libs.chassis.security import ServiceToken, TokenVerifier
 from libs.chassis.service import Service
@@ -90,15 +90,9 @@ class Runtime:
         if self.consumer is None:
             return []
         async with self.database.transaction() as session:
-            rows = await session.execute(
-                text(
-                    "SELECT source, epoch, sequence, head_sequence, head_seen_at FROM cursors WHERE projection = :projection ORDER BY source"
-                ),
-                {"projection": self.consumer.listener.projection},
-            )
             return [
-                Seen(row.source, row.epoch, row.sequence, row.head_sequence, row.head_seen_at, state.health, state.detail)
-                for row in rows
+                Seen(*row, state.health, state.detail)
+                for row in await reached(session, self.consumer.listener.projection)
                 if (state := self.consumer.states.get(row.source)) is not None
             ]
 

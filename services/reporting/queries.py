@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.chassis.projector import reached
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.chassis.settings import Settings as ChassisSettings
@@ -113,7 +114,7 @@ async def figures(session: AsyncSession, caller: Principal, asked: Asked, rules:
         total=TotalOut(
             value=None if total_hidden or (whole is None and _is_delay(asked)) else whole.value if whole else 0, suppressed=total_hidden
         ),
-        complete_up_to=await _seen(session),
+        complete_up_to=[SeenOut.model_validate(one._asdict()) for one in await reached(session, "figures")],
         read_at=datetime.now(UTC),
     )
 
@@ -239,22 +240,3 @@ def _from_counters(asked: Asked, reader: Reader) -> Question:
         f"SELECT code, sum(number)::bigint AS number, sum(number)::bigint FROM ({inner}) AS found GROUP BY code HAVING sum(number) <> 0 ORDER BY code",  # noqa: S608
         parameters,
     )
-
-
-async def _seen(session: AsyncSession) -> list[SeenOut]:
-    """How far each source was heard when this snapshot was taken, and how far it was known to have spoken."""
-    rows = await session.execute(
-        text(
-            "SELECT source, epoch, sequence, head_epoch, head_sequence, head_seen_at FROM cursors WHERE projection = 'figures' ORDER BY source"
-        )
-    )
-    return [
-        SeenOut(
-            source=row.source,
-            epoch=row.epoch,
-            sequence=row.sequence,
-            head_sequence=None if row.head_sequence is None else max(row.head_sequence, row.sequence if row.head_epoch == row.epoch else 0),
-            head_seen_at=row.head_seen_at,
-        )
-        for row in rows
-    ]

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis import dead_letters, parking, streams
 from libs.chassis.database import Database
 from libs.chassis.listener import Heard, Listener, Source
-from libs.chassis.projector import ChainBroken, Projector, TooManyParked, successors
+from libs.chassis.projector import ChainBroken, Projector, TooManyParked, reached, successors
 from libs.chassis.streams import Place
 from libs.contracts.partners import UnitChanged, UnitClosed, UnitRegistered
 from libs.contracts.vocabularies import Force, UnitKind
@@ -100,6 +100,18 @@ async def test_nothing_after_a_hole_takes_effect(scene: Scene) -> None:
 
     assert not complete
     assert await scene.heard() == units[:1]
+
+
+async def test_nobody_was_heard_further_than_the_head_that_is_told(scene: Scene) -> None:
+    await scene.say(uuid4(), uuid4(), uuid4())
+    records = await scene.records()
+    await scene.projector.saw_head("partners", Place(1, 2, records[1].digest))
+
+    await scene.projector.apply("partners", records)
+
+    async with scene.listening.transaction() as session:
+        [told] = await reached(session, "test")
+    assert (told.source, told.sequence, told.head_sequence) == ("partners", 3, 3)
 
 
 async def test_a_successor_by_number_that_is_none_by_digest_is_refused(scene: Scene) -> None:
