@@ -44,37 +44,48 @@ class Signer:
             raise ValueError("the signing key is not a JWK with a private EC key on P-256")
         self._key = key
         self.key_id: str = key.kid or key.thumbprint()
-        # serialised once: jws.serialize_compact checks and serialises the same header again for each signature, a third of its time
-        self._header = _base64url(json.dumps({"alg": "ES256", "kid": self.key_id}, separators=(",", ":")).encode())
+        self._headers: dict[str | None, bytes] = {}
         public = {**key.as_dict(private=False), "kid": self.key_id, "use": "sig", "alg": "ES256"}
         earlier = [one for one in (former or {}).get("keys", []) if one.get("kid") != self.key_id]
         self._jwks: dict[str, Any] = {"keys": [public, *earlier]}
 
-    def sign_detached(self, payload: bytes) -> str:
-        """`header..signature` over exactly these bytes."""
-        signature = _ES256.sign(self._header + b"." + _base64url(payload), self._key)
-        return (self._header + b".." + _base64url(signature)).decode("ascii")
+    def sign_detached(self, payload: bytes, *, media_type: str | None = None) -> str:
+        """`header..signature` over exactly these bytes. `media_type` (`typ`, RFC 7515 §4.1.9): what it is, so that it is taken for nothing else."""
+        header = self._header(media_type)
+        signature = _ES256.sign(header + b"." + _base64url(payload), self._key)
+        return (header + b".." + _base64url(signature)).decode("ascii")
 
     def sign(self, payload: bytes) -> str:
         """`header.payload.signature`: carries what it signs, to be kept or sent alone."""
         payload_part = _base64url(payload)
-        signature = _ES256.sign(self._header + b"." + payload_part, self._key)
-        return b".".join((self._header, payload_part, _base64url(signature))).decode("ascii")
+        header = self._header(None)
+        signature = _ES256.sign(header + b"." + payload_part, self._key)
+        return b".".join((header, payload_part, _base64url(signature))).decode("ascii")
+
+    def _header(self, media_type: str | None) -> bytes:
+        # serialised once: jws.serialize_compact checks and serialises the same header again for each signature, a third of its time
+        if media_type not in self._headers:
+            header = {"alg": "ES256", "kid": self.key_id} | ({"typ": media_type} if media_type is not None else {})
+            self._headers[media_type] = _base64url(json.dumps(header, separators=(",", ":")).encode())
+        return self._headers[media_type]
 
     def public_jwks(self) -> dict[str, Any]:
         """The JWKS (RFC 7517 §5) with which `verify_detached` checks: public keys only."""
         return self._jwks
 
 
-def verify_detached(signature: str, payload: bytes, jwks: Mapping[str, Any]) -> str:
+def verify_detached(signature: str, payload: bytes, jwks: Mapping[str, Any], *, media_type: str | None = None) -> str:
     """Check a detached JWS over these bytes against the published keys; gives the id of the key that signed.
 
-    Only ES256 and only keys of `jwks` count, whatever the header says of keys (`jku`, `jwk`, `x5u` are never followed).
-    Raises SignatureInvalid.
+    Only ES256, only this `media_type` (or none), and only keys of `jwks` count, whatever the header says of keys (`jku`, `jwk`, `x5u` are never
+    followed). Raises SignatureInvalid.
     """
     if signature.count(".") != 2 or signature.split(".")[1] or not payload:
         raise SignatureInvalid("this is not a detached signature: header..signature")
-    return str(_checked(signature, payload, jwks).headers()["kid"])
+    header = _checked(signature, payload, jwks).headers()
+    if header.get("typ") != media_type:
+        raise SignatureInvalid("the signature is one of something else")
+    return str(header["kid"])
 
 
 def verify(signature: str, jwks: Mapping[str, Any]) -> bytes:

@@ -5,6 +5,7 @@
     maillon dead-letters list --service reporting    over HTTP: replaying needs the service's own handlers
     maillon events follow --service partners --stream internal
     maillon send FILE                        referrals, one a line (libs.client.sending)
+    maillon receipt verify RECEIPT REQUEST --keys KEYS    offline (libs.client.receipts)
 
 On a machine where `make run` stands and nothing else is configured, the commands find its databases, its secrets and its token issuer.
 """
@@ -13,7 +14,7 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -40,6 +41,7 @@ from libs.client.client import (
 )
 from libs.client.here import address_here, tokens_here
 from libs.client.importing import import_app
+from libs.client.receipt_command import receipt_app
 from libs.contracts.registry import SPEAKERS
 
 T = TypeVar("T")
@@ -52,7 +54,7 @@ dead_letters_app = typer.Typer(
 )
 events_app = typer.Typer(name="events", help="Événements : suivre un flux (par l'API du service).", no_args_is_help=True)
 
-for part in (import_app, audit_app, streams_app, vault_app, dead_letters_app, events_app):
+for part in (import_app, audit_app, streams_app, vault_app, dead_letters_app, events_app, receipt_app):
     app.add_typer(part)
 
 _out, _err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
@@ -233,25 +235,31 @@ def discard_dead_letter(
 @app.command("send")
 def send_referrals(
     file: Annotated[Path, typer.Argument(help="NDJSON : une saisine par ligne, ou une clé et une saisine.", exists=True, dir_okay=False)],
+    receipts: Annotated[
+        Path | None, typer.Option("--receipts", help="Fichier où ajouter les résultats avec leurs reçus (NDJSON).", show_default=False)
+    ] = None,
     url: _URL = "",
     token: _TOKEN = "",
     token_url: _TOKEN_URL = "",
     client_id: _CLIENT_ID = "police-95",
     secret: _SECRET = "",
 ) -> None:
-    """Envoyer un fichier de saisines. Interrompu ou relancé, il ne crée que ce qui manque. Code 1 si des lignes sont refusées."""
+    """Envoyer un fichier de saisines. Interrompu ou relancé, il ne crée que ce qui manque. Code 1 si des lignes sont refusées, ou leurs reçus non valides."""
 
     async def work(client: Client) -> sending.Sent:
         columns = (TextColumn("Envoi"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         with Progress(*columns, console=_err, transient=True) as bar:
             task = bar.add_task("", total=file.stat().st_size)
-            return await sending.send(client, file, lambda read: bar.update(task, completed=read))
+            with receipts.open("ab") if receipts is not None else nullcontext() as kept:
+                return await sending.send(client, file, lambda read: bar.update(task, completed=read), receipts=kept)
 
     sent = _run(_client("referrals", url, token, token_url, client_id, secret), work)
     for number, why in sent.refused:
         _refuse(f"ligne {number} : {why}")
+    for number, flaw in sent.doubtful:
+        _refuse(f"ligne {number} : son reçu n'est pas valide, {flaw.label}.")
     _out.print(f"{sent.outcomes['created']} créée(s), {sent.outcomes['replayed']} déjà reçue(s), {sent.outcomes['refused']} refusée(s).")
-    if sent.refused:
+    if sent.refused or sent.doubtful:
         raise typer.Exit(1)
 
 

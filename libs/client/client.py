@@ -13,11 +13,11 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -25,6 +25,9 @@ import httpx
 
 from libs.chassis.signing import SignatureInvalid, verify_detached
 from libs.chassis.streams import GENESIS, Record, canonical, read_position
+from libs.client.receipts import ReceiptInvalid, Verified, verify_receipt
+
+T = TypeVar("T")
 
 _PASSING = frozenset({429, 502, 503, 504})
 _IN_FLIGHT = "idempotency-in-flight"
@@ -338,15 +341,26 @@ class Client:
             raise ChainBroken(f"the head of {stream} is incomplete") from None
         if members["stream"] != stream or canonical(members) != statement:
             raise ChainBroken(f"the head of {stream} is not what its signed statement says")
-        for fresh in (False, True):
-            if self._keys is None or fresh:
-                self._keys = await self.get("/v1/keys")
+        try:
+            await self._with_keys(lambda keys: verify_detached(signature, statement, keys))
+        except SignatureInvalid:
+            raise ChainBroken(f"the head of {stream} is not signed by a published key") from None
+
+    # Receipts
+
+    async def check_receipt(self, said: Mapping[str, Any], sent: bytes) -> Verified:
+        """`verify_receipt` of these bytes, with the keys that the service publishes. Raises ReceiptInvalid."""
+        return await self._with_keys(lambda keys: verify_receipt(said, sent, keys))
+
+    async def _with_keys(self, check: Callable[[Mapping[str, Any]], T]) -> T:
+        """Once more with the keys of this moment when it fails with those at hand: the service may have a new one."""
+        if self._keys is not None:
             try:
-                verify_detached(signature, statement, self._keys or {"keys": []})
-            except SignatureInvalid:
-                continue
-            return
-        raise ChainBroken(f"the head of {stream} is not signed by a published key")
+                return check(self._keys)
+            except (SignatureInvalid, ReceiptInvalid):
+                pass
+        self._keys = await self.get("/v1/keys")
+        return check(self._keys or {"keys": []})
 
 
 def cursor_of(record: Record) -> Cursor:

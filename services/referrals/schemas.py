@@ -146,7 +146,8 @@ class ReferralIn(Body):
 
 
 class Receipt(Answer):
-    """Proof of what was received: `signature` is a detached JWS (ES256, keys at /v1/keys) over `statement`, which names the SHA-256 of the request's body."""
+    """Proof of what was received: `signature` is a detached JWS (ES256, keys at /v1/keys, `typ` vnd.maillon.receipt+jws) over `statement`, which names
+    the SHA-256 of the request's body, or of its line in a batch."""
 
     statement: str
     signature: str

@@ -34,6 +34,16 @@ def test_a_detached_signature_holds_for_its_bytes_only(payload: bytes) -> None:
             verify_detached(signature, other, mine.public_jwks())
 
 
+def test_what_was_signed_as_one_thing_is_not_another() -> None:
+    mine = signer()
+    plain, receipt = mine.sign_detached(BODY), mine.sign_detached(BODY, media_type="a+jws")
+
+    assert verify_detached(receipt, BODY, mine.public_jwks(), media_type="a+jws") == mine.key_id
+    for signature, media_type in ((plain, "a+jws"), (receipt, None), (receipt, "b+jws")):
+        with pytest.raises(SignatureInvalid):
+            verify_detached(signature, BODY, mine.public_jwks(), media_type=media_type)
+
+
 def test_the_library_reads_what_was_signed() -> None:
     mine = signer()
     keys = KeySet.import_key_set(mine.public_jwks())  # type: ignore[arg-type]  # joserfc types a key set more narrowly than it reads it

@@ -73,6 +73,8 @@ READERS = {
     "libs.client.client:Cursor": f"{WIRE}::test_a_stream_position",
     "libs.client.importing:read_communes": "tests/client/test_importing.py::given",
     "libs.client.importing:read_jurisdictions": "tests/client/test_importing.py::given",
+    "libs.client.receipts:pairs": "tests/client/test_receipts.py::test_any_file_at_all_gives_pairs_or_a_refusal",
+    "libs.client.receipts:verify_receipt": "tests/client/test_receipts.py::test_anything_at_all_is_refused",
     "libs.contracts.identifiers:is_siren": f"{HERE}::test_business_numbers",
     "libs.contracts.identifiers:is_siret": f"{HERE}::test_business_numbers",
     "libs.contracts.registry:EVENTS": "tests/contracts/test_event_schemas.py::given",

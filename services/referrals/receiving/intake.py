@@ -18,6 +18,7 @@ from libs.chassis.streams import canonical
 from libs.chassis.telemetry import Trace
 from libs.chassis.vault import FreshKey, Vault
 from libs.contracts.envelope import Event
+from libs.contracts.receipts import RECEIPT
 from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralReceived, ReferralUnrouted
 from libs.contracts.types import departement_of
 from libs.contracts.units import police_id_of
@@ -198,7 +199,7 @@ class Intakes:
             status=police_status(referral.status, contacted=False),
             received_at=now,
             version=1,
-            receipt=Receipt(statement=statement.decode(), signature=self._signer.sign_detached(statement)),
+            receipt=Receipt(statement=statement.decode(), signature=self._signer.sign_detached(statement, media_type=RECEIPT)),
         )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,7 +10,7 @@ import pytest
 
 from libs.chassis.refusals import Refusal
 from libs.chassis.settings import secret_bytes
-from libs.chassis.signing import verify_detached
+from libs.client.receipts import ReceiptInvalid, verify_receipt
 from libs.contracts import demonstration as d
 from libs.contracts.units import police_id_of
 from services.referrals.receiving.intake import Intake, Intakes
@@ -45,12 +44,12 @@ async def test_the_receipt_proves_offline_what_was_received(referrals: Referrals
     answer = await referrals.post("police-95", "/v1/referrals", referrals.body())
     keys = (await referrals.client.get("/v1/keys")).json()
 
-    receipt = answer.json()["receipt"]
-    verify_detached(receipt["signature"], receipt["statement"].encode(), keys)
-    statement = json.loads(receipt["statement"])
+    proved = verify_receipt(answer.json(), answer.request.content, keys)
 
-    assert statement["referral_id"] == answer.json()["id"]
-    assert statement["sha256"] == sha256(answer.request.content).hexdigest()
+    assert str(proved.statement.referral_id) == answer.json()["id"]
+    assert proved.statement.client_id == "police-95"
+    with pytest.raises(ReceiptInvalid):
+        verify_receipt(answer.json(), answer.request.content + b" ", keys)
 
 
 async def test_the_same_request_twice_is_one_referral(referrals: Referrals) -> None:

@@ -1,6 +1,7 @@
 """A file of referrals sent by the client: however often it is sent or broken off, each line takes effect once."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from libs.client import client as calls
 from libs.client.client import Client, Unreachable
-from libs.client.sending import Sent, keyed, send
+from libs.client.receipts import Flaw, keyed, pairs, verify_receipt
+from libs.client.sending import Sent, send
+from services.referrals.receiving import intake
 from tests.services.referrals.conftest import Referrals
 
 
@@ -21,6 +24,8 @@ class Unsteady(httpx.AsyncBaseTransport):
         self.sizes: list[int] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":  # the published keys
+            return await self._inner.handle_async_request(request)
         number = len(self.sizes)
         self.sizes.append(len((await request.aread()).splitlines()))
         answer = await self._inner.handle_async_request(request)
@@ -81,6 +86,26 @@ async def test_a_file_is_sent_in_pieces_and_sent_again_replayed(referrals: Refer
     assert told == sorted(told)
     assert told[-1] == len("\n".join(lines).encode())
     assert await count(referrals) == 10
+
+
+async def test_every_receipt_is_checked_as_it_comes_and_kept_for_later(referrals: Referrals, file: Path, lines: list[str]) -> None:
+    kept = BytesIO()
+    async with caller(referrals)[0] as client:
+        done = await send(client, file, lambda _: None, receipts=kept)
+        keys = await client.get("/v1/keys")
+
+    assert done.doubtful == []
+    checked = [verify_receipt(said, possible, keys) for _, said, possible in pairs(kept.getvalue(), "\n".join(lines).encode())]
+    assert len(checked) == 10
+
+
+async def test_a_receipt_of_something_else_is_told_with_its_line(referrals: Referrals, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "RECEIPT", "vnd.maillon.other+jws")
+
+    done, _ = await sent(caller(referrals)[0], file)
+
+    assert done.outcomes["created"] == 10
+    assert done.doubtful == [(number, Flaw.SIGNATURE) for number in (1, 2, 3, 4, 5, 7, 8, 9, 10, 11)]
 
 
 async def test_lost_and_cut_answers_are_asked_for_again(referrals: Referrals, file: Path) -> None:
