@@ -116,7 +116,7 @@ _POSTS: Rows = {
     p.PostOpened: "departement post_id employer_id force full_time_percent channels units communes filled opened_on opened_at",
     p.PostFilled: "departement post_id employer_id filled_at",
     p.PostVacant: "departement post_id employer_id vacant_at",
-    p.PostSuspended: "departement post_id employer_id suspended_at",
+    p.PostSuspended: "departement post_id employer_id suspended_at until_on replacement_post_id",
     p.PostClosed: "departement post_id employer_id closed_at",
     p.CoverageChanged: "departement post_id employer_id units communes changed_at",
 }

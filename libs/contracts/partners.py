@@ -162,6 +162,10 @@ class PostSuspended(PostEvent):
     type: ClassVar[str] = "fr.maillon.post.suspended.v1"
 
     suspended_at: Instant
+    until_on: Day | None = None
+    """The last day of the absence: the day after, the post is said to be what it was before. `None`: until somebody says so."""
+    replacement_post_id: Id | None = None
+    """The post that takes over its coverage meanwhile."""
 
 
 class PostClosed(PostEvent):

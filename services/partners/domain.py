@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import ClassVar
 from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo
 
 from libs.chassis.refusals import Conflict, Invalid, Pointer, Refusal
 from libs.contracts.types import Code, departement_of
@@ -126,6 +128,25 @@ class MoveRefused(Refusal):
     title: ClassVar[str] = "Changement impossible pour ce poste"
 
 
+class AbsenceOver(Invalid):
+    type: ClassVar[str] = "absence-over"
+    title: ClassVar[str] = "Absence déjà terminée"
+
+    def __init__(self) -> None:
+        sentence = "Le dernier jour de l'absence est déjà passé."
+        super().__init__(sentence, pointers=[("/until_on", sentence)])
+
+
+class NoReplacement(Invalid):
+    """The post named cannot stand in."""
+
+    type: ClassVar[str] = "no-replacement"
+    title: ClassVar[str] = "Remplacement impossible"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, pointers=[("/replacement_post_id", sentence)])
+
+
 # Posts
 
 
@@ -153,10 +174,15 @@ MOVES: Mapping[Move, Mapping[PostState | None, PostState]] = {
     Move.OPEN_FILLED: {None: PostState.FILLED},
     Move.FILL: {PostState.VACANT: PostState.FILLED, PostState.SUSPENDED: PostState.FILLED},
     Move.VACATE: {PostState.FILLED: PostState.VACANT, PostState.SUSPENDED: PostState.VACANT},
-    Move.SUSPEND: {PostState.FILLED: PostState.SUSPENDED, PostState.VACANT: PostState.SUSPENDED},
+    Move.SUSPEND: {
+        PostState.FILLED: PostState.SUSPENDED,
+        PostState.VACANT: PostState.SUSPENDED,
+        PostState.SUSPENDED: PostState.SUSPENDED,
+    },
     Move.CLOSE: {PostState.FILLED: PostState.CLOSED, PostState.VACANT: PostState.CLOSED, PostState.SUSPENDED: PostState.CLOSED},
 }
-"""Every legal move of a post: from which state (`None`: none yet) to which. Filling or vacating ends a suspension; closing is final."""
+"""Every legal move of a post: from which state (`None`: none yet) to which. Filling or vacating ends a suspension; suspending anew says another
+end or another replacement; closing is final."""
 
 
 def moved(state: PostState | None, move: Move) -> PostState:
@@ -174,6 +200,14 @@ def moved(state: PostState | None, move: Move) -> PostState:
 def moves_from(state: PostState | None) -> list[Move]:
     """The moves that a state allows."""
     return [move for move, table in MOVES.items() if state in table]
+
+
+PARIS = ZoneInfo("Europe/Paris")
+
+
+def civil_day(at: datetime) -> date:
+    """An absence ends by the calendar of metropolitan France."""
+    return at.astimezone(PARIS).date()
 
 
 FORCES_SERVED: Mapping[str, frozenset[Force]] = {

@@ -176,7 +176,15 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             headers=_READ,
         )
     ),
-    "suspend_post": examples(Example("coordinator-95", 200, path={"post_id": d.POST_CERGY})),
+    "suspend_post": examples(
+        Example(
+            "coordinator-95",
+            200,
+            {"until_on": "2099-01-31", "replacement_post_id": d.POST_SARCELLES},
+            "Une absence jusqu'à une date, avec un poste qui remplace",
+            path={"post_id": d.POST_CERGY},
+        )
+    ),
     "fill_post": examples(Example("coordinator-95", 200, path={"post_id": d.POST_CERGY})),
     "vacate_post": examples(Example("coordinator-95", 200, path={"post_id": d.POST_SARCELLES})),
     "close_post": examples(Example("coordinator-95", 200, path={"post_id": d.POST_MAGNY})),

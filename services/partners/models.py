@@ -138,6 +138,7 @@ class Post(Table, table=True):
         Index("posts_employer", "employer_id"),
         Index("posts_units", "units", postgresql_using="gin"),
         Index("posts_communes", "communes", postgresql_using="gin"),
+        Index("posts_absent", "until_on", "id", postgresql_where=text("until_on IS NOT NULL")),
     )
 
     id: UUID = Field(primary_key=True)
@@ -152,6 +153,11 @@ class Post(Table, table=True):
     communes: list[str] = Field(sa_column=_texts())
     """Covered directly, besides those of its units."""
     state: str = Field(sa_type=Text)
+    suspended_from: str | None = Field(default=None, sa_type=Text)
+    """While suspended: the state it goes back to at the end of the absence."""
+    until_on: date | None = None
+    """The last day of the absence."""
+    replacement_post_id: UUID | None = Field(default=None, sa_column=Column(Uuid, ForeignKey("posts.id"), nullable=True))
     opened_on: date
     version: int
     opened_at: datetime = Field(sa_column=_instant())

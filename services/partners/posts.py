@@ -165,7 +165,7 @@ async def change_coverage(session: AsyncSession, caller: Principal, post_id: UUI
     return await queries.post_out(session, post)
 
 
-def _post_event(post: Post, state: PostState, now: datetime) -> Event:
+def post_event(post: Post, state: PostState, now: datetime) -> Event:
     whose: dict[str, Any] = {"departement": post.departement, "post_id": post.id, "employer_id": post.employer_id}
     match state:
         case PostState.FILLED:
@@ -173,21 +173,22 @@ def _post_event(post: Post, state: PostState, now: datetime) -> Event:
         case PostState.VACANT:
             return PostVacant(**whose, vacant_at=now)
         case PostState.SUSPENDED:
-            return PostSuspended(**whose, suspended_at=now)
+            return PostSuspended(**whose, suspended_at=now, until_on=post.until_on, replacement_post_id=post.replacement_post_id)
         case PostState.CLOSED:
             return PostClosed(**whose, closed_at=now)
 
 
 async def move_post(session: AsyncSession, caller: Principal, post_id: UUID, move: Move) -> PostOut:
-    """Fill, vacate, suspend or close. Raises NotFound, MoveRefused."""
+    """Fill, vacate or close (suspend: absences.py). Raises NotFound, MoveRefused."""
     now = datetime.now(UTC)
     post = await locked(session, Post, post_id)
     check_perimeter(caller, post.departement)
     state = moved(POST_STATES[post.state], move)
     post.state = state
+    post.suspended_from = post.until_on = post.replacement_post_id = None
     if state is PostState.CLOSED:
         mark_closed(post, now)
     else:
         touch(post, now)
-    await outbox.append(session, _post_event(post, state, now))
+    await outbox.append(session, post_event(post, state, now))
     return await queries.post_out(session, post)

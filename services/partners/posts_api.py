@@ -13,11 +13,11 @@ from libs.chassis.runtime import Db
 from libs.chassis.security import Caller
 from libs.contracts.types import CommuneCode, Id
 from libs.contracts.vocabularies import PostForce
-from services.partners import posts, queries
+from services.partners import absences, posts, queries
 from services.partners.api import POSITION, AlsoClosed, OfDepartement
 from services.partners.domain import Move, PostState
 from services.partners.examples import EXAMPLES
-from services.partners.schemas import CoverageIn, PostDetail, PostIn, PostLabel, PostList, PostOut
+from services.partners.schemas import CoverageIn, PostDetail, PostIn, PostLabel, PostList, PostOut, SuspendIn
 
 router = APIRouter(tags=["Postes"])
 
@@ -115,11 +115,11 @@ async def change_coverage(post_id: Id, body: CoverageIn, caller: Caller, version
     operation_id="suspend_post",
     openapi_extra=EXAMPLES["suspend_post"],
     response_model=PostOut,
-    responses=problems(404, 409),
+    responses=problems(404, 409, 422),
 )
-async def suspend_post(post_id: Id, caller: Caller, once: Once) -> Response:
-    """The post receives nothing for a while (long absence, agreement in suspense)."""
-    return await once(lambda session: posts.move_post(session, caller, post_id, Move.SUSPEND), status=200)
+async def suspend_post(post_id: Id, caller: Caller, once: Once, body: SuspendIn | None = None) -> Response:
+    """The post receives nothing for a while (long absence, agreement in suspense); another may stand in. Said again, it replaces what was said."""
+    return await once(lambda session: absences.suspend(session, caller, post_id, body or SuspendIn()), status=200)
 
 
 @router.post(

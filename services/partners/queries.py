@@ -268,7 +268,7 @@ async def coverage(
 
 def _post_out(row: Post, names: Mapping[UUID, str]) -> PostOut:
     return PostOut.model_validate(
-        {**row.model_dump(), "employer_name": names[row.employer_id], "moves": moves_from(POST_STATES[row.state])}
+        {**row.model_dump(exclude={"suspended_from"}), "employer_name": names[row.employer_id], "moves": moves_from(POST_STATES[row.state])}
     )
 
 

@@ -242,6 +242,15 @@ class PostLabel(Body):
     label: Annotated[str, line(200)]
 
 
+class SuspendIn(Body):
+    """Without an end, the post comes back when it is said to be filled or vacant."""
+
+    until_on: Day | None = None
+    """The last day of the absence: the day after, the post is by itself what it was before."""
+    replacement_post_id: Id | None = None
+    """A filled post of the same département that serves the same force: it takes over the coverage meanwhile."""
+
+
 class PostOut(Answer):
     id: Id
     departement: DepartementCode
@@ -254,6 +263,10 @@ class PostOut(Answer):
     units: list[Id]
     communes: list[CommuneCode]
     state: PostState
+    until_on: Day | None
+    """Of a suspended post: the last day of the absence."""
+    replacement_post_id: Id | None
+    """Of a suspended post: who takes over its coverage meanwhile."""
     moves: list[Move]
     """What may be done next with the post."""
     opened_on: Day

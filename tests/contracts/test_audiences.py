@@ -332,6 +332,7 @@ def test_every_id_of_a_person_or_situation_is_known_as_personal() -> None:
             "units",
             "post_id",
             "post_ids",
+            "replacement_post_id",
             "employer_id",
             "funder_id",
             "plan_id",

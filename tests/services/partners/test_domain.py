@@ -92,7 +92,7 @@ MOVED = {
     Move.OPEN_FILLED: (FILLED, None, None, None, None),
     Move.FILL: (None, None, FILLED, FILLED, None),
     Move.VACATE: (None, VACANT, None, VACANT, None),
-    Move.SUSPEND: (None, SUSPENDED, SUSPENDED, None, None),
+    Move.SUSPEND: (None, SUSPENDED, SUSPENDED, SUSPENDED, None),
     Move.CLOSE: (None, CLOSED, CLOSED, CLOSED, None),
 }
 SITUATIONS = [
