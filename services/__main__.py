@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 
+from libs.contracts.demonstration import CLIENTS, PERSONS
 from libs.embedded import demonstration, journey
 from libs.embedded.errors import CannotStart
 from libs.embedded.house import House, Plan
@@ -117,6 +118,10 @@ def _print_welcome(plan: Plan, console: Console) -> None:
     for name in plan.services:
         console.print(f"  {name:<19} {plan.url(name)}/docs", highlight=False)
     console.print(f"  {'jetons':<19} {plan.token_url}", highlight=False)
+    if plan.needs_issuer:
+        console.print(f"  {'poste de travail':<19} {plan.url('referrals')}/desk/", highlight=False)
+        names = ", ".join(f"{person.name} ({CLIENTS[person.client_id].label})" for person in PERSONS.values())
+        console.print(f"  {'':<19} s'y connectent : {names}", style="dim", highlight=False, soft_wrap=True)
     console.print("\nÀ coller dans un autre terminal :\n", highlight=False)
     # as it stands, on one line each: a terminal that breaks lines would break the commands
     for line in journey.first_call(plan.url("referrals"), plan.token_url):

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import httpx
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from libs.chassis.app import create_app
@@ -84,6 +85,11 @@ class Served:
             run.append(Heard(event, source, 1, self.heard, str(uuid4()), now, now, subject, event.model_dump_json().encode(), None, None))
         async with self.runtime.database.transaction() as session:
             await self.runtime.consumer.projector.handle(session, source, run)
+
+
+def app_of(client: httpx.AsyncClient) -> FastAPI:
+    """The application behind a client that reaches it without sockets."""
+    return cast(FastAPI, cast(httpx.ASGITransport, client._transport).app)
 
 
 @asynccontextmanager

@@ -20,21 +20,32 @@ class Rule:
     """One row: who may call the operation.
 
     `purpose`: reads a person's content, so that `X-Purpose` is required. `within`: perimeter kinds ("departement", "post", "organization"…)
-    of which the caller must hold at least one; "national" always does. `public`: no token at all.
+    of which the caller must hold at least one; "national" always does. `public`: no token at all. `page`: for a person with a browser: the
+    service's page guard finds who it is by a session in place of a token, and says no on a page.
     """
 
     roles: frozenset[Role]
     purpose: bool
     within: frozenset[str]
     public: bool
+    page: bool
 
-    def __init__(self, roles: Collection[Role] = (), *, purpose: bool = False, within: Collection[str] = (), public: bool = False) -> None:
+    def __init__(
+        self,
+        roles: Collection[Role] = (),
+        *,
+        purpose: bool = False,
+        within: Collection[str] = (),
+        public: bool = False,
+        page: bool = False,
+    ) -> None:
         if public == bool(roles):
             raise ValueError("a rule names its roles, or is public")
         object.__setattr__(self, "roles", frozenset(roles))
         object.__setattr__(self, "purpose", purpose)
         object.__setattr__(self, "within", frozenset(within))
         object.__setattr__(self, "public", public)
+        object.__setattr__(self, "page", page)
 
     def allows(self, caller: Principal) -> bool:
         if caller.role not in self.roles:

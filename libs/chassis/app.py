@@ -32,7 +32,7 @@ from libs.chassis.rates import RATE_HEADERS, Rates
 from libs.chassis.refusals import Forbidden, Malformed, Refusal, Unauthenticated
 from libs.chassis.runtime import Runtime
 from libs.chassis.security import CALLER, PURPOSE, TokenVerifier, bearer, caller_of, purpose_of
-from libs.chassis.service import Service
+from libs.chassis.service import PageGuard, Service
 from libs.chassis.settings import Settings
 from libs.chassis.strict import one_header
 from libs.chassis.worker import Worker
@@ -87,7 +87,7 @@ def create_app(service: Service, settings: Settings, *, roles: Collection[str] =
     found = [context for router in routers for context in iter_route_contexts(router.routes)]
     check_complete((_operation(context) for context in found), access)
     app.state.rates = rates = Rates(settings)
-    app.router.routes.extend(GuardedRoute(context, access, runtime.tokens, rates) for context in found)
+    app.router.routes.extend(GuardedRoute(context, access, runtime.tokens, rates, service.page_guard) for context in found)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -145,10 +145,12 @@ class NotJson(Refusal):
 class GuardedRoute(APIRoute):
     """A route as a service declared it, behind its rule. (Kept flat in the application's router: nested routers match every request twice.)"""
 
-    def __init__(self, declared: RouteContext, access: AccessTable, tokens: TokenVerifier, rates: Rates) -> None:
+    def __init__(
+        self, declared: RouteContext, access: AccessTable, tokens: TokenVerifier, rates: Rates, page_guard: PageGuard | None
+    ) -> None:
         assert declared.endpoint is not None  # noqa: S101  # every APIRoute has one
         self._rule = access[_operation(declared)]
-        self._tokens, self._rates = tokens, rates
+        self._tokens, self._rates, self._page_guard = tokens, rates, page_guard
         self._body_limit: int | None = declared.max_body_size
         super().__init__(
             declared.path or "",
@@ -162,6 +164,8 @@ class GuardedRoute(APIRoute):
         has_body = self.body_field is not None
         parameters = _query_parameters(self.dependant)
         _check_rule(self, rule)
+        if rule.page:
+            return _page(self, rule, self._page_guard, handle)
 
         async def guarded(request: Request) -> Response:
             scope = request.scope
@@ -186,6 +190,19 @@ class GuardedRoute(APIRoute):
             return await handle(StrictRequest(scope, request.receive, request._send))
 
         return guarded
+
+
+def _page(route: APIRoute, rule: Rule, guard: PageGuard | None, handle: Handler) -> Handler:
+    """A page reads what it knows of a query and lets the rest be: mail programs and identity providers add to addresses."""
+    if guard is None:
+        raise RouteWithoutRule(f"{route.operation_id} is a page, and its service has no page guard")
+    if route.include_in_schema:
+        raise RouteWithoutRule(f"{route.operation_id} is a page: it is no part of the API's document")
+
+    async def guarded(request: Request) -> Response:
+        return await guard(request, rule, lambda: handle(request))
+
+    return guarded
 
 
 _KEPT = (

@@ -288,6 +288,11 @@ def is_away(error: BaseException) -> bool:
     return state[:2] in _AWAY_CLASSES and state not in _TRY_AGAIN if state else _is_away(error)
 
 
+def is_passing(error: BaseException) -> bool:
+    """Whether the same request may well succeed in a moment: the database is away, or busy with the same rows."""
+    return sqlstate(error) in _TRY_AGAIN or is_away(error)
+
+
 def _is_away(error: BaseException) -> bool:
     """SQLAlchemy wraps what the driver raised, twice."""
     if isinstance(error, _AWAY) or getattr(error, "connection_invalidated", False):

@@ -224,6 +224,7 @@ class TokenVerifier:
         self._types = frozenset(one.lower() for one in settings.token_types)
         self._now = now
         self._leeway = settings.token_leeway_seconds
+        self._issuer = settings.token_issuer
         self._claims = JWTClaimsRegistry(
             now=lambda: int(now()),
             leeway=self._leeway,
@@ -251,6 +252,37 @@ class TokenVerifier:
         known = self.remembered(token)
         if known is not None:
             return known
+        claims = await self.claims(token, self._claims, self._types)
+        try:
+            principal = principal_of(claims)
+            expires_at = float(claims["exp"]) + self._leeway
+        except (ValueError, TypeError, KeyError, OverflowError):
+            raise _refused() from None
+        self._remember(token, _Verified(expires_at, principal))
+        return principal
+
+    async def identity(self, id_token: str, client_id: str, nonce: str | None) -> dict[str, Any]:
+        """The claims of an id_token that the issuer gave to that client (OpenID Connect Core §3.1.3.7); `nonce` None: of a renewal, §12.2.
+
+        Raises Unauthenticated, Unavailable.
+        """
+        expected: dict[str, Any] = {
+            "iss": {"essential": True, "value": self._issuer},
+            "aud": {"essential": True, "value": client_id},
+            "exp": {"essential": True},
+            "iat": {"essential": True},
+            "sub": {"essential": True},
+        }
+        if nonce is not None:
+            expected["nonce"] = {"essential": True, "value": nonce}
+        registry = JWTClaimsRegistry(now=lambda: int(self._now()), leeway=self._leeway, **expected)
+        claims = await self.claims(id_token, registry, frozenset({"jwt"}))
+        if claims.get("azp", client_id) != client_id:
+            raise _refused()
+        return claims
+
+    async def claims(self, token: str, expected: JWTClaimsRegistry, types: frozenset[str]) -> dict[str, Any]:
+        """What a token says that one of the issuer's keys signed. Raises Unauthenticated, Unavailable."""
         if len(token) > _LONGEST_TOKEN:
             raise _refused()
         try:
@@ -258,7 +290,7 @@ class TokenVerifier:
         except (JoseError, ValueError, TypeError, RecursionError):
             raise _refused() from None
         key_id, algorithm, kind = header.get("kid"), header.get("alg"), header.get("typ", "JWT")
-        if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in self._types:
+        if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in types:
             raise _refused()
         if not (key_id is None or isinstance(key_id, str)) or not isinstance(algorithm, str) or "crit" in header:
             raise _refused()
@@ -269,14 +301,11 @@ class TokenVerifier:
         if key is None or algorithm not in _algorithms_of(key):
             raise _refused()
         try:
-            claims = jwt.decode(token, key, algorithms=[algorithm]).claims
-            self._claims.validate(claims)  # decode() checks the signature only: an expired token passes it
-            principal = principal_of(claims)
-            expires_at = float(claims["exp"]) + self._leeway
+            claims: dict[str, Any] = jwt.decode(token, key, algorithms=[algorithm]).claims
+            expected.validate(claims)  # decode() checks the signature only: an expired token passes it
         except (JoseError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             raise _refused() from None
-        self._remember(token, _Verified(expires_at, principal))
-        return principal
+        return claims
 
     def _remember(self, token: str, verified: _Verified) -> None:
         if self._generation != self.keys.generation:

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from starlette.responses import Response
 
-from libs.chassis.access import AccessTable
+from libs.chassis.access import AccessTable, Rule
 from libs.chassis.health import Heartbeat
 from libs.chassis.listener import Listener
 from libs.chassis.settings import Settings
@@ -37,6 +38,11 @@ class Loop:
     run: Callable[["Runtime", Heartbeat], Awaitable[None]]
 
 
+PageGuard = Callable[[Request, Rule, Callable[[], Awaitable[Response]]], Awaitable[Response]]
+"""Stands before every route whose rule says `page`: finds the person, checks the rule, puts caller and purpose into the scope as the guard of an
+API route does (`libs.chassis.security`), then calls the page, and answers whatever is refused with a page."""
+
+
 @dataclass(frozen=True)
 class Service:
     """One room: what it answers, says and hears. `says` lists every event type it may append."""
@@ -50,3 +56,4 @@ class Service:
     listener: Listener | None = None
     jobs: Sequence[Job] = ()
     loops: Sequence[Loop] = ()
+    page_guard: PageGuard | None = None

@@ -24,6 +24,7 @@ from typing import IO
 import httpx
 
 from libs.chassis.settings import development_secrets
+from libs.contracts.demonstration import DESKS
 from libs.embedded import children, nursery
 from libs.embedded.broker import HOST, Broker, free_port
 from libs.embedded.errors import CannotStart
@@ -110,6 +111,8 @@ def environment_of(plan: Plan, service: str, database_url: str, bootstrap_server
     own |= {name.upper(): value for name, value in development_secrets(service).items()}
     made = {f"{service.upper()}_{name}": value for name, value in own.items()}
     made |= {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "SOURCE_URLS": json.dumps({name: plan.url(name) for name in plan.services})}
+    if plan.needs_issuer:
+        made["DESK_CLIENT_ID"] = next(iter(DESKS))
     if plan.needs_broker:
         made |= {"KAFKA_CREATE_TOPICS": "false", "KAFKA_GROUP_SHARING": "false", "KAFKA_FETCH_MAX_WAIT_MS": "20"}
     return made | common_environment(plan)

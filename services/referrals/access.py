@@ -8,6 +8,8 @@ _ISCG = Rule(roles={Role.ISCG})
 _PARTNER = Rule(roles={Role.PARTNER})
 _COORDINATOR = Rule(roles={Role.COORDINATOR})
 _WORKING = {Role.ISCG, Role.COORDINATOR}
+_AT_DESK = {*_WORKING, Role.PARTNER}
+_OPEN_PAGE = Rule(public=True, page=True)
 
 ACCESS = AccessTable(
     {
@@ -48,6 +50,18 @@ ACCESS = AccessTable(
         "show_answer_page": PUBLIC,
         "answer_by_link": PUBLIC,
         "read_answer_style": PUBLIC,
+        # the web desk
+        "read_desk_style": PUBLIC,
+        "find_desk": _OPEN_PAGE,
+        "show_desk": _OPEN_PAGE,
+        "begin_sign_in": _OPEN_PAGE,
+        "finish_sign_in": _OPEN_PAGE,
+        "ask_sign_out": Rule(roles=_AT_DESK, page=True),
+        "sign_out": Rule(roles=_AT_DESK, page=True),
+        "ask_purpose": Rule(roles=_AT_DESK, page=True),
+        "state_purpose": Rule(roles=_AT_DESK, page=True),
+        "show_worklist": Rule(roles=_WORKING, page=True),
+        "show_referral": Rule(roles=_WORKING, page=True, purpose=True),
         "read_notice_preference": Rule(roles={*_WORKING, Role.PARTNER}),
         "put_notice_preference": Rule(roles={*_WORKING, Role.PARTNER}),
     }

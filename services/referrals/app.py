@@ -11,6 +11,7 @@ from libs.chassis.service import Job, Loop, Service
 from libs.contracts.referrals import EVENTS
 from services.referrals import api
 from services.referrals.access import ACCESS
+from services.referrals.desk import guard, referral_pages, sessions, sign_in_pages, worklist_pages
 from services.referrals.handlers import LISTENER
 from services.referrals.notices import api as notices_api
 from services.referrals.notices import mail as notice_mail
@@ -93,6 +94,9 @@ SERVICE = Service(
         followup_api.router,
         corrections_api.router,
         rights_api.router,
+        worklist_pages.router,
+        referral_pages.router,
+        sign_in_pages.router,
     ),
     access=ACCESS,
     says=EVENTS,
@@ -104,6 +108,8 @@ SERVICE = Service(
         Job("end-retention", 86_400, end_retention),
         Job("remind-partners", 300, remind_partners),
         Job("erase-refused", 600, erase_refused),
+        Job("end-desk-sessions", 600, sessions.sweep),
     ),
+    page_guard=guard.guard,
     loops=(Loop("notices", 300, notice_mail.run),),
 )

@@ -328,6 +328,21 @@ class OrientationLink(Table, table=True):
     revoked_at: datetime | None = Field(sa_column=_instant(nullable=True))
 
 
+class DeskSession(Table, table=True):
+    """Who sits at the web desk. Of the browser's secret only its hash is here; `sealed` (the tokens) opens with that secret alone."""
+
+    __tablename__ = "desk_sessions"
+    __table_args__ = (Index("desk_sessions_end", "expires_at"),)
+
+    id_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    purpose: str | None = Field(sa_type=Text)
+    """Why persons' content is read in this session."""
+    created_at: datetime = Field(sa_column=_instant())
+    seen_at: datetime = Field(sa_column=_instant())
+    expires_at: datetime = Field(sa_column=_instant())
+
+
 class UnitHeard(Table, table=True):
     __tablename__ = "units_heard"
     __table_args__ = (Index("units_heard_communes", "communes", postgresql_using="gin"),)

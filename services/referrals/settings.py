@@ -28,8 +28,19 @@ class Settings(ChassisSettings):
     """How long before it expires an orientation that nobody answered is recalled to the partner."""
     link_days: int = Field(default=14, ge=1, le=60)
     """How long a partner's answer link holds, at most."""
-    desk_url: str | None = None
-    """Base URL of the web desk, for the links of notices; without it they lead to the API's own objects."""
+
+    # The web desk (services/referrals/desk). Without a client id nobody signs in, and the links of notices lead to the API's own objects
+    desk_client_id: str | None = Field(default=None, min_length=1, max_length=200)
+    """The desk's own client at the OpenID provider, which is TOKEN_ISSUER: found by discovery."""
+    desk_client_secret: SecretStr | None = None
+    """Of a confidential client; none: a public one, by PKCE alone."""
+    desk_scope: str = Field(default="openid maillon", pattern=r"^openid(?: [!#-\[\]-~]+)*$")
+    desk_url: str | None = Field(default=None, pattern=r"^https?://[A-Za-z0-9.:\[\]-]+/desk$")
+    """Where browsers find the desk; without it: PUBLIC_URL, then /desk."""
+    desk_idle_minutes: int = Field(default=30, ge=1, le=480)
+    """A session that nobody used for so long is over. Who signed in at the provider longer ago than that signs in again."""
+    desk_session_minutes: int = Field(default=600, ge=5, le=1440)
+    """However much it is used, a session is over after that."""
 
     # Notices by e-mail. Without a host nothing is sent: notices wait
     smtp_host: str | None = None
@@ -53,6 +64,21 @@ class Settings(ChassisSettings):
                 },
             )
         return self
+
+    @model_validator(mode="after")
+    def _desk_is_private(self) -> Self:
+        if self.environment != "production" or self.desk_client_id is None or self.http_allow_plaintext:
+            return self
+        for name, url in (("DESK_URL", self.desk_base), ("TOKEN_ISSUER", self.token_issuer)):
+            if not url.startswith("https://"):
+                sentence = f"{name} n'est pas en https : corrigez-la, ou HTTP_ALLOW_PLAINTEXT=true si le réseau est déjà chiffré."
+                raise PydanticCustomError("setting", "{sentence}", {"sentence": sentence})
+        return self
+
+    @property
+    def desk_base(self) -> str:
+        """The desk as browsers see it, without a slash at the end."""
+        return self.desk_url or f"{self.public_url}/desk"
 
     # Personal data
     retention_days: int = Field(default=730, ge=30, le=3650)

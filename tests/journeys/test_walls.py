@@ -14,7 +14,8 @@ from libs.chassis.access import Rule
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from tests.journeys.house import SERVICES
-from tests.journeys.walls import World, app_of, hint, settle, unreachable, walk_of_lists, walk_of_perimeters, walk_of_roles, world
+from tests.journeys.walls import World, hint, settle, unreachable, walk_of_lists, walk_of_perimeters, walk_of_roles, world
+from tests.serving import app_of
 
 DatabaseUrl = Callable[[str | None], str]
 
@@ -63,7 +64,7 @@ async def test_planted_a_route_beside_the_guard_is_found(reporting: World) -> No
     async def back_door() -> dict[str, str]:
         return {}
 
-    app_of(reporting["reporting"]).add_api_route("/v1/back-door", back_door, operation_id="back_door", include_in_schema=False)
+    app_of(reporting["reporting"].client).add_api_route("/v1/back-door", back_door, operation_id="back_door", include_in_schema=False)
 
     assert await _found(reporting) == "reporting GET /v1/back-door is in no access table"
 

@@ -6,17 +6,19 @@ Nothing here names a route: the routes come from the applications, the rules fro
 import base64
 import hmac
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
 import httpx
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from joserfc import jwt
 from joserfc.jwk import ECKey
+from sqlalchemy import text
 
 from libs.chassis import audit_api, dead_letters_api, operations_api, streams_api, subscriptions_api
 from libs.chassis.access import AccessTable, Rule
@@ -25,11 +27,15 @@ from libs.contracts.partners import PostOpened
 from libs.contracts.vocabularies import Role
 from libs.embedded.issuer import Issuer
 from services.funding.examples import SEED_CONTRIBUTIONS, SEED_FUNDERS, SEED_PLAN
+from services.referrals.desk.provider import Provider, Tokens
+from services.referrals.desk.sessions import Sessions
 from tests.documents import shown
 from tests.journeys.house import SERVICES
 from tests.journeys.territory import register_territory
 from tests.services.referrals.conftest import CONTENT, REFERRAL_BODY, territory
-from tests.serving import Served, served
+from tests.services.referrals.desk.conftest import furnish
+from tests.services.referrals.desk.conftest import settings as desk_settings
+from tests.serving import Served, app_of, served
 from tests.settings import NOWHERE
 
 INSIDERS: dict[Role, str] = {
@@ -84,10 +90,6 @@ class Route(NamedTuple):
         return f"{self.service} {self.method} {self.path}"
 
 
-def app_of(up: Served) -> FastAPI:
-    return cast(FastAPI, cast(httpx.ASGITransport, up.client._transport).app)
-
-
 def table_of(name: str, up: Served) -> AccessTable:
     """All rows of a service: its own and the chassis'."""
     chassis = operations_api.access(up.runtime.settings)
@@ -98,7 +100,7 @@ def routes_of(name: str, up: Served) -> list[Route]:
     """Every method of every route the application answers, those outside the OpenAPI document included."""
     table = table_of(name, up)
     found: list[Route] = []
-    for route in app_of(up).routes:
+    for route in app_of(up.client).routes:
         operation = (route.operation_id if isinstance(route, APIRoute) else None) or ""
         path: str = getattr(route, "path_format", "") or getattr(route, "path", repr(route))
         methods = sorted(getattr(route, "methods", None) or {"GET"})
@@ -166,6 +168,10 @@ async def walk_of_roles(name: str, up: Served) -> tuple[int, list[str]]:
             continue
         address = _filled(route, {})
         asked: list[tuple[str, str | None, set[int]]] = []
+        if rule.page:
+            found = await walk_of_page(up, route, rule, forged[min(rule.roles)], tokens)
+            calls, findings = calls + found[0], findings + found[1]
+            continue
         first = min(rule.roles)
         asked += [(f"{case} ({first.value})", token, {401}) for case, token in forged[first].items()]
         asked += [(f"wrong role {role.value}", tokens[role], {403}) for role in Role if role not in rule.roles]
@@ -184,6 +190,39 @@ async def walk_of_roles(name: str, up: Served) -> tuple[int, list[str]]:
             if answer.status_code in (401, 403) or answer.status_code >= 500:
                 findings.append(f"{route} answers {answer.status_code} to the right role {role.value}")
     return calls, findings
+
+
+async def walk_of_page(
+    up: Served, route: Route, rule: Rule, forged: Mapping[str, str | None], tokens: Mapping[Role, str]
+) -> tuple[int, list[str]]:
+    """The same for a page: a session holds the token. A stranger is sent to sign in, or told to; who signed in without the right is told no."""
+    findings = []
+    for case, token in forged.items():
+        answer = await call_page(up, route, token, {})
+        sent_away = answer.status_code == 303 and answer.headers["location"].startswith("/desk/sign-in")
+        if not (sent_away or (route.method == "POST" and answer.status_code == 401)):
+            findings.append(f"{route} answers {answer.status_code} to: {case}")
+    for role in Role:
+        answer = await call_page(up, route, tokens[role], {})
+        if (answer.status_code == 403) is (role in rule.roles) or answer.status_code in (401, 500) or answer.status_code > 500:
+            findings.append(f"{route} answers {answer.status_code} to the role {role.value}")
+    return len(forged) + len(Role), findings
+
+
+async def call_page(up: Served, route: Route, token: str | None, ids: Mapping[str, str]) -> httpx.Response:
+    """As a browser does whose session holds this token."""
+    sessions = Sessions.of(up.runtime)
+    headers, form = {}, {}
+    if token is not None:
+        async with up.runtime.database.transaction() as session:
+            secret = await sessions.make(session, Tokens(access_token=token, id_token="", refresh_token=None, name=""), datetime.now(UTC))
+            await session.execute(text("UPDATE desk_sessions SET purpose = 'follow_up'"))
+        headers["Cookie"] = f"{sessions.cookie}={secret}"
+        form["csrf"] = sessions.csrf_of(secret)
+    if route.method != "POST":
+        return await up.client.request(route.method, _filled(route, ids), headers=headers)
+    origin = cast(Provider, app_of(up.client).state.desk_provider).origin
+    return await up.client.request(route.method, _filled(route, ids), data=form, headers=headers | {"Origin": origin})
 
 
 def _bearer(token: str | None) -> dict[str, str]:
@@ -211,9 +250,18 @@ async def world(database_url: Callable[[str | None], str], *names: str) -> Async
         chosen = names or tuple(SERVICES)
         # a walk is refused more often in a minute than any honest address
         services = {
-            name: await stack.enter_async_context(served(SERVICES[name], database_url(name), rate_limit_refusals=1_000_000))
+            name: await stack.enter_async_context(
+                served(
+                    SERVICES[name],
+                    database_url(name),
+                    rate_limit_refusals=1_000_000,
+                    **(desk_settings() if name == "referrals" else {}),
+                )
+            )
             for name in chosen
         }
+        if "referrals" in services:
+            furnish(services["referrals"])
         yield World(services, {name: {"stream": "departement:95", "sequence": "0"} for name in chosen})
 
 
@@ -286,6 +334,8 @@ def _body_of(up: Served) -> dict[str, Any]:
 
 
 async def call(up: Served, route: Route, token: str, ids: Mapping[str, str], body: Any, key: str) -> httpx.Response:
+    if route.rule is not None and route.rule.page:
+        return await call_page(up, route, token, ids)
     headers = _bearer(token) | {"Idempotency-Key": key, "If-Match": '"999"', "X-Purpose": CONTENT}
     if body is None:
         return await up.client.request(route.method, _filled(route, ids), headers=headers)
@@ -329,7 +379,13 @@ def hint(real: httpx.Response, absent: httpx.Response) -> str | None:
     return f"is answered {real.status_code} about the object, {absent.status_code} about nothing"
 
 
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def _told(answer: httpx.Response) -> tuple[int, Any, set[str]]:
+    """A page names its own address: the id that was asked for stands in it."""
+    if answer.headers.get("content-type", "").startswith("text/html"):
+        return answer.status_code, _ID.sub("id", answer.text), set(answer.headers)
     problem = answer.json()
     return answer.status_code, {name: value for name, value in problem.items() if name != "instance"}, set(answer.headers)
 

@@ -117,7 +117,8 @@ def _address(runtime: Runtime, settings: Settings, notice: Any) -> str:
     """Where to look: the link of a partner without account, else the page of the desk, else the object itself."""
     if notice.link_id is not None:
         return Links.of(runtime).url(notice.link_id)
-    base = settings.desk_url or f"{settings.public_url}/v1"
+    with_desk = settings.desk_url is not None or settings.desk_client_id is not None
+    base = settings.desk_base if with_desk else f"{settings.public_url}/v1"
     return f"{base}/orientations/{notice.orientation_id}" if notice.orientation_id is not None else f"{base}/referrals/{notice.referral_id}"
 
 

@@ -1,0 +1,71 @@
+"""What a form of the desk brings: read strictly, bounded, and only from the desk's own pages."""
+
+import hmac
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Final
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+
+from libs.chassis.limits import BODY_LIMIT
+from libs.chassis.refusals import Forbidden, Malformed
+from libs.chassis.strict import one_header
+
+_FORM_BYTES: Final = 65_536
+_MOST_FIELDS: Final = 200
+_PATH = re.compile(r"/desk(?:/[a-z0-9_-]+)*/?", re.ASCII)
+
+FORM = "maillon.desk_form"
+"""Where the guard puts the form that it checked, in the ASGI scope."""
+
+
+class NotFromHere(Forbidden):
+    type: ClassVar[str] = "not-from-here"
+    title: ClassVar[str] = "Formulaire refusé"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The fields that say something: an empty one counts as absent."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+    def all(self, name: str) -> list[str]:
+        return [value for given, value in self.pairs if given == name]
+
+    def one(self, name: str) -> str:
+        """Its value, "" when absent or given more than once."""
+        values = self.all(name)
+        return values[0] if len(values) == 1 else ""
+
+
+async def read_form(request: Request) -> Form:
+    """Raises Malformed, TooLarge."""
+    request.scope[BODY_LIMIT] = _FORM_BYTES
+    kind = (one_header(request.scope, "content-type") or "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise Malformed("Cette adresse n'accepte que le formulaire de sa page.")
+    try:
+        pairs = parse_qsl((await request.body()).decode("ascii"), max_num_fields=_MOST_FIELDS, errors="strict")
+    except ValueError:
+        raise Malformed("Le formulaire ne peut pas être lu.") from None
+    return Form(tuple((name, value) for name, value in pairs if value.strip()))
+
+
+def check_origin(request: Request, origin: str) -> None:
+    """The browser itself says that one of our pages sent it. Raises NotFromHere."""
+    said, site = one_header(request.scope, "origin"), one_header(request.scope, "sec-fetch-site")
+    if site not in (None, "same-origin") or (said != origin if said is not None else site is None):
+        raise NotFromHere("Ce formulaire ne vient pas d'une page de ce poste de travail : rien n'a été changé.")
+
+
+def check_csrf(form: Form, expected: str) -> None:
+    """Raises NotFromHere."""
+    if not hmac.compare_digest(form.one("csrf").encode(), expected.encode()):
+        raise NotFromHere("Ce formulaire vient d'une autre session : rien n'a été changé. Rouvrez la page, puis recommencez.")
+
+
+def own_path(given: str, otherwise: str = "/desk/referrals") -> str:
+    """A path of the desk to go to, whatever was asked: never another site."""
+    return given if len(given) <= 200 and _PATH.fullmatch(given) else otherwise

@@ -1,0 +1,86 @@
+"""How the desk's pages are made: templates, headers, and the few words that every page needs."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from fastapi import Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from libs.chassis.refusals import Refusal, Unauthenticated
+from libs.contracts.vocabularies import Purpose, Role
+from services.referrals.domain import PARIS
+from services.referrals.orientations import answer_pages
+
+STYLE: Final = Path(__file__).parent / "templates" / "desk.css"
+SIGNED_IN: Final = "maillon.desk_signed_in"
+"""Where the guard puts who is there, in the ASGI scope; absent on public pages for whoever is not signed in."""
+
+_FOLDERS = (Path(__file__).parent / "templates", Path(answer_pages.__file__).parent / "pages")
+_DAYS: Final = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
+
+
+def _moment(value: datetime | None) -> str:
+    return "" if value is None else value.astimezone(PARIS).strftime("%d/%m/%Y à %H:%M")
+
+
+def _day(value: Any) -> str:
+    return "" if value is None else value.strftime("%d/%m/%Y")
+
+
+def _reference(value: UUID) -> str:
+    """Enough of an id to tell two apart on a page: its last eight signs."""
+    return f"…{str(value)[-8:]}"
+
+
+def _days(numbers: list[int]) -> str:
+    return ", ".join(_DAYS[number - 1] for number in sorted(numbers))
+
+
+PAGES = Environment(loader=FileSystemLoader(_FOLDERS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+PAGES.filters.update(moment=_moment, day=_day, reference=_reference, days=_days)
+PAGES.globals.update(Role=Role, purposes=list(Purpose))
+
+
+def _headers(request: Request) -> dict[str, str]:
+    """`form-action` names the provider too: the form that signs out ends there. (Referrer-Policy `no-referrer` would make Origin `null`.)"""
+    provider = getattr(request.app.state, "desk_provider", None)
+    forms = "'self'" if provider is None else f"'self' {provider.issuer_origin}"
+    return {
+        "Content-Security-Policy": (f"default-src 'none'; style-src 'self'; form-action {forms}; base-uri 'none'; frame-ancestors 'none'"),
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+        "X-Robots-Tag": "noindex, nofollow, noarchive",
+        "X-Frame-Options": "DENY",
+        "Cache-Control": "no-store",
+        "Content-Language": "fr",
+    }
+
+
+def page(request: Request, template: str, status: int = 200, **said: Any) -> Response:
+    """One page, with the person who looks at it."""
+    given = {"me": request.scope.get(SIGNED_IN), "path": request.scope["path"], **said}
+    return HTMLResponse(PAGES.get_template(template).render(given), status, _headers(request))
+
+
+def message(request: Request, refusal: Refusal) -> Response:
+    """A refusal as a page, in its own words."""
+    answer = page(
+        request,
+        "desk_message.html",
+        refusal.status,
+        title=refusal.title,
+        sentence=refusal.detail,
+        sign_in=isinstance(refusal, Unauthenticated),
+    )
+    answer.headers.update(refusal.headers)
+    return answer
+
+
+def go_to(path: str) -> Response:
+    """After a change: the page is asked for again, so that a reload repeats nothing."""
+    return RedirectResponse(path, 303, {"Cache-Control": "no-store"})

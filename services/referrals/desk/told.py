@@ -1,0 +1,57 @@
+"""Codes of a timeline in the words of the field."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from libs.contracts.types import Code
+from libs.contracts.vocabularies import (
+    Channel,
+    CloseReason,
+    ContactMode,
+    ContactResult,
+    InterviewPlace,
+    Need,
+    OrientationFailure,
+    OrientationOutcome,
+    OrientationRejection,
+)
+from services.referrals.domain import CorrectionReason, DeclineReason, Move
+from services.referrals.working.followup_schemas import Step, TimelineEntry
+
+
+class Line(NamedTuple):
+    at: datetime
+    what: str
+    detail: str
+    person_ids: list[UUID]
+
+
+_CODES: Final[Mapping[Step, tuple[type[Code], ...]]] = {
+    Step.RECEIVED: (Channel,),
+    Step.MOVED: (Move,),
+    Step.CONTACT: (ContactMode,),
+    Step.INTERVIEW: (InterviewPlace,),
+    Step.ORIENTATION_REQUESTED: (Need,),
+    Step.ORIENTATION_ANSWERED: (Need,),
+    Step.ORIENTATION_ENDED: (Need,),
+}
+_REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
+    Step.MOVED: (CloseReason, DeclineReason),
+    Step.CONTACT: (ContactResult,),
+    Step.CORRECTION: (CorrectionReason,),
+    Step.ORIENTATION_ENDED: (OrientationRejection, OrientationFailure, OrientationOutcome),
+}
+"""Which vocabularies the code and the reason of a step come from; the first that knows it says it."""
+
+
+def label_of(value: str | None, vocabularies: tuple[type[Code], ...]) -> str:
+    return next((one.label for vocabulary in vocabularies for one in vocabulary if one.value == value), "")
+
+
+def told_line(entry: TimelineEntry) -> Line:
+    code, reason = label_of(entry.code, _CODES.get(entry.step, ())), label_of(entry.reason, _REASONS.get(entry.step, ()))
+    what = code if entry.step is Step.MOVED and code else entry.step.label
+    said = [reason] if entry.step is Step.MOVED else [code, reason]
+    return Line(entry.at, what, ", ".join(one for one in said if one), entry.person_ids)

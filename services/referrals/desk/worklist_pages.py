@@ -1,0 +1,55 @@
+"""The worklist: what waits, by state; no personal content."""
+
+from typing import Annotated, TypeVar, cast
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from libs.chassis.pagination import Page, page_of
+from libs.chassis.refusals import Malformed
+from libs.chassis.runtime import Run
+from libs.chassis.security import Caller
+from libs.contracts.types import Code
+from libs.contracts.vocabularies import ReferralStatus, Urgency
+from services.referrals import queries
+from services.referrals.desk.pages import page
+from services.referrals.settings import Settings
+
+router = APIRouter(include_in_schema=False)
+
+C = TypeVar("C", bound=Code)
+Text = Annotated[str, Query(max_length=40)]
+
+
+@router.get("/desk/referrals", operation_id="show_worklist", response_class=Response)
+async def show_worklist(request: Request, caller: Caller, runtime: Run, asked: Page, status: Text = "", urgency: Text = "") -> Response:
+    """The referrals of the caller's posts or département, filtered by a GET form."""
+    of_status, of_urgency = _code(ReferralStatus, status), _code(Urgency, urgency)
+    filters = {"status": of_status, "urgency": of_urgency}
+    network = cast(Settings, runtime.settings).targets()
+    async with runtime.database.transaction(repeatable_read=True) as session:
+        rows = await queries.referrals(session, caller, network, status=of_status, urgency=of_urgency, after=asked.after, limit=asked.limit)
+    items, following = page_of(rows, asked, lambda row: (row.received_at, row.id))
+    given = [(name, value.value) for name, value in filters.items() if value is not None]
+    return page(
+        request,
+        "desk_worklist.html",
+        items=items,
+        filters=filters,
+        statuses=[one for one in ReferralStatus if one not in (ReferralStatus.RECEIVED, ReferralStatus.ERASED)],
+        urgencies=list(Urgency),
+        following=urlencode([*given, ("cursor", following)]) if following else None,
+        first=asked.after is None,
+        beginning=urlencode(given),
+    )
+
+
+def _code(vocabulary: type[C], given: str) -> C | None:
+    """Raises Malformed."""
+    if not given:
+        return None
+    found = next((one for one in vocabulary if one.value == given), None)
+    if found is None:
+        raise Malformed("Ce filtre n'existe pas : revenez à la liste des saisines.")
+    return found
