@@ -195,6 +195,11 @@ def response_of(stored: Stored, *, replayed: bool) -> Response:
     return Response(stored.body, stored.status, headers)
 
 
+def key_is_one(key: str) -> bool:
+    """Whether a text may be a key."""
+    return _KEY.fullmatch(key) is not None
+
+
 def key_of(request: Request) -> str:
     """The request's Idempotency-Key. Raises KeyMissing, Malformed."""
     key = one_header(request.scope, "idempotency-key")

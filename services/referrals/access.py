@@ -62,6 +62,8 @@ ACCESS = AccessTable(
         "state_purpose": Rule(roles=_AT_DESK, page=True),
         "show_worklist": Rule(roles=_WORKING, page=True),
         "show_referral": Rule(roles=_WORKING, page=True, purpose=True),
+        "show_move": Rule(roles=_WORKING, page=True, purpose=True),
+        "make_move": Rule(roles=_WORKING, page=True, purpose=True),
         "read_notice_preference": Rule(roles={*_WORKING, Role.PARTNER}),
         "put_notice_preference": Rule(roles={*_WORKING, Role.PARTNER}),
     }

@@ -11,7 +11,7 @@ from libs.chassis.service import Job, Loop, Service
 from libs.contracts.referrals import EVENTS
 from services.referrals import api
 from services.referrals.access import ACCESS
-from services.referrals.desk import guard, referral_pages, sessions, sign_in_pages, worklist_pages
+from services.referrals.desk import guard, move_pages, referral_pages, sessions, sign_in_pages, worklist_pages
 from services.referrals.handlers import LISTENER
 from services.referrals.notices import api as notices_api
 from services.referrals.notices import mail as notice_mail
@@ -96,6 +96,7 @@ SERVICE = Service(
         rights_api.router,
         worklist_pages.router,
         referral_pages.router,
+        move_pages.router,
         sign_in_pages.router,
     ),
     access=ACCESS,

@@ -72,6 +72,9 @@ without saying: its rows name every role."""
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 """The id of nothing."""
 
+NOTHING = {"stream": "departement:2B", "sequence": "0", "move": "contact"}
+"""Path parameters that are no ids, of nothing that there is; the others are `NOBODY`."""
+
 
 class Route(NamedTuple):
     """A route of a service and its row of the access table, `None` when it has none."""
@@ -290,6 +293,7 @@ async def _settle_referrals(up: Served, ids: dict[str, str]) -> None:
     await up.hear("partners", *territory())
     ids["referral_id"] = await _made(up, "police-95", "/v1/referrals", REFERRAL_BODY)
     address = f"/v1/referrals/{ids['referral_id']}"
+    ids["move"] = NOTHING["move"]
     assert (await up.post("iscg-95", f"{address}/accept", version=1)).status_code == 200
     seen = (await up.get("iscg-95", address, CONTENT)).json()
     ids["person_id"] = seen["people"][0]["id"]
@@ -363,7 +367,7 @@ async def walk_of_perimeters(made: World) -> tuple[int, list[str]]:
                 body = bodies.get(route.operation)
                 key = f"{name}-{route.operation}-{role.value}"
                 real = await call(up, route, token, made.ids[name], body, f"{key}-real")
-                absent = await call(up, route, token, {"stream": "departement:2B", "sequence": "0"}, body, f"{key}-absent")
+                absent = await call(up, route, token, NOTHING, body, f"{key}-absent")
                 compared += 1
                 if fault := hint(real, absent):
                     findings.append(f"{route}: {role.value} of another perimeter {fault}")

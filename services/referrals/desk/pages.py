@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from libs.chassis.refusals import Refusal, Unauthenticated
-from libs.contracts.vocabularies import Purpose, Role
+from libs.contracts.vocabularies import ContactAgreement, Purpose, Role
 from services.referrals.domain import PARIS
 from services.referrals.orientations import answer_pages
 
@@ -41,7 +41,7 @@ def _days(numbers: list[int]) -> str:
 
 PAGES = Environment(loader=FileSystemLoader(_FOLDERS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 PAGES.filters.update(moment=_moment, day=_day, reference=_reference, days=_days)
-PAGES.globals.update(Role=Role, purposes=list(Purpose))
+PAGES.globals.update(Role=Role, purposes=list(Purpose), agreements=list(ContactAgreement))
 
 
 def _headers(request: Request) -> dict[str, str]:

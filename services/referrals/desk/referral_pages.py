@@ -14,6 +14,8 @@ from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
 from services.referrals import queries
+from services.referrals.desk.changes import fresh_key
+from services.referrals.desk.moves import CHANGES, told_of
 from services.referrals.desk.pages import page
 from services.referrals.desk.told import told_line
 from services.referrals.settings import Settings
@@ -40,7 +42,9 @@ async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, pur
 
 
 @router.get("/desk/referrals/{referral_id}", operation_id="show_referral", response_class=Response)
-async def show_referral(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
+async def show_referral(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run, done: str = "") -> Response:
+    """`done`: the move that led here."""
     async with runtime.database.transaction() as session:
         shown = await opened(session, runtime, caller, purpose, referral_id)
-    return page(request, "desk_referral.html", **shown)
+    keys = {move: fresh_key() for move in shown["referral"].moves}
+    return page(request, "desk_referral.html", **shown, changes=CHANGES, keys=keys, done=told_of(done))

@@ -13,6 +13,7 @@ from libs.chassis.security import Caller
 from libs.contracts.types import Code
 from libs.contracts.vocabularies import ReferralStatus, Urgency
 from services.referrals import queries
+from services.referrals.desk.moves import told_of
 from services.referrals.desk.pages import page
 from services.referrals.settings import Settings
 
@@ -23,7 +24,9 @@ Text = Annotated[str, Query(max_length=40)]
 
 
 @router.get("/desk/referrals", operation_id="show_worklist", response_class=Response)
-async def show_worklist(request: Request, caller: Caller, runtime: Run, asked: Page, status: Text = "", urgency: Text = "") -> Response:
+async def show_worklist(
+    request: Request, caller: Caller, runtime: Run, asked: Page, status: Text = "", urgency: Text = "", done: Text = ""
+) -> Response:
     """The referrals of the caller's posts or département, filtered by a GET form."""
     of_status, of_urgency = _code(ReferralStatus, status), _code(Urgency, urgency)
     filters = {"status": of_status, "urgency": of_urgency}
@@ -36,6 +39,7 @@ async def show_worklist(request: Request, caller: Caller, runtime: Run, asked: P
         request,
         "desk_worklist.html",
         items=items,
+        done=told_of(done),
         filters=filters,
         statuses=[one for one in ReferralStatus if one not in (ReferralStatus.RECEIVED, ReferralStatus.ERASED)],
         urgencies=list(Urgency),

@@ -47,6 +47,10 @@ class Html(HTMLParser):
     def text(self) -> str:
         return " ".join(" ".join(self.words).split())
 
+    @property
+    def all_links(self) -> list[tuple[str, str]]:
+        return [(tag, given["href"]) for tag, given in self.tags if tag == "a" and "href" in given]
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         self.tags.append((tag, given))
@@ -118,7 +122,7 @@ class Browser:
     async def follow(self, link: str) -> httpx.Response:
         return await self.open(self.html.links[link])
 
-    async def submit(self, number: int = -1, **values: str | Iterable[str]) -> httpx.Response:
+    async def submit(self, number: int = -1, /, **values: str | Iterable[str]) -> httpx.Response:
         form = self.html.forms[number]
         action = urljoin(str(self.page.url), form.action) if form.action else str(self.page.url)
         if form.method == "get":

@@ -1,0 +1,184 @@
+"""A change as a form: its fields, read into the very body that the API takes, and what is refused shown beside what was typed."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Final, Literal, NamedTuple
+from uuid import UUID, uuid4
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis.idempotency import KeyReused, OnceOnly, claim_of, key_is_one
+from libs.chassis.problems import pointers_of
+from libs.chassis.refusals import Conflict, Forbidden, Invalid, Malformed, NotFound, Refusal, StaleVersion, Unavailable
+from libs.chassis.runtime import Runtime
+from libs.chassis.security import Principal
+from libs.chassis.strict import Body
+from libs.contracts.types import Code
+from services.referrals.desk.forms import Form
+from services.referrals.domain import PARIS
+
+Choices = Sequence[tuple[str, str]]
+"""Value and label."""
+
+
+class Field(NamedTuple):
+    """`choices`: what there is to choose from, of what the page shows. `kind`: `boxes` is a list, the others are one value."""
+
+    name: str
+    label: str
+    kind: Literal["select", "radios", "boxes", "moment", "number", "text"]
+    choices: Callable[[Mapping[str, Any]], Choices] | None = None
+    required: bool = True
+    hint: str = ""
+    otherwise: Callable[[Mapping[str, Any]], str] | None = None
+    """What stands there at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """Who changes what, from which version on."""
+
+    caller: Principal
+    runtime: Runtime
+    id: UUID
+    version: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`told`: what the page says once it is done. `shape`: from the fields, by name, to the body's members, where they are not the same."""
+
+    title: str
+    button: str
+    told: str
+    run: Callable[[AsyncSession, Doing, Any], Awaitable[BaseModel]]
+    body: type[Body] | None = None
+    fields: tuple[Field, ...] = ()
+    shape: Callable[[dict[str, Any], Form], dict[str, Any]] = lambda given, form: given
+    explanation: str = ""
+
+
+class SentAlready(Conflict):
+    type: ClassVar[str] = "sent-already"
+    title: ClassVar[str] = "Déjà enregistré"
+
+
+_PLACES: Final[Mapping[str, str]] = {
+    "unsafe-contact": "override_reason",
+    "person-refused-contact": "person_id",
+    "agreement-missing": "legal_ground",
+    "legal-ground-unfounded": "legal_ground",
+    "close-reason-unfounded": "reason",
+    "both-sides": "service_id",
+    "oriented-already": "service_id",
+    "orientation-not-to-replace": "replaces_id",
+    "post-not-available": "post_id",
+}
+"""Beside which field a refusal of the domain is shown, by its type."""
+
+
+def of_codes(vocabulary: type[Code]) -> Callable[[Mapping[str, Any]], Choices]:
+    return lambda _: [(one.value, one.label) for one in vocabulary]
+
+
+def now_in_paris(shown: Mapping[str, Any]) -> str:
+    now: datetime = shown["now"]
+    return now.astimezone(PARIS).strftime("%Y-%m-%dT%H:%M")
+
+
+def read(change: Change, form: Form) -> Body | None:
+    """The body of the change. Raises Invalid, whose pointers name the fields."""
+    if change.body is None:
+        return None
+    given: dict[str, Any] = {}
+    for field in change.fields:
+        value: Any = form.all(field.name) if field.kind == "boxes" else form.one(field.name)
+        if value in ("", []):
+            continue
+        given[field.name] = _READERS.get(field.kind, str)(value) if field.kind != "boxes" else value
+    try:
+        return change.body.model_validate_json(json.dumps(change.shape(given, form)))
+    except ValidationError as error:
+        raise Invalid("Le formulaire est à corriger.", pointers=pointers_of(error, change.body)) from None
+
+
+def _moment(typed: str) -> str:
+    """A local moment, as browsers write it, in its time zone. What is none is left as it is, and refused with the rest."""
+    try:
+        return datetime.fromisoformat(typed).replace(tzinfo=PARIS, second=0, microsecond=0).isoformat()
+    except (ValueError, OverflowError):
+        return typed
+
+
+def _number(typed: str) -> int | str:
+    return int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 10 else typed
+
+
+_READERS: Final[Mapping[str, Callable[[str], Any]]] = {"moment": _moment, "number": _number}
+
+_SENTENCES: Final[Mapping[str, Mapping[str, str]]] = {
+    "moment": {"Un instant s'écrit 2026-11-23T10:00:00Z, avec son fuseau.": "Indiquez le jour et l'heure."},
+    "boxes": {"Ce champ est obligatoire.": "Cochez au moins une case."},
+    "select": {"Ce champ est obligatoire.": "Choisissez dans la liste."},
+    "radios": {"Ce champ est obligatoire.": "Choisissez une réponse."},
+}
+
+
+_CHANGED: Final = (
+    "Quelqu'un a modifié ce dossier depuis que vous avez ouvert cette page : rien n'a été enregistré. Vos réponses sont gardées ci-dessous ; "
+    "relisez le dossier tel qu'il est maintenant, puis envoyez-les à nouveau si elles conviennent toujours."
+)
+
+
+class Wrong(NamedTuple):
+    """What is wrong: in a field (its name), or as a whole ("")."""
+
+    field: str
+    sentence: str
+
+
+def wrongs_of(change: Change, refusal: Refusal) -> list[Wrong]:
+    """A refusal, field by field."""
+    kinds = {field.name: field.kind for field in change.fields}
+    found = []
+    for pointer, sentence in refusal.pointers:
+        name = pointer.split("/")[1] if "/" in pointer else ""
+        kind = kinds.get(name)
+        found.append(Wrong(name if kind else "", _SENTENCES.get(kind or "", {}).get(sentence, sentence)))
+    if isinstance(refusal, StaleVersion):
+        return [Wrong("", _CHANGED)]
+    place = _PLACES.get(refusal.type, "")
+    return found or [Wrong(place if place in kinds else "", refusal.detail)]
+
+
+def fresh_key() -> str:
+    """For one form of one page: sent twice, it does its work once."""
+    return str(uuid4())
+
+
+async def make(change: Change, operation: str, request: Request, form: Form, caller: Principal, id: UUID, now: datetime) -> bytes:
+    """Do it, once, in one transaction; a repeated form is answered by the first one's answer. Raises Refusal."""
+    runtime: Runtime = request.app.state.runtime
+    version, key = form.one("version"), form.one("key")
+    if not (version.isascii() and version.isdigit() and len(version) < 10 and key_is_one(key)):
+        raise Malformed("Le formulaire ne peut pas être lu : rouvrez la page, puis recommencez.")
+    body = read(change, form)
+    doing = Doing(caller, runtime, id, int(version), now)
+    said = b"" if body is None else body.model_dump_json().encode()
+    # one claim for each person: the desk is one client for all of them
+    claim = claim_of(f"{caller.client_id} {caller.subject}", key, operation, request.scope["path"], said)
+    try:
+        answer = await OnceOnly(runtime.database, claim)(lambda session: change.run(session, doing, body))
+    except KeyReused:
+        raise SentAlready("Ce formulaire a déjà été enregistré, avec d'autres réponses : vérifiez avant de l'envoyer à nouveau.") from None
+    return bytes(answer.body)
+
+
+def is_for_the_form(refusal: Refusal) -> bool:
+    """Whether the person can do something about it on the form itself; otherwise it is a page of its own."""
+    return not isinstance(refusal, NotFound | Forbidden | Unavailable | Malformed)

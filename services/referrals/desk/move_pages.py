@@ -1,0 +1,84 @@
+"""A move of a referral: its form, and what comes of it."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from libs.chassis.refusals import NotFound, Refusal
+from libs.chassis.runtime import Run, Runtime
+from libs.chassis.security import Caller, Principal, Purpose
+from libs.contracts.types import Id
+from libs.contracts.vocabularies import Purpose as Stated
+from services.referrals.desk import directory
+from services.referrals.desk.changes import Change, fresh_key, is_for_the_form, make, wrongs_of
+from services.referrals.desk.forms import Form
+from services.referrals.desk.moves import CHANGES
+from services.referrals.desk.pages import go_to, page
+from services.referrals.desk.referral_pages import opened
+from services.referrals.desk.sign_in_pages import form_of
+from services.referrals.domain import Move, moved
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/desk/referrals/{referral_id}/{move}", operation_id="show_move", response_class=Response)
+async def show_move(referral_id: Id, move: Move, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
+    """The form of a move that is open to the caller."""
+    return await _shown(_change(move), move, referral_id, request, caller, purpose, runtime)
+
+
+@router.post("/desk/referrals/{referral_id}/{move}", operation_id="make_move", response_class=Response)
+async def make_move(referral_id: Id, move: Move, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
+    """Make it by the API's own command; what is refused is shown on the form, which keeps what was typed."""
+    change, form = _change(move), form_of(request)
+    try:
+        await make(change, f"desk_{move}", request, form, caller, referral_id, datetime.now(UTC))
+    except Refusal as refusal:
+        if not is_for_the_form(refusal):
+            raise
+        return await _shown(change, move, referral_id, request, caller, purpose, runtime, form, refusal)
+    # what was transferred is another post's now
+    return go_to(f"/desk/referrals?done={move}" if move in (Move.TRANSFER, Move.DECLINE) else f"/desk/referrals/{referral_id}?done={move}")
+
+
+def _change(move: Move) -> Change:
+    """Raises NotFound."""
+    found = CHANGES.get(move)
+    if found is None:
+        raise NotFound("Cette adresse n'existe pas : revenez à la liste des saisines.")
+    return found
+
+
+async def _shown(
+    change: Change,
+    move: Move,
+    referral_id: UUID,
+    request: Request,
+    caller: Principal,
+    purpose: Stated,
+    runtime: Runtime,
+    typed: Form | None = None,
+    refusal: Refusal | None = None,
+) -> Response:
+    async with runtime.database.transaction() as session:
+        shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
+        referral = shown["referral"]
+        shown["posts"] = await directory.posts(session, referral.departement, referral.commune)
+    if refusal is None and move not in referral.moves:
+        moved(referral.status, move)  # says why the state does not allow it
+        raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")
+    return page(
+        request,
+        "desk_move.html",
+        200 if refusal is None else refusal.status,
+        **shown,
+        change=change,
+        move=move,
+        open=move in referral.moves,
+        key=fresh_key(),
+        typed=typed,
+        wrongs=[] if refusal is None else wrongs_of(change, refusal),
+    )

@@ -1,0 +1,217 @@
+"""What may be done with a referral, as forms: one row for each move of the domain's table that a person makes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis.settings import secret_bytes
+from libs.contracts.vocabularies import (
+    CloseReason,
+    ContactAgreement,
+    ContactMode,
+    ContactResult,
+    InterviewPlace,
+    KnownToServices,
+    Need,
+    Urgency,
+)
+from services.referrals.desk.changes import Change, Choices, Doing, Field, now_in_paris, of_codes
+from services.referrals.desk.directory import PostChoice
+from services.referrals.desk.forms import Form
+from services.referrals.domain import CorrectionReason, DeclineReason, Move, OverrideReason
+from services.referrals.schemas import AssignIn, CloseIn, ContactIn, DeclineIn, PersonOut, TransferIn
+from services.referrals.working import corrections, followup, work
+from services.referrals.working.corrections_schemas import CorrectionIn
+from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
+
+Shown = Mapping[str, Any]
+
+
+def named(person: PersonOut) -> str:
+    identity = person.identity
+    return person.role.label + (f" – {identity.given_name} {identity.family_name}" if identity else f" – {person.age_band.label}")
+
+
+def _persons(shown: Shown) -> Choices:
+    """Who may be contacted."""
+    people: list[PersonOut] = shown["referral"].people
+    return [(str(one.id), named(one)) for one in people if not one.erased and one.agreement is not ContactAgreement.REFUSED]
+
+
+def _posts(shown: Shown) -> Choices:
+    posts: list[PostChoice] = shown["posts"]
+    return [(str(one.id), _post(one)) for one in posts if one.id != shown["referral"].post_id]
+
+
+def _post(one: PostChoice) -> str:
+    covers = ", couvre cette commune" if one.covers else ""
+    return f"Poste …{str(one.id)[-8:]}{covers}, {one.open} saisine(s) en cours, {one.full_time_percent} %"
+
+
+def _only(choices: Callable[[Shown], Choices]) -> Callable[[Shown], str]:
+    """What there is no choice about is chosen."""
+
+    def otherwise(shown: Shown) -> str:
+        found = choices(shown)
+        return found[0][0] if len(found) == 1 else ""
+
+    return otherwise
+
+
+def _person(name: str = "person_id", label: str = "Personne") -> Field:
+    return Field(name, label, "radios", _persons, otherwise=_only(_persons))
+
+
+_YES_NO: Final = (("yes", "Oui"), ("no", "Non"))
+_POST: Final = Field("post_id", "Poste", "radios", _posts)
+
+
+def _corrected(given: dict[str, Any], form: Form) -> dict[str, Any]:
+    persons = [
+        {"person_id": name.removeprefix("agreement:"), "agreement": value} for name, value in form.pairs if name.startswith("agreement:")
+    ]
+    danger = {"danger": given["danger"] == "yes"} if "danger" in given else {}
+    return given | danger | ({"persons": persons} if persons else {})
+
+
+async def _assign(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
+    return await work.assign(session, it.caller, it.id, it.version, body, it.now)
+
+
+async def _transfer(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
+    return await work.transfer(session, it.caller, it.id, it.version, body, it.now)
+
+
+async def _accept(session: AsyncSession, it: Doing, _: Any) -> BaseModel:
+    return await work.accept(session, it.caller, it.id, it.version, it.now)
+
+
+async def _decline(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
+    return await work.decline(session, it.caller, it.id, it.version, body, it.now)
+
+
+async def _close(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
+    return await work.close(session, it.caller, it.id, it.version, body, it.now)
+
+
+async def _reopen(session: AsyncSession, it: Doing, _: Any) -> BaseModel:
+    return await work.reopen(session, it.caller, it.id, it.version, it.now)
+
+
+async def _contact(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
+    return await followup.contact(session, it.caller, it.runtime.vault, it.id, body, it.now)
+
+
+async def _interview(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
+    return await followup.interview(session, it.caller, it.id, body, it.now)
+
+
+async def _assess(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
+    return await followup.assess(session, it.caller, it.id, body, it.now)
+
+
+async def _correct(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
+    search_key = secret_bytes(it.runtime.settings.search_key)
+    return await corrections.correct(session, it.caller, it.runtime.vault, search_key, it.id, it.version, body, it.now)
+
+
+CLOSE: Final = Change(
+    "Clore la saisine",
+    "Clore",
+    "La saisine est close.",
+    _close,
+    CloseIn,
+    (Field("reason", "Motif", "radios", of_codes(CloseReason)),),
+)
+REOPEN: Final = Change("Rouvrir la saisine", "Rouvrir", "La saisine est rouverte.", _reopen)
+
+CHANGES: Final[Mapping[Move, Change]] = {
+    Move.ACCEPT: Change("Accepter la saisine", "Accepter la saisine", "La saisine est acceptée.", _accept),
+    Move.CONTACT: Change(
+        "Noter une tentative de contact",
+        "Enregistrer",
+        "La tentative de contact est notée.",
+        _contact,
+        ContactIn,
+        (
+            _person(),
+            Field("mode", "Moyen", "select", of_codes(ContactMode)),
+            Field("result", "Résultat", "select", of_codes(ContactResult)),
+            Field("attempted_at", "Jour et heure", "moment", otherwise=now_in_paris),
+            Field(
+                "override_reason",
+                "Motif pour passer outre une consigne",
+                "select",
+                of_codes(OverrideReason),
+                required=False,
+                hint="Seulement si une consigne l'interdit : ce motif est conservé et inscrit au journal.",
+            ),
+        ),
+    ),
+    Move.INTERVIEW: Change(
+        "Noter un entretien",
+        "Enregistrer",
+        "L'entretien est noté.",
+        _interview,
+        InterviewIn,
+        (
+            Field("person_ids", "Personnes présentes", "boxes", _persons),
+            Field("place", "Lieu", "select", of_codes(InterviewPlace)),
+            Field("duration_minutes", "Durée en minutes", "number"),
+            Field("held_at", "Jour et heure", "moment", otherwise=now_in_paris),
+        ),
+    ),
+    Move.ASSESS: Change(
+        "Évaluer les besoins",
+        "Enregistrer",
+        "L'évaluation est notée.",
+        _assess,
+        AssessmentIn,
+        (
+            _person(),
+            Field("needs", "Besoins", "boxes", of_codes(Need), required=False, hint="Aucune case : évalué, et rien n'est nécessaire."),
+            Field("known_to_services", "Services sociaux", "select", of_codes(KnownToServices)),
+        ),
+        shape=lambda given, _: {"needs": []} | given,
+    ),
+    Move.CORRECT: Change(
+        "Corriger ce qui a été reçu",
+        "Corriger",
+        "La correction est enregistrée.",
+        _correct,
+        CorrectionIn,
+        (
+            Field("reason", "Motif de la correction", "select", of_codes(CorrectionReason)),
+            Field("urgency", "Urgence", "select", of_codes(Urgency), otherwise=lambda shown: shown["referral"].urgency.value),
+            Field("commune", "Commune (code INSEE)", "text", otherwise=lambda shown: shown["referral"].commune),
+            Field(
+                "danger", "Danger signalé", "select", lambda _: _YES_NO, otherwise=lambda shown: "yes" if shown["referral"].danger else "no"
+            ),
+        ),
+        shape=_corrected,
+        explanation="Ce qui était écrit avant reste au journal des corrections.",
+    ),
+    Move.TRANSFER: Change("Transférer à un autre poste", "Transférer", "La saisine est transférée.", _transfer, TransferIn, (_POST,)),
+    Move.DECLINE: Change(
+        "Décliner la saisine",
+        "Décliner",
+        "La saisine est rendue à la coordination.",
+        _decline,
+        DeclineIn,
+        (Field("reason", "Motif", "radios", of_codes(DeclineReason)),),
+    ),
+    Move.ASSIGN: Change("Affecter à un poste", "Affecter", "La saisine est affectée.", _assign, AssignIn, (_POST,)),
+    Move.CLOSE: CLOSE,
+    Move.CLOSE_UNROUTED: CLOSE,
+    Move.REOPEN: REOPEN,
+    Move.REOPEN_UNROUTED: REOPEN,
+}
+"""`orient` has pages of its own (orientation_pages.py)."""
+
+
+def told_of(move: str) -> str:
+    """What was done, "" for what is no move."""
+    found = next((change for one, change in CHANGES.items() if one.value == move), None)
+    return found.told if found is not None else ""
