@@ -182,6 +182,7 @@ _JUSTICE: Rows = {
     r.ReferralReopened: "referral_id departement reopened_at",
     r.ReferralErased: "referral_id departement whole erased_at",
     r.ContactAttempted: "referral_id departement first delay_minutes attempted_at",
+    r.AlertRecorded: "referral_id departement kind sent_at",
     r.OrientationRequested: "referral_id departement orientation_id partner_kind requested_at",
     r.OrientationAccepted: "referral_id departement orientation_id partner_kind delay_minutes accepted_at",
     r.OrientationRejected: "referral_id departement orientation_id partner_kind reason delay_minutes rejected_at",
@@ -207,6 +208,7 @@ _DEPARTEMENT: Rows = {
     r.ReferralReopened: "referral_id departement post_id reopened_at",
     r.ReferralErased: "referral_id departement whole erased_at",
     r.ContactAttempted: "referral_id departement post_id first delay_minutes attempted_at",
+    r.AlertRecorded: "referral_id departement alert_id post_id kind sent_at",
     r.OrientationRequested: f"{_ORIENTED} partner_kind requested_at expires_at",
     r.OrientationAccepted: f"{_ORIENTED} partner_kind delay_minutes accepted_at",
     r.OrientationRejected: f"{_ORIENTED} partner_kind reason delay_minutes rejected_at",
@@ -243,11 +245,12 @@ with what result is nobody's business."""
 # ------------------------------------------------------------------------------------------------------------------------
 
 PERSONAL: Final = frozenset(
-    {"referral_id", "person_id", "person_ids", "orientation_id", "replaces_id", "contact_id", "interview_id", "assessment_id"}
+    {"referral_id", "person_id", "person_ids", "orientation_id", "replaces_id", "contact_id", "interview_id", "assessment_id", "alert_id"}
 )
 """Ids that stand for a person or a situation."""
 
 _SOCIAL_WORK = "what was said between the person and the social worker: professional secrecy, counted in figures only"
+_NOT_THE_HOSTS = "who holds the police's clock could tell of which referral a child was reported: counted in figures"
 _NOT_OF_A_POST = "a département's own work; the nation's figures count it"
 _DIRECTORY = "100,000 services: read in the open directory, not followed here"
 _NAMES_NO_ORGANIZATION = "names no organization"
@@ -327,7 +330,9 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _RELEASE,
             _ACTIVITY_REPORT,
             pseudonyms=PERSONAL,
-            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded) | _withhold(_DIRECTORY, *_SERVICES),
+            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded)
+            | _withhold(_NOT_THE_HOSTS, r.AlertRecorded)
+            | _withhold(_DIRECTORY, *_SERVICES),
         ),
         _audience(
             "justice",
@@ -378,6 +383,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
                 r.ReferralClosed,
                 r.ReferralReopened,
                 r.ContactAttempted,
+                r.AlertRecorded,
                 *_UNITS,
             )
             | _withhold(_NAMES_NO_ORGANIZATION, *_FUNDING, *_RELEASE, *_ACTIVITY_REPORT),

@@ -8,6 +8,7 @@ from libs.contracts.envelope import Classification, Event, Part
 from libs.contracts.types import CommuneCode, Count, Day, DepartementCode, Id, Instant
 from libs.contracts.vocabularies import (
     AgeBand,
+    AlertKind,
     Channel,
     CloseReason,
     ContactAgreement,
@@ -190,6 +191,18 @@ class AssessmentRecorded(ReferralEvent):
     recorded_at: Instant
 
 
+class AlertRecorded(ReferralEvent):
+    """An information préoccupante or a report to the prosecutor was noted as sent. `departement` is the referral's; neither addressee nor persons are told."""
+
+    type: ClassVar[str] = "fr.maillon.alert.recorded.v1"
+
+    alert_id: Id
+    post_id: Id | None
+    kind: AlertKind
+    sent_at: Instant
+    recorded_at: Instant
+
+
 class OrientationEvent(ReferralEvent):
     """Common to an orientation's facts: which one, of which post, to whom."""
 
@@ -272,6 +285,7 @@ EVENTS: tuple[type[Event], ...] = (
     ContactAttempted,
     InterviewHeld,
     AssessmentRecorded,
+    AlertRecorded,
     OrientationRequested,
     OrientationAccepted,
     OrientationRejected,

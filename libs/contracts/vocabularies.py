@@ -279,6 +279,13 @@ class ReferralStatus(Code):
     ERASED = "erased", "Effacée"
 
 
+class AlertKind(Code):
+    """What the social worker sends for somebody's protection: to the département (CASF L.226-2-1) or to the prosecutor (CASF L.226-4, CPP 40)."""
+
+    CONCERNING_INFORMATION = "concerning_information", "Information préoccupante"
+    PROSECUTOR_REPORT = "prosecutor_report", "Signalement au procureur de la République"
+
+
 class PartnerKind(Code):
     DEPARTEMENT = "departement", "Conseil départemental"
     SOCIAL_CENTRE = "social_centre", "CCAS ou CIAS"

@@ -13,6 +13,7 @@ from services.referrals import api
 from services.referrals.access import ACCESS
 from services.referrals.desk import guard, move_pages, referral_pages, sessions, sign_in_pages, worklist_pages
 from services.referrals.handlers import LISTENER
+from services.referrals.justice import api as justice_api
 from services.referrals.notices import api as notices_api
 from services.referrals.notices import mail as notice_mail
 from services.referrals.orientations import answer_pages
@@ -98,6 +99,7 @@ SERVICE = Service(
         referral_pages.router,
         move_pages.router,
         sign_in_pages.router,
+        justice_api.router,
     ),
     access=ACCESS,
     says=EVENTS,

@@ -38,6 +38,7 @@ class Move(Code):
     ASSESS = "assess", "Évaluer les besoins"
     CORRECT = "correct", "Corriger ce qui a été reçu"
     ORIENT = "orient", "Orienter vers un partenaire"
+    ALERT = "alert", "Noter une information préoccupante ou un signalement"
     CLOSE = "close", "Clore"
     CLOSE_UNROUTED = "close_unrouted", "Clore sans poste"
     REOPEN = "reopen", "Rouvrir"
@@ -70,6 +71,7 @@ MOVES: Final[Mapping[Move, Legal]] = {
     Move.ASSESS: Legal(_ISCG, {_S.ACCEPTED: _S.ACCEPTED}),
     Move.CORRECT: Legal(_EITHER, {state: state for state in (_S.UNROUTED, _S.ASSIGNED, _S.ACCEPTED, _S.CLOSED)}),
     Move.ORIENT: Legal(_ISCG, {_S.ACCEPTED: _S.ACCEPTED}),
+    Move.ALERT: Legal(_EITHER, {state: state for state in (_S.UNROUTED, _S.ASSIGNED, _S.ACCEPTED, _S.CLOSED)}),
     Move.CLOSE: Legal(_ISCG, {_S.ASSIGNED: _S.CLOSED, _S.ACCEPTED: _S.CLOSED}),
     Move.CLOSE_UNROUTED: Legal(_COORDINATOR, {_S.UNROUTED: _S.CLOSED}),
     Move.REOPEN: Legal(_ISCG, {_S.CLOSED: _S.ACCEPTED}),

@@ -1,6 +1,6 @@
 """What callers read, each within its perimeter. Outside it: NotFound."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,8 +14,9 @@ from libs.chassis.pagination import Key
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
-from libs.contracts.vocabularies import OrientationStatus, ReferralStatus, Role, Urgency
+from libs.contracts.vocabularies import AlertKind, OrientationStatus, ReferralStatus, Role, Urgency
 from services.referrals.domain import ORIENTATION_LIVES, OrientationOver, moves_open_to, orientation_moves_open_to, police_status
+from services.referrals.justice.alerts import KINDS_SENT, kinds_sent
 from services.referrals.models import ContactAttempt, Orientation, Person, Referral
 from services.referrals.orientations import commands as orientations
 from services.referrals.persons import identity_hash_of
@@ -78,7 +79,7 @@ async def targets(session: AsyncSession, network: Mapping[str, int], referrals: 
     return Targets(network, {row.id: row.targets for row in rows})
 
 
-def _summary(referral: Referral, persons: int, targets: Targets) -> dict[str, Any]:
+def _summary(referral: Referral, persons: int, sent: Collection[str], targets: Targets) -> dict[str, Any]:
     return {
         "id": referral.id,
         "status": referral.status,
@@ -90,6 +91,8 @@ def _summary(referral: Referral, persons: int, targets: Targets) -> dict[str, An
         "urgency": referral.urgency,
         "principal_theme": referral.principal_theme,
         "danger": referral.danger,
+        "concerning_information_sent": AlertKind.CONCERNING_INFORMATION in sent,
+        "reported_to_prosecutor": AlertKind.PROSECUTOR_REPORT in sent,
         "persons": persons,
         "received_at": referral.received_at,
         "first_contact_due_at": targets.due(referral),
@@ -109,7 +112,7 @@ async def referrals(
     limit: int,
 ) -> list[ReferralSummary]:
     """A worklist, oldest reception first; one more than `limit` when there are more. `network`: its target delays."""
-    query: Select[Any] = select(Referral, _PERSONS).where(_perimeter(caller))
+    query: Select[Any] = select(Referral, _PERSONS, KINDS_SENT).where(_perimeter(caller))
     if status is not None:
         query = query.where(col(Referral.status) == status)
     if urgency is not None:
@@ -118,7 +121,7 @@ async def referrals(
         query = query.where(tuple_(col(Referral.received_at), col(Referral.id)) > tuple_(*after))
     rows = (await session.execute(query.order_by(col(Referral.received_at), col(Referral.id)).limit(limit + 1))).all()
     known = await targets(session, network, [row[0] for row in rows])
-    return [ReferralSummary.model_validate(_summary(row[0], row[1], known)) for row in rows]
+    return [ReferralSummary.model_validate(_summary(row[0], row[1], row[2], known)) for row in rows]
 
 
 async def visible(session: AsyncSession, caller: Principal, referral_id: UUID) -> Referral:
@@ -145,7 +148,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, netwo
         narrative = key.open(found.narrative, context=NARRATIVE).decode() if key is not None else None
     contents = await contents_of(session, vault, persons)
     return ReferralOut.model_validate(
-        _summary(found, len(persons), await targets(session, network, [found]))
+        _summary(found, len(persons), await session.scalar(kinds_sent(found.id)) or (), await targets(session, network, [found]))
         | {
             "themes": found.themes,
             "penal": found.penal,

@@ -188,6 +188,8 @@ class ReferralSummary(Answer):
     urgency: Urgency
     principal_theme: Theme
     danger: bool
+    concerning_information_sent: bool
+    reported_to_prosecutor: bool
     persons: int
     received_at: Instant
     first_contact_due_at: Instant

@@ -62,7 +62,7 @@ class Dimension:
 def code_expression(dimension: Dimension) -> str:
     """The SQL expression of a row's code, or codes, in a dimension."""
     if dimension.many:
-        return f"unnest(string_to_array(coalesce({dimension.column}, ''), ','))"
+        return f"regexp_split_to_table(coalesce({dimension.column}, ''), ',')"  # of no code it makes the empty one, as the counters hold it
     return f"coalesce({dimension.column}::text, '')"
 
 
@@ -119,6 +119,14 @@ SITUATION_DIMENSIONS = _table(
         definition=f"Déjà connue : l'une au moins de ses personnes figure dans une saisine antérieure du réseau, {_IDENTITY}. Nouvelle : aucune de"
         " celles dont l'identité suffit n'y figure. Non renseigné : aucune identité ne suffit. Taux de retour = déjà connues rapportées"
         " aux deux premières.",
+    ),
+    Dimension(
+        "alerts",
+        "Information préoccupante ou signalement",
+        "alerts",
+        vocabularies.AlertKind,
+        many=True,
+        definition="Ce qui a été noté comme envoyé pour la situation, quel que soit le nombre d'envois ; non renseigné : rien.",
     ),
     # Most cells of a month would hold one situation: 35,000 communes for 500,000 situations a year.
     Dimension("commune", "Commune", "commune", tallied=False, local=True),

@@ -52,6 +52,7 @@ class SituationRow(Table, table=True):
     close_reason: str | None = Field(sa_type=Text)
     first_contact_minutes: int | None
     seen_before: bool | None
+    alerts: str = Field(sa_type=Text)
 
 
 class PersonRow(Table, table=True):

@@ -49,6 +49,8 @@ class Situation:
     first_contact_minutes: int | None = None
     seen_before: bool | None = None
     """Whether one of its persons was in an earlier referral, as reception told; `None`: of nobody it could be told."""
+    alerts: str = ""
+    """The kinds of alerts that were sent, in order, joined by commas."""
 
 
 @dataclass(slots=True)
@@ -158,6 +160,7 @@ TABLES: dict[str, Table] = {
                 "close_reason": "text",
                 "first_contact_minutes": "integer",
                 "seen_before": "boolean",
+                "alerts": "text",
             },
         ),
         Table(
@@ -443,6 +446,11 @@ def _contacted(state: State, event: referrals.ContactAttempted) -> None:
     _situation(state, event).first_contact_minutes = event.delay_minutes
 
 
+def _alerted(state: State, event: referrals.AlertRecorded) -> None:
+    row = _situation(state, event)
+    row.alerts = ",".join(sorted({event.kind, *row.alerts.split(",")} - {""}))
+
+
 def _assessed(state: State, event: referrals.AssessmentRecorded) -> None:
     person = state.rows["persons"].get(event.referral_id, {}).get((event.referral_id, event.person_id))
     if person is not None:
@@ -555,6 +563,7 @@ FOLDS: dict[type[Event], Fold] = {
     referrals.ReferralReopened: Fold(_reopened, "referral_id", ("situations",)),
     referrals.ReferralErased: Fold(_erased, "referral_id", ("situations",)),
     referrals.ContactAttempted: Fold(_contacted, "referral_id", ("situations",), when=attrgetter("first")),
+    referrals.AlertRecorded: Fold(_alerted, "referral_id", ("situations",)),
     referrals.AssessmentRecorded: Fold(_assessed, "referral_id", ("persons",)),
     referrals.OrientationRequested: Fold(_orientation_requested, "orientation_id", ("orientations",)),
     referrals.OrientationAccepted: Fold(_orientation_becomes(OrientationStatus.ACCEPTED), "orientation_id", ("orientations",)),

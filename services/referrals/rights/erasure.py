@@ -2,8 +2,9 @@
 
 One person of a referral, or all of it. The fact is said to everybody who was told of the referral, and each must say that it has
 acted on it: `erasures` and `erasure_notices` are the register (GET /v1/erasures). The narrative speaks of everybody: it goes with the
-last person, or when it is asked for. What is not sealed (roles, codes, places, dates) stays, for figures. The police's own reference stays
-too, so that the same case sent again is not taken up anew; at the end of the retention it goes.
+last person, or when it is asked for. The words of an alert or of a requisition go with the last person they name; that it was sent, or
+asked for, stays. What is not sealed (roles, codes, places, dates) stays, for figures. The police's own reference stays too, so that the
+same case sent again is not taken up anew; at the end of the retention it goes.
 
 A backup restored from before an erasure holds the keys again: each erasure is also written to the service's log, out of the database,
 and `python -m services.referrals erase-again LOG` destroys the keys once more (libs.chassis.streams: after a new epoch).
@@ -48,8 +49,12 @@ _CLOSED_BY: Final[Mapping[ErasureCause, CloseReason]] = {
 }
 """Why an open referral ends when nobody is left in it."""
 
-_KEYS_OF_A_REFERRAL: Final[tuple[str, ...]] = ("UPDATE requisitions SET content = '' WHERE referral_id = :referral RETURNING key_id",)
-"""Besides the persons' and the narrative's: statements that blank what else is sealed of a referral as a whole and give its keys."""
+_WORDS: Final[tuple[str, ...]] = tuple(
+    f"UPDATE {table} SET content = '' WHERE referral_id = :referral AND content <> ''"  # noqa: S608 - constants
+    " AND (CAST(:whole AS boolean) OR (person_ids <> '{}' AND person_ids <@ CAST(:gone AS uuid[]))) RETURNING key_id"
+    for table in ("alerts", "requisitions")
+)
+"""Besides the persons' and the narrative's: what blanks words that are sealed of several persons, once nobody they name is left, and gives their keys."""
 
 
 async def erase(
@@ -78,11 +83,11 @@ async def erase(
     if (whole or narrative) and referral.narrative is not None and referral.narrative_key_id is not None:
         keys.append(referral.narrative_key_id)
         referral.narrative = None
-    if whole:
-        for statement in _KEYS_OF_A_REFERRAL:
-            keys += await session.scalars(text(statement), {"referral": referral.id})
     if not keys:
         return None
+    gone = [person.id for person in persons if not person.content or person in going]
+    for statement in _WORDS:
+        keys += await session.scalars(text(statement), {"referral": referral.id, "whole": whole, "gone": gone})
     await vault.destroy(session, *keys)
     for person in going:
         person.content, person.identity_hash = b"", None

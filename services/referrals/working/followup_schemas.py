@@ -51,13 +51,14 @@ class Step(Code):
     INTERVIEW = "interview", "Entretien"
     ASSESSMENT = "assessment", "Évaluation des besoins"
     CORRECTION = "correction", "Correction"
+    ALERT = "alert", "Information préoccupante ou signalement"
     ORIENTATION_REQUESTED = "orientation_requested", "Orientation demandée"
     ORIENTATION_ANSWERED = "orientation_answered", "Réponse du partenaire"
     ORIENTATION_ENDED = "orientation_ended", "Fin de l'orientation"
 
 
 class TimelineEntry(Answer):
-    """`code`: the move, the mode of contact, the place of an interview, the need of an orientation; `reason`: a coded reason or result."""
+    """`code`: the move, the mode of contact, the place of an interview, the kind of an alert, the need of an orientation; `reason`: a coded reason or result."""
 
     at: Instant
     step: Step

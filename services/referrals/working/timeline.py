@@ -8,7 +8,7 @@ from sqlmodel import col
 
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import ReferralStatus
-from services.referrals.models import Assessment, ContactAttempt, Correction, Interview, Moved, Orientation, Referral
+from services.referrals.models import Alert, Assessment, ContactAttempt, Correction, Interview, Moved, Orientation, Referral
 from services.referrals.queries import visible
 from services.referrals.working.followup_schemas import Step, TimelineEntry, TimelineOut
 
@@ -45,6 +45,8 @@ async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) 
         found.append(_entry(Step.ASSESSMENT, made, made.recorded_at, post_id=made.post_id, person_ids=[made.person_id]))
     for corrected in await session.scalars(select(Correction).where(col(Correction.referral_id) == referral.id)):
         found.append(_entry(Step.CORRECTION, corrected, corrected.corrected_at, reason=corrected.reason, actor=corrected.actor))
+    for sent in await session.scalars(select(Alert).where(col(Alert.referral_id) == referral.id)):
+        found.append(_entry(Step.ALERT, sent, sent.sent_at, code=sent.kind, person_ids=sent.person_ids, actor=sent.recorded_by))
     for asked in await session.scalars(select(Orientation).where(col(Orientation.referral_id) == referral.id)):
         common = {"code": asked.need, "post_id": asked.post_id, "person_ids": [asked.person_id]}
         found.append(_entry(Step.ORIENTATION_REQUESTED, asked, asked.requested_at, **common))

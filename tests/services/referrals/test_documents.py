@@ -22,6 +22,8 @@ STATES: dict[str, tuple[str, str | None]] = {
     "hold_interview": ("contacted", None),
     "record_assessment": ("contacted", None),
     "request_orientation": ("accepted", None),
+    "record_alert": ("accepted", None),
+    "record_requisition": ("accepted", None),
     "close_referral": ("accepted", "accepted"),
     "reopen_referral": ("closed", None),
     "accept_orientation": ("accepted", "requested"),

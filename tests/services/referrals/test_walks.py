@@ -21,6 +21,7 @@ MOVES_OF: dict[str, set[Move]] = {
     "contact.attempted": {Move.CONTACT},
     "interview.held": {Move.INTERVIEW},
     "assessment.recorded": {Move.ASSESS},
+    "alert.recorded": {Move.ALERT},
     "orientation.requested": {Move.ORIENT},
     "referral.closed": {Move.CLOSE, Move.CLOSE_UNROUTED},
     "referral.reopened": {Move.REOPEN, Move.REOPEN_UNROUTED},
@@ -62,7 +63,7 @@ ANSWERS: dict[str, tuple[str, str, Any, str]] = {
     "cancel": ("iscg-95", "cancel", None, "orientation.cancelled"),
     "another partner": ("partner-78", "accept", None, "orientation.accepted"),
 }
-OTHERS = ("contact", "interview", "assess", "orient", "orient elsewhere", "expire")
+OTHERS = ("contact", "interview", "assess", "alert", "orient", "orient elsewhere", "expire")
 
 
 def _status_after(type: str, data: dict[str, Any], before: str) -> str:
@@ -119,7 +120,7 @@ class Walk:
         asked = await self.referrals.rows(f"SELECT id, status FROM orientations WHERE referral_id = '{self.referral_id}'")
         work = [
             (await self.referrals.rows(f"SELECT count(*) AS n FROM {table} WHERE referral_id = '{self.referral_id}'"))[0].n
-            for table in ("contact_attempts", "interviews", "assessments", "moves")
+            for table in ("contact_attempts", "interviews", "assessments", "alerts", "moves")
         ]
         return {
             "status": row.status,
@@ -148,7 +149,7 @@ class Walk:
             call = {"person_id": person, "mode": "phone", "result": "no_answer", "attempted_at": "2026-11-23T08:00:00Z"}
             answer = await self.referrals.post("iscg-95", f"/v1/referrals/{self.referral_id}/contacts", call)
             return "contact.attempted", answer.status_code
-        if name in {"interview", "assess"}:
+        if name in {"interview", "assess", "alert"}:
             [person, *_] = await self.referrals.persons(self.referral_id)
             address, body, fact = {
                 "interview": (
@@ -157,6 +158,11 @@ class Walk:
                     "interview.held",
                 ),
                 "assess": ("assessments", {"person_id": person, "needs": ["rights"], "known_to_services": "known"}, "assessment.recorded"),
+                "alert": (
+                    "alerts",
+                    {"kind": "concerning_information", "person_ids": [], "sent_at": "2026-11-23T09:00:00Z"},
+                    "alert.recorded",
+                ),
             }[name]
             return fact, (await self.referrals.post("iscg-95", f"/v1/referrals/{self.referral_id}/{address}", body)).status_code
         service = d.VICTIM_SUPPORT_SERVICE if name == "orient" else d.LEGAL_ADVICE_SERVICE

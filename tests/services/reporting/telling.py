@@ -11,6 +11,7 @@ from libs.contracts import funding, partners, referrals
 from libs.contracts.envelope import Event
 from libs.contracts.vocabularies import (
     AgeBand,
+    AlertKind,
     Channel,
     CloseReason,
     ContactAgreement,
@@ -104,6 +105,12 @@ def assigned(number: int, departement: str = "95", post: UUID = POST) -> referra
 
 def unrouted(number: int, departement: str = "95") -> referrals.ReferralUnrouted:
     return referrals.ReferralUnrouted(**_of(number, departement), reason=UnroutedReason.NO_COVERAGE, unrouted_at=NOON)
+
+
+def alerted(number: int, kind: AlertKind = AlertKind.CONCERNING_INFORMATION, departement: str = "95") -> referrals.AlertRecorded:
+    return referrals.AlertRecorded(
+        **_of(number, departement), alert_id=an_id(22, number), post_id=POST, kind=kind, sent_at=NOON, recorded_at=NOON
+    )
 
 
 def accepted(number: int, departement: str = "95", post: UUID = POST) -> referrals.ReferralAccepted:

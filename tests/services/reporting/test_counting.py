@@ -15,6 +15,7 @@ from libs.chassis.database import Database
 from libs.chassis.listener import Heard
 from libs.contracts import referrals
 from libs.contracts.envelope import Event
+from libs.contracts.vocabularies import AlertKind
 from services.reporting import handlers, queries, rebuild, rebuilding
 from services.reporting.projections import TABLES
 from tests.services.reporting import telling
@@ -352,17 +353,39 @@ async def test_one_erased_person_leaves_the_log_and_the_others_stay_counted_unde
     assert situation == "assigned"
 
 
+async def test_what_was_sent_for_a_situation_is_counted_once_for_each_kind_whatever_the_number_and_the_order(database: Database) -> None:
+    report = AlertKind.PROSECUTOR_REPORT
+    told = [
+        telling.alerted(1),
+        telling.received(1),
+        telling.received(2),
+        telling.alerted(1, report),
+        telling.alerted(1),
+        telling.received(3),
+    ]
+    await hear(database, telling.heard("referrals", told))
+
+    kept = await figures(database)
+    counted = {row[4]: row[5] for row in kept["tallies"] if row[1] == "alerts"}
+
+    assert counted == {"": 2, "concerning_information": 1, "prosecutor_report": 1}
+    assert (await rebuild.rebuild(database)).equal
+
+
 async def test_what_was_heard_before_the_migration_is_counted_by_it_as_the_events_count_it(database: Database) -> None:
     await hear(database, telling.heard("referrals", [event for number in range(1, 9) for event in telling.a_life(number, "95", number)]))
     expected = await figures(database)
-    migration = importlib.import_module("services.reporting.migrations.versions.2026_11_25_seen_before")
+    versions = ("2026_11_25_seen_before", "2026_11_25_alerts")
+    migrations = [importlib.import_module(f"services.reporting.migrations.versions.{version}") for version in versions]
 
     async with database.transaction() as session:
-        await session.execute(text("DELETE FROM tallies WHERE dimension = 'seen_before'"))
+        await session.execute(text("DELETE FROM tallies WHERE dimension IN ('seen_before', 'alerts')"))
         for table in ("persons", "situations"):
             await session.execute(text(f"ALTER TABLE {table} DROP COLUMN seen_before"))
-        for statement in migration.STATEMENTS:
-            await session.execute(text(statement))
+        await session.execute(text("ALTER TABLE situations DROP COLUMN alerts"))
+        for migration in migrations:
+            for statement in migration.STATEMENTS:
+                await session.execute(text(statement))
 
     assert await figures(database) == expected
     assert (await rebuild.rebuild(database)).equal
