@@ -102,6 +102,9 @@ async def read_metrics(runtime: Run) -> Response:
         async with asyncio.timeout(_DATABASE_SECONDS):
             troubles = await runtime.troubles()
             seen = await runtime.completeness()
+            if runtime.service.measure is not None:
+                async with runtime.database.transaction() as session:
+                    await runtime.service.measure(session)
     except Exception as error:  # a scrape tells of a database that is away; it does not fail with it
         troubles, seen = [f"database:{type(error).__name__}"], []
     for labels in list(telemetry.TROUBLES._metrics):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
 from libs.chassis.access import AccessTable, Rule
@@ -57,3 +58,5 @@ class Service:
     jobs: Sequence[Job] = ()
     loops: Sequence[Loop] = ()
     page_guard: PageGuard | None = None
+    measure: Callable[[AsyncSession], Awaitable[None]] | None = None
+    """Sets the service's own gauges out of the database, at every scrape: each replica then tells the same."""

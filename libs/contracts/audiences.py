@@ -163,6 +163,7 @@ _INTERIOR: Rows = {
     r.ReferralClosed: "referral_id departement closed_at",
     r.ReferralReopened: "referral_id departement reopened_at",
     r.ReferralErased: "referral_id departement whole erased_at",
+    r.ReferralOverdue: "referral_id departement urgency due_at noticed_at",
     r.ContactAttempted: "referral_id departement first delay_minutes attempted_at",
     r.OrientationRequested: "referral_id departement orientation_id requested_at",
     r.OrientationAccepted: "referral_id departement orientation_id delay_minutes accepted_at",
@@ -207,6 +208,7 @@ _DEPARTEMENT: Rows = {
     r.ReferralClosed: "referral_id departement post_id reason closed_at",
     r.ReferralReopened: "referral_id departement post_id reopened_at",
     r.ReferralErased: "referral_id departement whole erased_at",
+    r.ReferralOverdue: "referral_id departement post_id urgency due_at noticed_at",
     r.ContactAttempted: "referral_id departement post_id first delay_minutes attempted_at",
     r.AlertRecorded: "referral_id departement alert_id post_id kind sent_at",
     r.OrientationRequested: f"{_ORIENTED} partner_kind requested_at expires_at",
@@ -343,7 +345,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _RELEASE,
             pseudonyms=PERSONAL,
             withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded)
-            | _withhold(_STEERING, r.ReferralAssigned, r.ReferralUnrouted, *_UNITS)
+            | _withhold(_STEERING, r.ReferralAssigned, r.ReferralUnrouted, r.ReferralOverdue, *_UNITS)
             | _withhold(_DIRECTORY, *_ORGANIZATIONS, *_SERVICES)
             | _withhold(_MONEY, *_FUNDING)
             | _withhold(_NOT_OF_A_POST, *_ACTIVITY_REPORT),
@@ -382,6 +384,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
                 r.ReferralAccepted,
                 r.ReferralClosed,
                 r.ReferralReopened,
+                r.ReferralOverdue,
                 r.ContactAttempted,
                 r.AlertRecorded,
                 *_UNITS,

@@ -153,6 +153,17 @@ class ReferralErased(ReferralEvent):
     erased_at: Instant
 
 
+class ReferralOverdue(ReferralEvent):
+    """The target delay passed without a contact attempt: an alert. Said once for each due time; without a post it still is with the coordinator."""
+
+    type: ClassVar[str] = "fr.maillon.referral.overdue.v1"
+
+    post_id: Id | None
+    urgency: Urgency
+    due_at: Instant
+    noticed_at: Instant
+
+
 class ContactAttempted(ReferralEvent):
     """`first` marks the first attempt of the referral: the delay is counted from reception to it, in whole minutes. It alone names the police system."""
 
@@ -282,6 +293,7 @@ EVENTS: tuple[type[Event], ...] = (
     ReferralClosed,
     ReferralReopened,
     ReferralErased,
+    ReferralOverdue,
     ContactAttempted,
     InterviewHeld,
     AssessmentRecorded,

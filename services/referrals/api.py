@@ -1,8 +1,6 @@
 """Referrals over HTTP: the police posts and reads a status; the social worker and the coordinator work. Orientations are in orientations/api.py."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import cast
 
 from fastapi import APIRouter, Request, Response
 
@@ -22,6 +20,7 @@ from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, UNIT_CERGY, V
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import ReferralStatus, Urgency
 from services.referrals import queries
+from services.referrals.delays.due import Delays
 from services.referrals.receiving.intake import Intake, Intakes, request_digest
 from services.referrals.schemas import (
     AssignIn,
@@ -40,7 +39,6 @@ from services.referrals.schemas import (
     StatusOut,
     StatusSearchIn,
 )
-from services.referrals.settings import Settings
 from services.referrals.working import followup, work
 
 router = APIRouter()
@@ -85,10 +83,6 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _targets(runtime: Runtime) -> Mapping[str, int]:
-    return cast(Settings, runtime.settings).targets()
-
-
 # The police
 
 
@@ -96,7 +90,7 @@ def desk(runtime: Runtime) -> Gathering[Intake]:
     """Where referrals are received: those that wait at the same moment, by one transaction."""
 
     def make() -> Gathering[Intake]:
-        intakes = Intakes(runtime.vault, secret_bytes(runtime.settings.search_key), runtime.signer)
+        intakes = Intakes(runtime.vault, secret_bytes(runtime.settings.search_key), runtime.signer, Delays.of(runtime))
         return Gathering(runtime.database, intakes.receive_now, location="/v1/referral-statuses/{id}")
 
     return runtime.gathering("receive_referral", make)
@@ -171,9 +165,7 @@ async def list_referrals(
     """The worklist of the caller's posts or département, oldest reception first; no personal content."""
     async with runtime.database.transaction(repeatable_read=True) as session:
         response.headers["Stream-Position"] = await streams.position(session)
-        rows = await queries.referrals(
-            session, caller, _targets(runtime), status=status, urgency=urgency, after=page.after, limit=page.limit
-        )
+        rows = await queries.referrals(session, caller, status=status, urgency=urgency, after=page.after, limit=page.limit)
     items, following = page_of(rows, page, lambda row: (row.received_at, row.id))
     page.link(response, following)
     return ReferralList(items=items, next=following)
@@ -185,7 +177,7 @@ async def list_referrals(
 async def read_referral(referral_id: Id, caller: Caller, purpose: Purpose, runtime: Run, response: Response) -> ReferralOut:
     """Everything of a referral. The reading is written to the audit log with its purpose."""
     async with runtime.database.transaction() as session:
-        found = await queries.referral(session, caller, runtime.vault, _targets(runtime), referral_id)
+        found = await queries.referral(session, caller, runtime.vault, referral_id)
         await audit(session, caller, operation="read_referral", subject=f"referrals/{referral_id}", purpose=purpose)
     etag(response, found.version)
     return found
@@ -212,9 +204,9 @@ async def read_routing(referral_id: Id, caller: Caller, database: Db) -> Routing
     tags=["Saisines"],
     openapi_extra=examples(Example("coordinator-95", 200, {"post_id": POST_SARCELLES}, path=_OF_REFERRAL, headers=_FIRST_VERSION)),
 )
-async def assign_referral(referral_id: Id, body: AssignIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+async def assign_referral(referral_id: Id, body: AssignIn, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
     """Give a referral to a post by hand."""
-    return await once(lambda session: work.assign(session, caller, referral_id, version, body, _now()), status=200)
+    return await once(lambda session: work.assign(session, caller, Delays.of(runtime), referral_id, version, body, _now()), status=200)
 
 
 @router.post(
@@ -285,6 +277,6 @@ async def close_referral(referral_id: Id, body: CloseIn, caller: Caller, version
     tags=["Saisines"],
     openapi_extra=examples(Example("iscg-95", 200, path=_OF_REFERRAL, headers=_FIRST_VERSION)),
 )
-async def reopen_referral(referral_id: Id, caller: Caller, version: IfMatch, once: Once) -> Response:
+async def reopen_referral(referral_id: Id, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
     """Take a closed referral up again."""
-    return await once(lambda session: work.reopen(session, caller, referral_id, version, _now()), status=200)
+    return await once(lambda session: work.reopen(session, caller, Delays.of(runtime), referral_id, version, _now()), status=200)

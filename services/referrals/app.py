@@ -11,6 +11,8 @@ from libs.chassis.service import Job, Loop, Service
 from libs.contracts.referrals import EVENTS
 from services.referrals import api
 from services.referrals.access import ACCESS
+from services.referrals.delays import overdue
+from services.referrals.delays.due import Delays
 from services.referrals.desk import guard, move_pages, referral_pages, sessions, sign_in_pages, worklist_pages
 from services.referrals.handlers import LISTENER
 from services.referrals.justice import api as justice_api
@@ -38,9 +40,10 @@ async def route_unrouted(runtime: Runtime) -> None:
     if not due:
         return
     after: routing.Tried | None = None
+    delays = Delays.of(runtime)
     while True:
         async with runtime.database.transaction() as session:
-            after = await routing.route_again(session, datetime.now(UTC), after)
+            after = await routing.route_again(session, delays, datetime.now(UTC), after)
             if after is None:
                 await routing.settle(session, due)
                 return
@@ -61,6 +64,10 @@ async def expire_orientations(runtime: Runtime) -> None:
 async def remind_partners(runtime: Runtime) -> None:
     before, links = timedelta(days=cast(Settings, runtime.settings).orientation_reminder_days), Links.of(runtime)
     await by_batches(runtime, lambda session: orientations.remind(session, links, datetime.now(UTC), before, BATCH))
+
+
+async def notice_overdue(runtime: Runtime) -> None:
+    await by_batches(runtime, lambda session: overdue.notice(session, datetime.now(UTC), BATCH))
 
 
 async def look_at_erasures(runtime: Runtime) -> None:
@@ -112,7 +119,9 @@ SERVICE = Service(
         Job("remind-partners", 300, remind_partners),
         Job("erase-refused", 600, erase_refused),
         Job("end-desk-sessions", 600, sessions.sweep),
+        Job("notice-overdue", 15, notice_overdue),
     ),
     page_guard=guard.guard,
     loops=(Loop("notices", 300, notice_mail.run),),
+    measure=overdue.measure,
 )

@@ -28,6 +28,7 @@ from libs.contracts.partners import (
     UnitClosed,
     UnitRegistered,
 )
+from services.referrals.delays.due import settle_by_agreement
 from services.referrals.receiving.routing import mark_due
 
 _UNIT = text(
@@ -152,6 +153,7 @@ async def on_agreement_signed(session: AsyncSession, heard: Heard[AgreementSigne
             "ends_on": event.ends_on,
         },
     )
+    await settle_by_agreement(session, list(event.post_ids))
     await mark_due(session, event.departement)
 
 

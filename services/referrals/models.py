@@ -7,7 +7,22 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Column, Date, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, Text, Uuid, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
@@ -33,6 +48,9 @@ def _sealed() -> Column[bytes]:
     return Column(LargeBinary, nullable=True)
 
 
+_WAITING = "first_contact_at IS NULL AND status IN ('unrouted', 'assigned', 'accepted')"
+
+
 class Referral(Table, table=True):
     __tablename__ = "referrals"
     __table_args__ = (
@@ -49,6 +67,9 @@ class Referral(Table, table=True):
         Index("referrals_client", "client_id", "received_at", "id"),
         Index("referrals_load", "post_id", postgresql_where=text("status IN ('assigned', 'accepted')")),
         Index("referrals_unrouted", "departement", postgresql_where=text("status = 'unrouted'")),
+        Index("referrals_due", "departement", "due_at", "id", postgresql_where=text(_WAITING)),
+        Index("referrals_due_everywhere", "due_at", "id", postgresql_where=text(_WAITING)),
+        Index("referrals_due_unsaid", "due_at", "id", postgresql_where=text(f"{_WAITING} AND NOT overdue_said")),
         Index("referrals_kept", "received_at", "id", postgresql_where=text("status <> 'erased'")),
     )
 
@@ -82,6 +103,11 @@ class Referral(Table, table=True):
     """Posts that gave it back: it is not routed to them again."""
     decline_reason: str | None = Field(sa_type=Text)
     version: int
+    due_from: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=text("now()")))
+    due_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=text("now() + interval '72 hours'")))
+    """Until when the first contact is to be attempted (delays/due.py)."""
+    overdue_said: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=text("false")))
+    """Whether this due time was looked at since it passed."""
 
 
 class Person(Table, table=True):

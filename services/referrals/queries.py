@@ -1,12 +1,11 @@
 """What callers read, each within its perimeter. Outside it: NotFound."""
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, text, true, tuple_
+from sqlalchemy import Select, func, select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -15,6 +14,7 @@ from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import AlertKind, OrientationStatus, ReferralStatus, Role, Urgency
+from services.referrals.delays.due import is_overdue
 from services.referrals.domain import ORIENTATION_LIVES, OrientationOver, moves_open_to, orientation_moves_open_to, police_status
 from services.referrals.justice.alerts import KINDS_SENT, kinds_sent
 from services.referrals.models import ContactAttempt, Orientation, Person, Referral
@@ -53,33 +53,7 @@ def _perimeter(caller: Principal) -> Any:
             return true()  # the other services, by the access table
 
 
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """Minutes to the first contact attempt, by urgency: what the agreement in force of a post sets, else the network's own."""
-
-    network: Mapping[str, int]
-    agreed: Mapping[UUID, Mapping[str, int]]
-
-    def due(self, referral: Referral) -> datetime:
-        agreed = self.agreed.get(referral.post_id, {}) if referral.post_id is not None else {}
-        return referral.received_at + timedelta(minutes=agreed.get(referral.urgency, self.network[referral.urgency]))
-
-
-async def targets(session: AsyncSession, network: Mapping[str, int], referrals: Iterable[Referral]) -> Targets:
-    post_ids = {one.post_id for one in referrals if one.post_id is not None}
-    if not post_ids:
-        return Targets(network, {})
-    rows = await session.execute(
-        text(
-            "SELECT DISTINCT ON (post.id) post.id, a.targets FROM unnest(CAST(:posts AS uuid[])) AS post (id) JOIN agreements_heard a"
-            " ON post.id = ANY(a.post_ids) AND current_date BETWEEN a.starts_on AND a.ends_on ORDER BY post.id, a.starts_on DESC, a.id"
-        ),
-        {"posts": sorted(post_ids)},
-    )
-    return Targets(network, {row.id: row.targets for row in rows})
-
-
-def _summary(referral: Referral, persons: int, sent: Collection[str], targets: Targets) -> dict[str, Any]:
+def _summary(referral: Referral, persons: int, sent: Collection[str]) -> dict[str, Any]:
     return {
         "id": referral.id,
         "status": referral.status,
@@ -95,7 +69,8 @@ def _summary(referral: Referral, persons: int, sent: Collection[str], targets: T
         "reported_to_prosecutor": AlertKind.PROSECUTOR_REPORT in sent,
         "persons": persons,
         "received_at": referral.received_at,
-        "first_contact_due_at": targets.due(referral),
+        "first_contact_due_at": referral.due_at,
+        "overdue": is_overdue(referral, datetime.now(UTC)),
         "first_contact_at": referral.first_contact_at,
         "version": referral.version,
     }
@@ -104,14 +79,13 @@ def _summary(referral: Referral, persons: int, sent: Collection[str], targets: T
 async def referrals(
     session: AsyncSession,
     caller: Principal,
-    network: Mapping[str, int],
     *,
     status: ReferralStatus | None,
     urgency: Urgency | None,
     after: Key | None,
     limit: int,
 ) -> list[ReferralSummary]:
-    """A worklist, oldest reception first; one more than `limit` when there are more. `network`: its target delays."""
+    """A worklist, oldest reception first; one more than `limit` when there are more."""
     query: Select[Any] = select(Referral, _PERSONS, KINDS_SENT).where(_perimeter(caller))
     if status is not None:
         query = query.where(col(Referral.status) == status)
@@ -120,8 +94,7 @@ async def referrals(
     if after is not None:
         query = query.where(tuple_(col(Referral.received_at), col(Referral.id)) > tuple_(*after))
     rows = (await session.execute(query.order_by(col(Referral.received_at), col(Referral.id)).limit(limit + 1))).all()
-    known = await targets(session, network, [row[0] for row in rows])
-    return [ReferralSummary.model_validate(_summary(row[0], row[1], row[2], known)) for row in rows]
+    return [ReferralSummary.model_validate(_summary(row[0], row[1], row[2])) for row in rows]
 
 
 async def visible(session: AsyncSession, caller: Principal, referral_id: UUID) -> Referral:
@@ -132,7 +105,7 @@ async def visible(session: AsyncSession, caller: Principal, referral_id: UUID) -
     return referral
 
 
-async def referral(session: AsyncSession, caller: Principal, vault: Vault, network: Mapping[str, int], referral_id: UUID) -> ReferralOut:
+async def referral(session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID) -> ReferralOut:
     """Everything of a referral, its content opened."""
     found = await visible(session, caller, referral_id)
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == found.id).order_by(col(Person.position)))).all()
@@ -148,7 +121,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, netwo
         narrative = key.open(found.narrative, context=NARRATIVE).decode() if key is not None else None
     contents = await contents_of(session, vault, persons)
     return ReferralOut.model_validate(
-        _summary(found, len(persons), await session.scalar(kinds_sent(found.id)) or (), await targets(session, network, [found]))
+        _summary(found, len(persons), await session.scalar(kinds_sent(found.id)) or ())
         | {
             "themes": found.themes,
             "penal": found.penal,

@@ -193,6 +193,9 @@ class ReferralSummary(Answer):
     persons: int
     received_at: Instant
     first_contact_due_at: Instant
+    """Until when the first contact is to be attempted: by the agreement of the post, else by the network's targets."""
+    overdue: bool
+    """That time has passed, the referral is open, and nobody was called yet."""
     first_contact_at: Instant | None
     version: int
 

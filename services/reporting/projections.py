@@ -581,7 +581,8 @@ FOLDS: dict[type[Event], Fold] = {
     funding.PlanBalanced: Fold(_planned, "plan_id", ("plans", "shares")),
     funding.PlanGapped: Fold(_planned, "plan_id", ("plans", "shares")),
 }
-"""Types that are not here are kept in the log of facts and change no projection yet: interviews, agreements, contributions, instalments, coverage..."""
+"""Types that are not here are kept in the log of facts and change no projection yet: interviews, overdue referrals (the share within target is of the
+contacts), agreements, contributions, instalments, coverage..."""
 
 
 def effective(events: Iterable[Event]) -> list[tuple[Event, Fold]]:

@@ -124,7 +124,7 @@ def test_every_event_of_the_design_is_said_by_its_service() -> None:
     """The table of DESIGN §5, and what came since."""
     facts = {
         "referrals": {
-            "referral": "received assigned unrouted accepted corrected closed reopened erased",
+            "referral": "received assigned unrouted accepted corrected closed reopened erased overdue",
             "contact": "attempted",
             "interview": "held",
             "assessment": "recorded",

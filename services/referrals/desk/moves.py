@@ -17,6 +17,7 @@ from libs.contracts.vocabularies import (
     Need,
     Urgency,
 )
+from services.referrals.delays.due import Delays
 from services.referrals.desk.changes import Change, Choices, Doing, Field, now_in_paris, of_codes
 from services.referrals.desk.directory import PostChoice
 from services.referrals.desk.forms import Form
@@ -77,11 +78,11 @@ def _corrected(given: dict[str, Any], form: Form) -> dict[str, Any]:
 
 
 async def _assign(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
-    return await work.assign(session, it.caller, it.id, it.version, body, it.now)
+    return await work.assign(session, it.caller, Delays.of(it.runtime), it.id, it.version, body, it.now)
 
 
 async def _transfer(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
-    return await work.transfer(session, it.caller, it.id, it.version, body, it.now)
+    return await work.transfer(session, it.caller, Delays.of(it.runtime), it.id, it.version, body, it.now)
 
 
 async def _accept(session: AsyncSession, it: Doing, _: Any) -> BaseModel:
@@ -97,7 +98,7 @@ async def _close(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
 
 
 async def _reopen(session: AsyncSession, it: Doing, _: Any) -> BaseModel:
-    return await work.reopen(session, it.caller, it.id, it.version, it.now)
+    return await work.reopen(session, it.caller, Delays.of(it.runtime), it.id, it.version, it.now)
 
 
 async def _contact(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
@@ -114,7 +115,9 @@ async def _assess(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
 
 async def _correct(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
     search_key = secret_bytes(it.runtime.settings.search_key)
-    return await corrections.correct(session, it.caller, it.runtime.vault, search_key, it.id, it.version, body, it.now)
+    return await corrections.correct(
+        session, it.caller, it.runtime.vault, search_key, Delays.of(it.runtime), it.id, it.version, body, it.now
+    )
 
 
 CLOSE: Final = Change(

@@ -1,7 +1,7 @@
 """One referral as its social worker and coordinator see it: persons and how to contact them safely, narrative, what was done, what may be done."""
 
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -18,7 +18,6 @@ from services.referrals.desk.changes import fresh_key
 from services.referrals.desk.moves import CHANGES, told_of
 from services.referrals.desk.pages import page
 from services.referrals.desk.told import told_line
-from services.referrals.settings import Settings
 from services.referrals.working.timeline import timeline
 
 router = APIRouter(include_in_schema=False)
@@ -26,9 +25,8 @@ router = APIRouter(include_in_schema=False)
 
 async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, purpose: Stated, referral_id: UUID) -> dict[str, Any]:
     """What a page about a referral shows. The readings are audited as those of the API. Raises NotFound."""
-    targets = cast(Settings, runtime.settings).targets()
     subject = f"referrals/{referral_id}"
-    found = await queries.referral(session, caller, runtime.vault, targets, referral_id)
+    found = await queries.referral(session, caller, runtime.vault, referral_id)
     await audit(session, caller, operation="read_referral", subject=subject, purpose=purpose)
     happened = await timeline(session, caller, referral_id)
     await audit(session, caller, operation="read_timeline", subject=subject, purpose=purpose)

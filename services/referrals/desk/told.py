@@ -16,6 +16,7 @@ from libs.contracts.vocabularies import (
     OrientationFailure,
     OrientationOutcome,
     OrientationRejection,
+    Urgency,
 )
 from services.referrals.domain import CorrectionReason, DeclineReason, Move
 from services.referrals.working.followup_schemas import Step, TimelineEntry
@@ -36,6 +37,7 @@ _CODES: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.ORIENTATION_REQUESTED: (Need,),
     Step.ORIENTATION_ANSWERED: (Need,),
     Step.ORIENTATION_ENDED: (Need,),
+    Step.OVERDUE: (Urgency,),
 }
 _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.MOVED: (CloseReason, DeclineReason),

@@ -1,6 +1,6 @@
 """The worklist: what waits, by state; no personal content."""
 
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
@@ -15,7 +15,6 @@ from libs.contracts.vocabularies import ReferralStatus, Urgency
 from services.referrals import queries
 from services.referrals.desk.moves import told_of
 from services.referrals.desk.pages import page
-from services.referrals.settings import Settings
 
 router = APIRouter(include_in_schema=False)
 
@@ -30,9 +29,8 @@ async def show_worklist(
     """The referrals of the caller's posts or département, filtered by a GET form."""
     of_status, of_urgency = _code(ReferralStatus, status), _code(Urgency, urgency)
     filters = {"status": of_status, "urgency": of_urgency}
-    network = cast(Settings, runtime.settings).targets()
     async with runtime.database.transaction(repeatable_read=True) as session:
-        rows = await queries.referrals(session, caller, network, status=of_status, urgency=of_urgency, after=asked.after, limit=asked.limit)
+        rows = await queries.referrals(session, caller, status=of_status, urgency=of_urgency, after=asked.after, limit=asked.limit)
     items, following = page_of(rows, asked, lambda row: (row.received_at, row.id))
     given = [(name, value.value) for name, value in filters.items() if value is not None]
     return page(

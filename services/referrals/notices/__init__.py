@@ -1,6 +1,6 @@
 """Notices: what a social worker, a coordinator or a partner is told by e-mail. Said in the transaction of their cause; sent by mail.py.
 
-    await notices.notify(session, *notices.of_overdue(referral.id, referral.post_id, referral.departement), now=now)
+    await notices.notify(session, *notices.of_overdue(referral.id, referral.post_id, referral.departement, referral.due_at), now=now)
 
 A notice holds ids and codes only, and its mail no more than a sentence and a link. One cause tells one recipient once, however often it is said.
 """
@@ -128,7 +128,8 @@ def of_unrouted(referral_id: UUID, departement: str, now: datetime) -> Notice:
     )
 
 
-def of_overdue(referral_id: UUID, post_id: UUID | None, departement: str) -> Sequence[Notice]:
-    """Told once to the post (if any) and to the coordinator."""
+def of_overdue(referral_id: UUID, post_id: UUID | None, departement: str, due_at: datetime) -> Sequence[Notice]:
+    """Of each due time told once to the post (if any) and to the coordinator."""
+    cause = f"referral.overdue:{referral_id}:{due_at.isoformat()}"
     recipients = [f"departement:{departement}"] + ([of_post(post_id)] if post_id is not None else [])
-    return [Notice(f"referral.overdue:{referral_id}", NoticeKind.OVERDUE_REFERRAL, recipient, referral_id) for recipient in recipients]
+    return [Notice(cause, NoticeKind.OVERDUE_REFERRAL, recipient, referral_id) for recipient in recipients]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from libs.contracts.types import departement_of
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Force, ReferralStatus, RoutingReason, UnroutedReason
 from services.referrals import notices
+from services.referrals.delays.due import Delays
 from services.referrals.domain import Decision, Move, ReferenceTaken, local_day, moved, police_status
 from services.referrals.persons import PERSON, age_band_on, identity_hash_of
 from services.referrals.receiving import repeats, routing
@@ -64,6 +65,7 @@ class _Referral:
     intake: Intake
     departement: str
     routing: Decision
+    delay_minutes: int
     force: Force | None
     narrative: tuple[FreshKey, bytes] | None
     persons: list[_Person]
@@ -74,12 +76,13 @@ class _Referral:
 
 
 class Intakes:
-    """What receiving needs besides a session: the vault, the key of identity hashes, the signer of receipts."""
+    """What receiving needs besides a session: the vault, the key of identity hashes, the signer of receipts, the network's target delays."""
 
-    def __init__(self, vault: Vault, search_key: bytes, signer: Signer) -> None:
+    def __init__(self, vault: Vault, search_key: bytes, signer: Signer, delays: Delays) -> None:
         self._vault = vault
         self._search_key = search_key
         self._signer = signer
+        self._delays = delays
 
     async def receive_now(self, session: AsyncSession, intakes: Sequence[Intake]) -> list[ReferralReceivedOut | Refusal]:
         return await self.receive(session, intakes, datetime.now(UTC))
@@ -120,6 +123,7 @@ class Intakes:
 
     def _make(self, intake: Intake, atlas: routing.Atlas) -> _Referral:
         request = intake.request
+        decided = atlas.route(request.unit_id, request.commune, request.channel)
         ids = iter(intake.person_ids)
         persons = [self._person(person, request, next(ids, None) or new_id()) for person in request.persons]
         narrative = None
@@ -130,7 +134,8 @@ class Intakes:
             id=intake.referral_id or new_id(),
             intake=intake,
             departement=departement_of(request.commune),
-            routing=atlas.route(request.unit_id, request.commune, request.channel),
+            routing=decided,
+            delay_minutes=self._delays.minutes(request.urgency, atlas.targets(decided.post_id)),
             force=atlas.force(request.unit_id),
             narrative=narrative,
             persons=persons,
@@ -251,6 +256,7 @@ def _row(referral: _Referral, now: datetime) -> dict[str, object]:
         "children": request.children_present,
         "occurred": request.occurred_at,
         "received": now,
+        "due": now + timedelta(minutes=referral.delay_minutes),
         "digests": referral.intake.digest,
         "narrative_keys": referral.narrative[0].key.id if referral.narrative else None,
         "narratives": referral.narrative[1] if referral.narrative else None,
@@ -263,18 +269,19 @@ def _row(referral: _Referral, now: datetime) -> dict[str, object]:
 # `unnest` flattens arrays of arrays: lists travel as text joined by commas
 _INSERT_REFERRALS = text(
     "INSERT INTO referrals (id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal, natinf,"
-    " danger, children_present, occurred_at, received_at, request_digest, narrative_key_id, narrative, status, post_id, routing, declined_by, version)"
+    " danger, children_present, occurred_at, received_at, due_from, due_at, request_digest, narrative_key_id, narrative, status, post_id, routing,"
+    " declined_by, version)"
     " SELECT id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, string_to_array(themes, ','), penal,"
-    " CAST(string_to_array(natinf, ',') AS integer[]), danger, children_present, occurred_at, received_at, request_digest, narrative_key_id,"
+    " CAST(string_to_array(natinf, ',') AS integer[]), danger, children_present, occurred_at, received_at, received_at, due_at, request_digest, narrative_key_id,"
     " narrative, status, post_id, CAST(routing AS jsonb), '{}', 1 FROM (SELECT id, client_id, external_reference, unit_id, commune, departement, channel, urgency,"
-    " principal_theme, themes, penal, natinf, danger, children_present, occurred_at, received_at, request_digest, narrative_key_id, narrative, status,"
+    " principal_theme, themes, penal, natinf, danger, children_present, occurred_at, received_at, due_at, request_digest, narrative_key_id, narrative, status,"
     " post_id, routing FROM unnest(CAST(:ids AS uuid[]), CAST(:clients AS text[]), CAST(:external_references AS text[]), CAST(:units AS uuid[]),"
     " CAST(:communes AS text[]), CAST(:departements AS text[]), CAST(:channels AS text[]), CAST(:urgencies AS text[]), CAST(:principal_themes AS text[]),"
     " CAST(:themes AS text[]), CAST(:penals AS boolean[]), CAST(:natinfs AS text[]), CAST(:dangers AS boolean[]), CAST(:children AS integer[]),"
-    " CAST(:occurred AS timestamptz[]), CAST(:received AS timestamptz[]), CAST(:digests AS bytea[]), CAST(:narrative_keys AS uuid[]),"
+    " CAST(:occurred AS timestamptz[]), CAST(:received AS timestamptz[]), CAST(:due AS timestamptz[]), CAST(:digests AS bytea[]), CAST(:narrative_keys AS uuid[]),"
     " CAST(:narratives AS bytea[]), CAST(:statuses AS text[]), CAST(:posts AS uuid[]), CAST(:routings AS text[]))"
     " AS new (id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal, natinf, danger,"
-    " children_present, occurred_at, received_at, request_digest, narrative_key_id, narrative, status, post_id, routing)) AS new"
+    " children_present, occurred_at, received_at, due_at, request_digest, narrative_key_id, narrative, status, post_id, routing)) AS new"
     " ON CONFLICT DO NOTHING RETURNING id"
 )
 _INSERT_PERSONS = text(

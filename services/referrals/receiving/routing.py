@@ -1,7 +1,7 @@
 """Finding posts for referrals, from this service's own copies of units, posts and agreements."""
 
 import json
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,16 +16,18 @@ from libs.contracts.referrals import ReferralAssigned
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Channel, Force, ReferralStatus, RoutingReason
 from services.referrals import notices
+from services.referrals.delays.due import IN_FORCE, Delays
 from services.referrals.domain import LOAD_LIMIT, Candidate, Decision, Move, PostState, decide, moved
 
 _CANDIDATES = text(
-    "WITH competent AS (SELECT id, force, communes FROM units_heard WHERE id = ANY(CAST(:units AS uuid[])) OR communes && CAST(:communes AS text[]))"
+    "WITH competent AS (SELECT id, force, communes FROM units_heard WHERE id = ANY(CAST(:units AS uuid[])) OR communes && CAST(:communes AS text[]))"  # noqa: S608 - our own words
     " SELECT p.id, p.state, p.units, p.communes AS direct, coalesce(a.channels, p.channels) AS channels, p.full_time_percent,"
     " (SELECT array_agg(DISTINCT c.commune) FROM competent u, unnest(u.communes) AS c (commune)"
     "  WHERE u.id = ANY(p.units) AND c.commune = ANY(CAST(:communes AS text[]))) AS through_units,"
+    " a.targets,"
     " (SELECT count(*) FROM (SELECT 1 FROM referrals r WHERE r.post_id = p.id AND r.status IN ('assigned', 'accepted') LIMIT :most) open) AS load"
-    " FROM posts_heard p LEFT JOIN LATERAL (SELECT channels FROM agreements_heard WHERE p.id = ANY(post_ids)"
-    "  AND current_date BETWEEN starts_on AND ends_on ORDER BY starts_on DESC, id LIMIT 1) a ON true"
+    " FROM posts_heard p LEFT JOIN LATERAL (SELECT a.channels, a.targets FROM agreements_heard a WHERE p.id = ANY(a.post_ids)"
+    f"  {IN_FORCE}) a ON true"
     " WHERE p.state <> 'closed' AND (p.units && CAST(:units AS uuid[]) OR p.communes && CAST(:communes AS text[])"
     "  OR p.units && ARRAY(SELECT id FROM competent)) ORDER BY p.id"
 )
@@ -41,6 +43,8 @@ class Covering:
     communes: frozenset[str]
     channels: frozenset[Channel]
     full_time_percent: int
+    targets: Mapping[str, int]
+    """Of the agreement in force, in minutes by urgency."""
 
     def candidate(self, unit_id: UUID | None, commune: str) -> Candidate | None:
         if unit_id is not None and unit_id in self.units:
@@ -65,6 +69,9 @@ class Atlas:
             self.loads[decided.post_id] += 1
         return decided
 
+    def targets(self, post_id: UUID | None) -> Mapping[str, int] | None:
+        return next((post.targets for post in self.posts if post.id == post_id), None)
+
     def force(self, unit_id: UUID | None) -> Force | None:
         return self.forces.get(unit_id) if unit_id is not None else None
 
@@ -84,6 +91,7 @@ async def atlas(session: AsyncSession, places: Sequence[tuple[UUID | None, str]]
             frozenset(row.direct) | frozenset(row.through_units or ()),
             frozenset(Channel(one) for one in row.channels),
             row.full_time_percent,
+            row.targets or {},
         )
         for row in rows
     ]
@@ -139,7 +147,7 @@ Tried = tuple[datetime, UUID]
 """Where a try of all unrouted referrals stands: reception and id of the last one looked at."""
 
 
-async def route_again(session: AsyncSession, now: datetime, after: Tried | None = None, limit: int = 200) -> Tried | None:
+async def route_again(session: AsyncSession, delays: Delays, now: datetime, after: Tried | None = None, limit: int = 200) -> Tried | None:
     """Try the next unrouted referrals, oldest first; a post of a neighbouring département may cover them, so all are tried.
 
     Returns where to go on, `None` at the end.
@@ -159,7 +167,7 @@ async def route_again(session: AsyncSession, now: datetime, after: Tried | None 
     for row in rows:
         decided = found.route(row.unit_id, row.commune, Channel(row.channel), frozenset(row.declined_by))
         if decided.post_id is not None and isinstance(decided.reason, RoutingReason):
-            await assign(session, row.id, decided, now)
+            await assign(session, row.id, decided, delays.minutes(row.urgency, found.targets(decided.post_id)), now)
             await outbox.append(
                 session,
                 ReferralAssigned(
@@ -176,8 +184,8 @@ async def route_again(session: AsyncSession, now: datetime, after: Tried | None 
     return (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
 
 
-async def assign(session: AsyncSession, referral_id: UUID, decided: Decision, now: datetime) -> None:
-    """Write a decision to an unrouted referral whose row the caller has locked."""
+async def assign(session: AsyncSession, referral_id: UUID, decided: Decision, minutes: int, now: datetime) -> None:
+    """Write a decision to an unrouted referral whose row the caller has locked; `minutes`: the target delay at the post it goes to."""
     status = moved(ReferralStatus.UNROUTED, Move.ROUTE).value
     await session.execute(
         text(
@@ -197,12 +205,15 @@ async def assign(session: AsyncSession, referral_id: UUID, decided: Decision, no
     )
     await session.execute(
         text(
-            "UPDATE referrals SET status = :status, post_id = :post, routing = CAST(:routing AS jsonb), version = version + 1 WHERE id = :id"
+            "UPDATE referrals SET status = :status, post_id = :post, routing = CAST(:routing AS jsonb), version = version + 1,"
+            " due_at = due_from + make_interval(mins => :minutes),"
+            " overdue_said = overdue_said AND due_at = due_from + make_interval(mins => :minutes) WHERE id = :id"
         ),
         {
             "id": referral_id,
             "status": status,
             "post": decided.post_id,
+            "minutes": minutes,
             "routing": json.dumps(stored(decided, now)),
         },
     )

@@ -27,6 +27,7 @@ from libs.contracts.vocabularies import (
     Theme,
     Urgency,
 )
+from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, local_day
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
 from services.referrals.persons import PERSON, age_band_on, reseal
@@ -67,6 +68,7 @@ async def correct(
     caller: Principal,
     vault: Vault,
     search_key: bytes,
+    delays: Delays,
     referral_id: UUID,
     version: int,
     body: CorrectionIn,
@@ -85,6 +87,8 @@ async def correct(
     if "narrative" in body.model_fields_set and await _narrate(session, vault, referral, body.narrative, made.id, kept):
         fields.append("/narrative")
     fields += await _persons(session, vault, search_key, referral, persons, body.persons or [], made, kept)
+    if "/urgency" in fields and referral.first_contact_at is None:
+        await delays.settle(session, referral)
     if "/occurred_at" in fields:
         await _ages(session, vault, referral, persons)
     if fields:

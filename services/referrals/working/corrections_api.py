@@ -14,6 +14,7 @@ from libs.chassis.security import Caller, Purpose
 from libs.chassis.settings import secret_bytes
 from libs.contracts.demonstration import REFERRAL, VICTIM
 from libs.contracts.types import Id
+from services.referrals.delays.due import Delays
 from services.referrals.working import corrections
 from services.referrals.working.corrections_schemas import CorrectedOut, CorrectionIn, CorrectionList
 
@@ -44,7 +45,9 @@ async def correct_referral(referral_id: Id, body: CorrectionIn, caller: Caller, 
     """Correct what was received. Only what is given changes; what was there before is kept in the log, sealed where it is personal."""
     search_key = secret_bytes(runtime.settings.search_key)
     return await once(
-        lambda session: corrections.correct(session, caller, runtime.vault, search_key, referral_id, version, body, datetime.now(UTC)),
+        lambda session: corrections.correct(
+            session, caller, runtime.vault, search_key, Delays.of(runtime), referral_id, version, body, datetime.now(UTC)
+        ),
         status=201,
     )
 

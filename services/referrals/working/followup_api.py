@@ -13,6 +13,7 @@ from libs.chassis.runtime import Run
 from libs.chassis.security import Caller, Purpose
 from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, VICTIM
 from libs.contracts.types import Id
+from services.referrals.delays.due import Delays
 from services.referrals.schemas import MovedOut, TransferIn
 from services.referrals.working import followup, work
 from services.referrals.working.followup_schemas import AssessmentIn, AssessmentOut, InterviewIn, InterviewOut, TimelineOut
@@ -33,9 +34,9 @@ def _now() -> datetime:
     responses=problems(404, 409, 412, 422, 428),
     openapi_extra=examples(Example("iscg-95", 200, {"post_id": POST_SARCELLES}, path=_OF_REFERRAL, headers={"If-Match": '"1"'})),
 )
-async def transfer_referral(referral_id: Id, body: TransferIn, caller: Caller, version: IfMatch, once: Once) -> Response:
+async def transfer_referral(referral_id: Id, body: TransferIn, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
     """Hand a referral over to another post of the département."""
-    return await once(lambda session: work.transfer(session, caller, referral_id, version, body, _now()), status=200)
+    return await once(lambda session: work.transfer(session, caller, Delays.of(runtime), referral_id, version, body, _now()), status=200)
 
 
 @router.post(

@@ -55,6 +55,7 @@ class Step(Code):
     ORIENTATION_REQUESTED = "orientation_requested", "Orientation demandée"
     ORIENTATION_ANSWERED = "orientation_answered", "Réponse du partenaire"
     ORIENTATION_ENDED = "orientation_ended", "Fin de l'orientation"
+    OVERDUE = "overdue", "Délai de premier contact dépassé"
 
 
 class TimelineEntry(Answer):

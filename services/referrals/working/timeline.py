@@ -8,6 +8,7 @@ from sqlmodel import col
 
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import ReferralStatus
+from services.referrals.delays.models import Overdue
 from services.referrals.models import Alert, Assessment, ContactAttempt, Correction, Interview, Moved, Orientation, Referral
 from services.referrals.queries import visible
 from services.referrals.working.followup_schemas import Step, TimelineEntry, TimelineOut
@@ -54,6 +55,8 @@ async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) 
             found.append(_entry(Step.ORIENTATION_ANSWERED, asked, asked.answered_at, **common))
         if asked.ended_at is not None:
             found.append(_entry(Step.ORIENTATION_ENDED, asked, asked.ended_at, **common, reason=asked.reason or asked.outcome))
+    for passed in await session.scalars(select(Overdue).where(col(Overdue.referral_id) == referral.id)):
+        found.append(_entry(Step.OVERDUE, passed, passed.due_at, code=passed.urgency, post_id=passed.post_id))
     return TimelineOut(items=sorted(found, key=lambda entry: entry.at))  # stable: of one instant, reception and moves come first
 
 

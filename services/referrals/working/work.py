@@ -34,6 +34,7 @@ from libs.contracts.vocabularies import (
     UnroutedReason,
 )
 from services.referrals import notices
+from services.referrals.delays.due import Delays
 from services.referrals.domain import (
     MOVES,
     Decision,
@@ -110,21 +111,27 @@ def _moved(
     return MovedOut(id=referral.id, status=status, post_id=post_id, version=referral.version)
 
 
-async def assign(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: AssignIn, now: datetime) -> MovedOut:
+async def assign(
+    session: AsyncSession, caller: Principal, delays: Delays, referral_id: UUID, version: int, body: AssignIn, now: datetime
+) -> MovedOut:
     """By hand: an unrouted referral, or one that goes to another post."""
     referral = await locked(session, caller, referral_id, Move.ASSIGN, version)
-    return await _given(session, caller, referral, Move.ASSIGN, body.post_id, now)
+    return await _given(session, caller, delays, referral, Move.ASSIGN, body.post_id, now)
 
 
-async def transfer(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: TransferIn, now: datetime) -> MovedOut:
+async def transfer(
+    session: AsyncSession, caller: Principal, delays: Delays, referral_id: UUID, version: int, body: TransferIn, now: datetime
+) -> MovedOut:
     """By the social worker, to another post of their départements; it no longer is theirs then."""
     referral = await locked(session, caller, referral_id, Move.TRANSFER, version)
     if body.post_id == referral.post_id:
         raise PostNotAvailable("Cette saisine est déjà affectée à ce poste : choisissez-en un autre.")
-    return await _given(session, caller, referral, Move.TRANSFER, body.post_id, now)
+    return await _given(session, caller, delays, referral, Move.TRANSFER, body.post_id, now)
 
 
-async def _given(session: AsyncSession, caller: Principal, referral: Referral, move: Move, post_id: UUID, now: datetime) -> MovedOut:
+async def _given(
+    session: AsyncSession, caller: Principal, delays: Delays, referral: Referral, move: Move, post_id: UUID, now: datetime
+) -> MovedOut:
     post = await session.get(PostHeard, post_id)
     if post is None or post.state == PostState.CLOSED or not caller.covers_departement(post.departement):
         raise UnknownPost("Ce poste n'existe pas ou est fermé.", pointers=[("/post_id", "Aucun poste ouvert ne porte cet identifiant.")])
@@ -134,6 +141,7 @@ async def _given(session: AsyncSession, caller: Principal, referral: Referral, m
     answer = _moved(session, caller, referral, move, now, post_id=post.id)
     referral.accepted_at = None
     referral.routing = routing.stored(Decision(post.id, reason, ()), now)
+    await delays.settle(session, referral)
     await session.flush()
     await outbox.append(
         session,
@@ -221,7 +229,7 @@ async def _work(session: AsyncSession, referral: Referral) -> Work:
     return Work(frozenset(map(OrientationStatus, statuses)), contacts or 0, frozenset(map(ContactAgreement, agreements)))
 
 
-async def reopen(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, now: datetime) -> MovedOut:
+async def reopen(session: AsyncSession, caller: Principal, delays: Delays, referral_id: UUID, version: int, now: datetime) -> MovedOut:
     """Back to its post, by the social worker; without a post, back to the coordinator."""
     move = Move.REOPEN_UNROUTED if caller.role is Role.COORDINATOR else Move.REOPEN
     referral = await locked(session, caller, referral_id, move, version)
@@ -231,6 +239,9 @@ async def reopen(session: AsyncSession, caller: Principal, referral_id: UUID, ve
     referral.closed_at = referral.close_reason = None
     if referral.post_id is not None and referral.accepted_at is None:
         referral.accepted_at = now
+    if referral.first_contact_at is None:
+        referral.due_from = now
+        await delays.settle(session, referral)
     await session.flush()
     await outbox.append(
         session,

@@ -16,6 +16,7 @@ from libs.contracts.partners import PostOpened, ServiceRegistered, UnitRegistere
 from libs.contracts.vocabularies import UnitKind
 from services.referrals.api import REFERRAL_EXAMPLE
 from services.referrals.app import SERVICE
+from services.referrals.delays.due import Delays
 from services.referrals.receiving.intake import Intake, Intakes
 from services.referrals.schemas import ReferralIn
 from tests.serving import Served, served
@@ -72,7 +73,7 @@ class Referrals(Served):
 
     async def receive_demonstration(self) -> None:
         """The referral that the OpenAPI examples speak of."""
-        intakes = Intakes(self.runtime.vault, secret_bytes(self.runtime.settings.search_key), self.runtime.signer)
+        intakes = Intakes(self.runtime.vault, secret_bytes(self.runtime.settings.search_key), self.runtime.signer, Delays.of(self.runtime))
         intake = Intake(
             "police-95", ReferralIn.model_validate_json(json.dumps(self.body())), bytes(32), d.REFERRAL, (d.VICTIM, d.ALLEGED_PERPETRATOR)
         )

@@ -12,6 +12,7 @@ from libs.chassis.settings import secret_bytes
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostSuspended, PostVacant
 from libs.contracts.vocabularies import ContactAgreement, ReferralStatus
+from services.referrals.delays.due import Delays
 from services.referrals.domain import PoliceStatus, police_status
 from services.referrals.receiving.intake import Intake, Intakes
 from services.referrals.rules import TimeImpossible, check_birth
@@ -24,7 +25,7 @@ MARK = "zqxjv"
 async def receive(referrals: Referrals, *bodies: dict[str, Any], **more: Any) -> list[ReferralReceivedOut | Refusal]:
     """One call of the command with several requests."""
     runtime = referrals.runtime
-    intakes = Intakes(runtime.vault, secret_bytes(runtime.settings.search_key), runtime.signer)
+    intakes = Intakes(runtime.vault, secret_bytes(runtime.settings.search_key), runtime.signer, Delays.of(runtime))
     requests = [Intake("police-95", ReferralIn.model_validate_json(json.dumps(body)), bytes(32), **more) for body in bodies]
     async with runtime.database.transaction() as session:
         return await intakes.receive(session, requests, MORNING)

@@ -13,6 +13,7 @@ from libs.chassis.settings import secret_bytes
 from libs.client.receipts import ReceiptInvalid, verify_receipt
 from libs.contracts import demonstration as d
 from libs.contracts.units import police_id_of
+from services.referrals.delays.due import Delays
 from services.referrals.receiving.intake import Intake, Intakes
 from services.referrals.schemas import ReferralIn
 from tests.services.referrals.conftest import MORNING, Referrals
@@ -200,7 +201,9 @@ async def test_bad_input_gets_a_clear_problem_and_changes_nothing(referrals: Ref
 async def test_a_refused_request_does_not_fail_its_neighbours(referrals: Referrals) -> None:
     bodies = [referrals.body(), referrals.body(), referrals.body()]
     bodies[1]["external_reference"] = bodies[0]["external_reference"]
-    intakes = Intakes(referrals.runtime.vault, secret_bytes(referrals.runtime.settings.search_key), referrals.runtime.signer)
+    intakes = Intakes(
+        referrals.runtime.vault, secret_bytes(referrals.runtime.settings.search_key), referrals.runtime.signer, Delays.of(referrals.runtime)
+    )
 
     async with referrals.runtime.database.transaction() as session:
         outcomes = await intakes.receive(

@@ -23,7 +23,7 @@ from services.referrals import notices
 from services.referrals.app import SERVICE
 from services.referrals.notices import mail as notice_mail
 from services.referrals.settings import Settings
-from tests.services.referrals.conftest import Referrals, territory
+from tests.services.referrals.conftest import MORNING, Referrals, territory
 from tests.serving import served
 from tests.settings import settings_for
 
@@ -176,7 +176,7 @@ async def test_one_cause_is_told_once_however_often_it_is_said(referrals: Referr
     referral_id = UUID(int=7)
     for _ in range(3):
         async with referrals.runtime.database.transaction() as session:
-            await notices.notify(session, *notices.of_overdue(referral_id, d.POST_CERGY, "95"), now=datetime.now(UTC))
+            await notices.notify(session, *notices.of_overdue(referral_id, d.POST_CERGY, "95", MORNING), now=datetime.now(UTC))
         await send(referrals)
 
     assert len(box.taken) == 1
@@ -187,7 +187,7 @@ async def test_a_cause_that_is_rolled_back_is_not_told(referrals: Referrals) -> 
 
     with pytest.raises(ZeroDivisionError):
         async with referrals.runtime.database.transaction() as session:
-            await notices.notify(session, *notices.of_overdue(UUID(int=7), None, "95"), now=datetime.now(UTC))
+            await notices.notify(session, *notices.of_overdue(UUID(int=7), None, "95", MORNING), now=datetime.now(UTC))
             raise ZeroDivisionError
 
     assert await referrals.rows("SELECT 1 FROM notices") == []

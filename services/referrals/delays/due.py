@@ -1,0 +1,74 @@
+"""Until when the first contact of a referral is to be attempted.
+
+`due_at` = `due_from` + the minutes for its urgency in the agreement of its post that is in force at that moment, else the network's. `due_from` is the
+reception; a referral that was closed without any contact and is reopened counts from its reopening, for nobody was to call meanwhile.
+
+It is settled anew when the referral is received, gets a post (routed, assigned, transferred), changes its urgency, or is reopened, and when an
+agreement is signed for its post. A calendar that moves on, an agreement that ends and a post that gives the referral back move nothing: the delay was
+promised. Contacted once, a referral has no due time any more, whatever happens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis.runtime import Runtime
+from libs.contracts.vocabularies import ReferralStatus
+from services.referrals.models import Referral
+from services.referrals.settings import Settings
+
+IN_FORCE = "AND current_date BETWEEN a.starts_on AND a.ends_on ORDER BY a.starts_on DESC, a.id LIMIT 1"
+"""The agreement `a` of a post: of several in force the youngest."""
+
+_TARGETS = text(f"SELECT a.targets FROM agreements_heard a WHERE CAST(:post AS uuid) = ANY(a.post_ids) {IN_FORCE}")  # noqa: S608 - our own words
+
+_BY_AGREEMENT = text(
+    "WITH moving AS ("  # noqa: S608 - our own words
+    "SELECT r.id, r.due_from + make_interval(mins => CAST(agreed.targets ->> r.urgency AS integer)) AS due_at"
+    " FROM unnest(CAST(:posts AS uuid[])) AS post (id)"
+    f" JOIN LATERAL (SELECT a.targets FROM agreements_heard a WHERE post.id = ANY(a.post_ids) {IN_FORCE}) agreed ON true"
+    " JOIN referrals r ON r.post_id = post.id AND r.status IN ('assigned', 'accepted') AND r.first_contact_at IS NULL"
+    " WHERE agreed.targets ->> r.urgency IS NOT NULL ORDER BY r.id FOR UPDATE OF r)"
+    " UPDATE referrals SET due_at = moving.due_at, overdue_said = false FROM moving"
+    " WHERE referrals.id = moving.id AND referrals.due_at <> moving.due_at"
+)
+
+
+_WAITS = frozenset({ReferralStatus.UNROUTED, ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """`network`: the network's own target delays, in minutes by urgency."""
+
+    network: Mapping[str, int]
+
+    @classmethod
+    def of(cls, runtime: Runtime) -> "Delays":
+        if not isinstance(runtime.settings, Settings):
+            raise TypeError("the settings of another service")
+        return cls(runtime.settings.targets())
+
+    def minutes(self, urgency: str, agreed: Mapping[str, int] | None) -> int:
+        return (agreed or {}).get(urgency, self.network[urgency])
+
+    async def settle(self, session: AsyncSession, referral: Referral) -> None:
+        """Of a referral that the caller has locked and changed."""
+        agreed = await session.scalar(_TARGETS, {"post": referral.post_id}) if referral.post_id is not None else None
+        due_at = referral.due_from + timedelta(minutes=self.minutes(referral.urgency, agreed))
+        if due_at != referral.due_at:
+            referral.due_at, referral.overdue_said = due_at, False
+
+
+def is_overdue(referral: Referral, now: datetime) -> bool:
+    """Written in SQL as `overdue.WAITING`."""
+    return referral.first_contact_at is None and referral.status in _WAITS and referral.due_at <= now
+
+
+async def settle_by_agreement(session: AsyncSession, posts: list[UUID]) -> None:
+    """An agreement was signed for these posts: its targets hold for what they have and nobody was called for."""
+    await session.execute(_BY_AGREEMENT, {"posts": posts})
