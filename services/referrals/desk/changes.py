@@ -74,6 +74,8 @@ _PLACES: Final[Mapping[str, str]] = {
     "agreement-missing": "legal_ground",
     "legal-ground-unfounded": "legal_ground",
     "close-reason-unfounded": "reason",
+    "nobody-concerned": "person_ids",
+    "not-a-minor": "person_ids",
     "both-sides": "service_id",
     "oriented-already": "service_id",
     "orientation-not-to-replace": "replaces_id",

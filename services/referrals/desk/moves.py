@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.settings import secret_bytes
 from libs.contracts.vocabularies import (
+    AlertKind,
     CloseReason,
     ContactAgreement,
     ContactMode,
@@ -22,6 +23,8 @@ from services.referrals.desk.changes import Change, Choices, Doing, Field, now_i
 from services.referrals.desk.directory import PostChoice
 from services.referrals.desk.forms import Form
 from services.referrals.domain import CorrectionReason, DeclineReason, Move, OverrideReason
+from services.referrals.justice import alerts
+from services.referrals.justice.schemas import AlertIn
 from services.referrals.schemas import AssignIn, CloseIn, ContactIn, DeclineIn, PersonOut, TransferIn
 from services.referrals.working import corrections, followup, work
 from services.referrals.working.corrections_schemas import CorrectionIn
@@ -39,6 +42,12 @@ def _persons(shown: Shown) -> Choices:
     """Who may be contacted."""
     people: list[PersonOut] = shown["referral"].people
     return [(str(one.id), named(one)) for one in people if not one.erased and one.agreement is not ContactAgreement.REFUSED]
+
+
+def _everybody(shown: Shown) -> Choices:
+    """Whom an alert may name: also who refused to be contacted."""
+    people: list[PersonOut] = shown["referral"].people
+    return [(str(one.id), named(one)) for one in people if not one.erased]
 
 
 def _posts(shown: Shown) -> Choices:
@@ -111,6 +120,10 @@ async def _interview(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
 
 async def _assess(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
     return await followup.assess(session, it.caller, it.id, body, it.now)
+
+
+async def _alert(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
+    return await alerts.record(session, it.caller, it.runtime.vault, it.id, body, it.now)
 
 
 async def _correct(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
@@ -195,6 +208,35 @@ CHANGES: Final[Mapping[Move, Change]] = {
         ),
         shape=_corrected,
         explanation="Ce qui était écrit avant reste au journal des corrections.",
+    ),
+    Move.ALERT: Change(
+        "Noter une information préoccupante ou un signalement",
+        "Enregistrer",
+        "L'envoi est noté.",
+        _alert,
+        AlertIn,
+        (
+            Field("kind", "Ce qui a été envoyé", "radios", of_codes(AlertKind)),
+            Field(
+                "person_ids",
+                "Personnes concernées",
+                "boxes",
+                _everybody,
+                required=False,
+                hint="Aucune case : des enfants présents qui ne sont pas parmi les personnes de la saisine.",
+            ),
+            Field(
+                "court",
+                "Tribunal judiciaire : commune du siège (code INSEE)",
+                "text",
+                required=False,
+                hint="Pour un signalement seulement ; une information préoccupante va à la CRIP du département.",
+            ),
+            Field("sent_at", "Jour et heure de l'envoi", "moment", otherwise=now_in_paris),
+            Field("reference", "Référence donnée par le destinataire", "text", required=False),
+        ),
+        shape=lambda given, _: {"person_ids": []} | given,
+        explanation="Maillon n'envoie rien : notez ici ce que vous avez déjà envoyé.",
     ),
     Move.TRANSFER: Change("Transférer à un autre poste", "Transférer", "La saisine est transférée.", _transfer, TransferIn, (_POST,)),
     Move.DECLINE: Change(

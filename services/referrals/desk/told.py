@@ -7,6 +7,7 @@ from uuid import UUID
 
 from libs.contracts.types import Code
 from libs.contracts.vocabularies import (
+    AlertKind,
     Channel,
     CloseReason,
     ContactMode,
@@ -34,6 +35,7 @@ _CODES: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.MOVED: (Move,),
     Step.CONTACT: (ContactMode,),
     Step.INTERVIEW: (InterviewPlace,),
+    Step.ALERT: (AlertKind,),
     Step.ORIENTATION_REQUESTED: (Need,),
     Step.ORIENTATION_ANSWERED: (Need,),
     Step.ORIENTATION_ENDED: (Need,),

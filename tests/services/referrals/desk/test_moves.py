@@ -62,6 +62,24 @@ async def test_a_referral_is_accepted_contacted_interviewed_assessed_and_closed_
         assert told.lower() in browser.html.text.lower()
 
 
+async def test_a_report_to_the_prosecutor_is_noted_by_its_form_and_shows_in_the_timeline(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    [victim, _] = await desk.persons(referral_id)
+    browser = await at(desk, "iscg-95", referral_id, "alert")
+    sent = {"sent_at": "2026-11-23T10:05", "person_ids": [str(victim)]}
+
+    assert (await browser.submit(**sent, kind="concerning_information")).status_code == 422
+    assert "concerne des mineurs" in browser.html.text or "Cette personne est majeure" in browser.html.text
+    assert (await browser.submit(**sent, kind="prosecutor_report")).status_code == 422
+    assert "Indiquez la commune où siège le tribunal judiciaire." in browser.html.text
+    assert (await browser.submit(**sent, kind="prosecutor_report", court="95127")).status_code == 200
+
+    assert "L'envoi est noté." in browser.html.text
+    assert "signalement au procureur" in browser.html.text.lower()
+    [row] = await desk.rows("SELECT kind, recipient, person_ids FROM alerts")
+    assert (row.kind, row.recipient, row.person_ids) == ("prosecutor_report", "95127", [victim])
+
+
 async def test_a_moment_is_typed_by_the_clock_of_paris(desk: Desk) -> None:
     referral_id = await desk.accepted()
     browser = await at(desk, "iscg-95", referral_id, "contact")
