@@ -307,6 +307,8 @@ PERSONS: dict[str, DemonstrationPerson] = {
         DemonstrationPerson(_id(95, _ACCOUNT, 2), "Dominique Modèle", "coordinator-95"),
         DemonstrationPerson(_id(78, _ACCOUNT, 1), "Claude Spécimen", "iscg-78"),
         DemonstrationPerson(_id(78, _ACCOUNT, 2), "Sacha Fictif", "coordinator-78"),
+        DemonstrationPerson(_id(95, _ACCOUNT, 3), "Andréa Factice", "partner-95"),
+        DemonstrationPerson(_id(78, _ACCOUNT, 3), "Charlie Invente", "partner-78"),
     )
 }
 """Who may sign in at a desk of the demonstration, by `sub`."""

@@ -13,7 +13,7 @@ from services.referrals import api
 from services.referrals.access import ACCESS
 from services.referrals.delays import overdue
 from services.referrals.delays.due import Delays
-from services.referrals.desk import guard, move_pages, referral_pages, sessions, sign_in_pages, worklist_pages
+from services.referrals.desk import guard, move_pages, orientation_pages, referral_pages, sessions, sign_in_pages, worklist_pages
 from services.referrals.handlers import LISTENER
 from services.referrals.justice import api as justice_api
 from services.referrals.notices import api as notices_api
@@ -104,6 +104,7 @@ SERVICE = Service(
         rights_api.router,
         worklist_pages.router,
         referral_pages.router,
+        orientation_pages.router,
         move_pages.router,
         sign_in_pages.router,
         justice_api.router,

@@ -406,6 +406,7 @@ class PostHeard(Table, table=True):
 
 class ServiceHeard(Table, table=True):
     __tablename__ = "services_heard"
+    __table_args__ = (Index("services_heard_departement", "departement", postgresql_where=text("NOT closed")),)
 
     id: UUID = Field(primary_key=True)
     organization_id: UUID = Field(sa_column=Column(Uuid, nullable=False))

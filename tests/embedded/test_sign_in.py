@@ -123,8 +123,8 @@ async def test_each_person_has_the_rights_of_its_client(http: httpx.AsyncClient,
     assert (claims["role"], set(claims["perimeter"])) == (client.role.value, set(client.perimeter))
 
 
-def test_every_social_worker_and_coordinator_of_the_demonstration_has_a_person() -> None:
-    working = {one.client_id for one in CLIENTS.values() if one.role in {Role.ISCG, Role.COORDINATOR}}
+def test_every_social_worker_coordinator_and_partner_of_the_demonstration_has_a_person() -> None:
+    working = {one.client_id for one in CLIENTS.values() if one.role in {Role.ISCG, Role.COORDINATOR, Role.PARTNER}}
 
     assert {person.client_id for person in PERSONS.values()} == working
 

@@ -72,7 +72,7 @@ without saying: its rows name every role."""
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 """The id of nothing."""
 
-NOTHING = {"stream": "departement:2B", "sequence": "0", "move": "contact"}
+NOTHING = {"stream": "departement:2B", "sequence": "0", "move": "contact", "step": "cancel"}
 """Path parameters that are no ids, of nothing that there is; the others are `NOBODY`."""
 
 
@@ -219,7 +219,7 @@ async def call_page(up: Served, route: Route, token: str | None, ids: Mapping[st
     if token is not None:
         async with up.runtime.database.transaction() as session:
             secret = await sessions.make(session, Tokens(access_token=token, id_token="", refresh_token=None, name=""), datetime.now(UTC))
-            await session.execute(text("UPDATE desk_sessions SET purpose = 'follow_up'"))
+            await session.execute(text("UPDATE desk_sessions SET purpose = 'follow_up' WHERE purpose IS NULL"))
         headers["Cookie"] = f"{sessions.cookie}={secret}"
         form["csrf"] = sessions.csrf_of(secret)
     if route.method != "POST":
@@ -293,7 +293,7 @@ async def _settle_referrals(up: Served, ids: dict[str, str]) -> None:
     await up.hear("partners", *territory())
     ids["referral_id"] = await _made(up, "police-95", "/v1/referrals", REFERRAL_BODY)
     address = f"/v1/referrals/{ids['referral_id']}"
-    ids["move"] = NOTHING["move"]
+    ids |= {"move": NOTHING["move"], "step": NOTHING["step"]}
     assert (await up.post("iscg-95", f"{address}/accept", version=1)).status_code == 200
     seen = (await up.get("iscg-95", address, CONTENT)).json()
     ids["person_id"] = seen["people"][0]["id"]

@@ -30,7 +30,7 @@ class Field(NamedTuple):
 
     name: str
     label: str
-    kind: Literal["select", "radios", "boxes", "moment", "number", "text"]
+    kind: Literal["select", "radios", "boxes", "moment", "number", "text", "hidden"]
     choices: Callable[[Mapping[str, Any]], Choices] | None = None
     required: bool = True
     hint: str = ""

@@ -3,7 +3,7 @@
 import hmac
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import Request
@@ -11,6 +11,9 @@ from fastapi import Request
 from libs.chassis.limits import BODY_LIMIT
 from libs.chassis.refusals import Forbidden, Malformed
 from libs.chassis.strict import one_header
+from libs.contracts.types import Code
+
+C = TypeVar("C", bound=Code)
 
 _FORM_BYTES: Final = 65_536
 _MOST_FIELDS: Final = 200
@@ -66,6 +69,16 @@ def check_csrf(form: Form, expected: str) -> None:
         raise NotFromHere("Ce formulaire vient d'une autre session : rien n'a été changé. Rouvrez la page, puis recommencez.")
 
 
-def own_path(given: str, otherwise: str = "/desk/referrals") -> str:
+def code_of(vocabulary: type[C], given: str) -> C | None:
+    """The code, None when nothing is given. Raises Malformed."""
+    if not given:
+        return None
+    found = next((one for one in vocabulary if one.value == given), None)
+    if found is None:
+        raise Malformed("Un choix de cette adresse n'existe pas : revenez à la page d'avant.")
+    return found
+
+
+def own_path(given: str, otherwise: str) -> str:
     """A path of the desk to go to, whatever was asked: never another site."""
     return given if len(given) <= 200 and _PATH.fullmatch(given) else otherwise

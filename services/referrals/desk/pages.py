@@ -10,7 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from libs.chassis.refusals import Refusal, Unauthenticated
-from libs.contracts.vocabularies import ContactAgreement, Purpose, Role
+from libs.chassis.security import Principal
+from libs.contracts.vocabularies import ContactAgreement, OrientationFailure, OrientationRejection, Purpose, Role
+from services.referrals.desk import told
 from services.referrals.domain import PARIS
 from services.referrals.orientations import answer_pages
 
@@ -39,8 +41,13 @@ def _days(numbers: list[int]) -> str:
     return ", ".join(_DAYS[number - 1] for number in sorted(numbers))
 
 
+def _reason(value: str) -> str:
+    """Why an orientation came to nothing."""
+    return told.label_of(value, (OrientationRejection, OrientationFailure))
+
+
 PAGES = Environment(loader=FileSystemLoader(_FOLDERS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-PAGES.filters.update(moment=_moment, day=_day, reference=_reference, days=_days)
+PAGES.filters.update(moment=_moment, day=_day, reference=_reference, days=_days, reason=_reason)
 PAGES.globals.update(Role=Role, purposes=list(Purpose), agreements=list(ContactAgreement))
 
 
@@ -61,9 +68,15 @@ def _headers(request: Request) -> dict[str, str]:
     }
 
 
+def home_of(caller: Principal) -> str:
+    """Where a person begins."""
+    return "/desk/orientations" if caller.role is Role.PARTNER else "/desk/referrals"
+
+
 def page(request: Request, template: str, status: int = 200, **said: Any) -> Response:
     """One page, with the person who looks at it."""
-    given = {"me": request.scope.get(SIGNED_IN), "path": request.scope["path"], **said}
+    me = request.scope.get(SIGNED_IN)
+    given = {"me": me, "home": None if me is None else home_of(me.caller), "path": request.scope["path"], **said}
     return HTMLResponse(PAGES.get_template(template).render(given), status, _headers(request))
 
 

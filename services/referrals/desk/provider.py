@@ -47,7 +47,7 @@ class Pending(BaseModel):
     nonce: str
     verifier: str
     to: str
-    """Where the person wanted to go: a path of the desk."""
+    """Where the person wanted to go: a path of the desk, "" for where they begin."""
     at: int
 
 

@@ -11,7 +11,7 @@ from libs.chassis.runtime import Run
 from libs.chassis.security import Caller
 from libs.contracts.vocabularies import Purpose, Role
 from services.referrals.desk.forms import FORM, Form, own_path
-from services.referrals.desk.pages import SIGNED_IN, STYLE, go_to, message, page
+from services.referrals.desk.pages import SIGNED_IN, STYLE, go_to, home_of, message, page
 from services.referrals.desk.provider import Provider, SignInRefused
 from services.referrals.desk.sessions import Sessions, SignedIn
 
@@ -48,7 +48,7 @@ async def show_desk(request: Request) -> Response:
 @router.get("/desk/sign-in", operation_id="begin_sign_in", response_class=Response)
 async def begin_sign_in(request: Request, runtime: Run, to: str = "") -> Response:
     """To the provider, with what this browser must bring back."""
-    address, pending = await Provider.of(request).begin(own_path(to))
+    address, pending = await Provider.of(request).begin(own_path(to, ""))
     answer = RedirectResponse(address, 303, {"Cache-Control": "no-store"})
     Sessions.of(runtime).give_pending(answer, pending)
     return answer
@@ -69,7 +69,7 @@ async def finish_sign_in(request: Request, runtime: Run) -> Response:
     async with runtime.database.transaction() as session:
         await sessions.end(session, request)
         secret = await sessions.make(session, tokens, datetime.now(UTC))
-    answer = go_to(pending.to)
+    answer = go_to(pending.to or home_of(caller))
     sessions.take_back_pending(answer)
     sessions.give(answer, secret)
     return answer
@@ -125,14 +125,14 @@ async def _ending(request: Request) -> tuple[str, dict[str, str]]:
 @router.get("/desk/purpose", operation_id="ask_purpose", response_class=Response)
 async def ask_purpose(request: Request, caller: Caller, to: str = "") -> Response:
     """Why persons' content is read, asked once a session and changed here."""
-    return page(request, "desk_purpose.html", to=own_path(to), error=None)
+    return page(request, "desk_purpose.html", to=own_path(to, home_of(caller)), error=None)
 
 
 @router.post("/desk/purpose", operation_id="state_purpose", response_class=Response)
 async def state_purpose(request: Request, caller: Caller, runtime: Run) -> Response:
     form = form_of(request)
     stated = next((one for one in Purpose if one.value == form.one("purpose")), None)
-    to = own_path(form.one("to"))
+    to = own_path(form.one("to"), home_of(caller))
     if stated is None:
         return page(request, "desk_purpose.html", 422, to=to, error="Choisissez un motif dans la liste.")
     async with runtime.database.transaction() as session:

@@ -1,24 +1,22 @@
 """The worklist: what waits, by state; no personal content."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from libs.chassis.pagination import Page, page_of
-from libs.chassis.refusals import Malformed
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller
-from libs.contracts.types import Code
 from libs.contracts.vocabularies import ReferralStatus, Urgency
 from services.referrals import queries
+from services.referrals.desk.forms import code_of
 from services.referrals.desk.moves import told_of
 from services.referrals.desk.pages import page
 
 router = APIRouter(include_in_schema=False)
 
-C = TypeVar("C", bound=Code)
 Text = Annotated[str, Query(max_length=40)]
 
 
@@ -27,7 +25,7 @@ async def show_worklist(
     request: Request, caller: Caller, runtime: Run, asked: Page, status: Text = "", urgency: Text = "", done: Text = ""
 ) -> Response:
     """The referrals of the caller's posts or département, filtered by a GET form."""
-    of_status, of_urgency = _code(ReferralStatus, status), _code(Urgency, urgency)
+    of_status, of_urgency = code_of(ReferralStatus, status), code_of(Urgency, urgency)
     filters = {"status": of_status, "urgency": of_urgency}
     async with runtime.database.transaction(repeatable_read=True) as session:
         rows = await queries.referrals(session, caller, status=of_status, urgency=of_urgency, after=asked.after, limit=asked.limit)
@@ -45,13 +43,3 @@ async def show_worklist(
         first=asked.after is None,
         beginning=urlencode(given),
     )
-
-
-def _code(vocabulary: type[C], given: str) -> C | None:
-    """Raises Malformed."""
-    if not given:
-        return None
-    found = next((one for one in vocabulary if one.value == given), None)
-    if found is None:
-        raise Malformed("Ce filtre n'existe pas : revenez à la liste des saisines.")
-    return found

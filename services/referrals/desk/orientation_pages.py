@@ -1,0 +1,191 @@
+"""Orientations: a partner's service is searched and asked; the orientation, its answer, and the list of them."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from libs.chassis.audit import audit
+from libs.chassis.pagination import Page, page_of
+from libs.chassis.refusals import NotFound, Refusal
+from libs.chassis.runtime import Run, Runtime
+from libs.chassis.security import Caller, Principal, Purpose
+from libs.contracts.types import Id
+from libs.contracts.vocabularies import Need, OrientationStatus, PartnerKind, Role
+from libs.contracts.vocabularies import Purpose as Stated
+from services.referrals import queries
+from services.referrals.desk import directory
+from services.referrals.desk.changes import fresh_key, is_for_the_form, make, wrongs_of
+from services.referrals.desk.forms import Form, code_of
+from services.referrals.desk.orientation_changes import CHANGES, LINK, REQUEST
+from services.referrals.desk.pages import go_to, page
+from services.referrals.desk.referral_pages import opened
+from services.referrals.desk.sign_in_pages import form_of
+from services.referrals.domain import ORIENTATION_LIVES, Mismatch, Move, OrientationMove, moved
+from services.referrals.orientations import commands as orientations
+from services.referrals.orientations.links import Links
+
+router = APIRouter(include_in_schema=False)
+
+Text = Annotated[str, Query(max_length=40)]
+_ENDS_FOR_THE_PARTNER = frozenset({OrientationMove.REJECT, OrientationMove.COMPLETE, OrientationMove.FAIL})
+
+
+# Asking a partner
+
+
+@router.get("/desk/referrals/{referral_id}/orient", operation_id="search_services", response_class=Response)
+async def search_services(
+    referral_id: Id,
+    request: Request,
+    caller: Caller,
+    purpose: Purpose,
+    runtime: Run,
+    need: Text = "",
+    kind: Text = "",
+    departement: Text = "",
+) -> Response:
+    """The services of the local directory copy that may fit, and the form that asks one of them."""
+    asked = Form((("need", need), ("kind", kind), ("departement", departement)))
+    return await _search(referral_id, request, caller, purpose, runtime, asked)
+
+
+@router.post("/desk/referrals/{referral_id}/orient", operation_id="orient", response_class=Response)
+async def orient(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
+    """Ask it. What may not fit is told on the orientation's page: the social worker knows more than the directory."""
+    form = form_of(request)
+    try:
+        answer = json.loads(await make(REQUEST, "desk_orient", request, form, caller, referral_id, datetime.now(UTC)))
+    except Refusal as refusal:
+        if not is_for_the_form(refusal):
+            raise
+        return await _search(referral_id, request, caller, purpose, runtime, form, refusal)
+    doubts = [("doubt", doubt) for doubt in answer["warnings"]]
+    return go_to(f"/desk/orientations/{answer['id']}?{urlencode([('done', OrientationMove.REQUEST.value), *doubts])}")
+
+
+async def _search(
+    referral_id: UUID, request: Request, caller: Principal, purpose: Stated, runtime: Runtime, asked: Form, refusal: Refusal | None = None
+) -> Response:
+    need, kind = code_of(Need, asked.one("need")), code_of(PartnerKind, asked.one("kind"))
+    async with runtime.database.transaction() as session:
+        shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
+        referral = shown["referral"]
+        departement = asked.one("departement") or referral.departement
+        services = await directory.services(session, departement, referral.commune, need, kind) if need is not None else []
+    if refusal is None and Move.ORIENT not in referral.moves:
+        moved(referral.status, Move.ORIENT)  # says why the state does not allow it
+        raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")
+    shown |= {"services": services[: directory.MOST]}
+    return page(
+        request,
+        "desk_orient.html",
+        200 if refusal is None else refusal.status,
+        **shown,
+        shown=shown,
+        change=REQUEST,
+        open=Move.ORIENT in referral.moves,
+        more=len(services) > directory.MOST,
+        asked={"need": need, "kind": kind, "departement": departement},
+        needs=list(Need),
+        kinds=list(PartnerKind),
+        key=fresh_key(),
+        typed=None if refusal is None else asked,
+        wrongs=[] if refusal is None else wrongs_of(REQUEST, refusal),
+    )
+
+
+# An orientation
+
+
+@router.get("/desk/orientations", operation_id="show_orientations", response_class=Response)
+async def show_orientations(request: Request, caller: Caller, runtime: Run, asked: Page, status: Text = "", done: Text = "") -> Response:
+    """A partner's own; those of a social worker's posts, of a coordinator's département. No personal content."""
+    of_status = code_of(OrientationStatus, status)
+    async with runtime.database.transaction() as session:
+        rows = await queries.orientation_list(session, caller, status=of_status, after=asked.after, limit=asked.limit)
+    items, following = page_of(rows, asked, lambda row: (row.id,))
+    given = [("status", of_status.value)] if of_status is not None else []
+    return page(
+        request,
+        "desk_orientations.html",
+        items=[orientations.told(caller, runtime.pseudonyms, row) for row in items],
+        state=of_status,
+        statuses=list(OrientationStatus),
+        done=_told(done),
+        following=urlencode([*given, ("cursor", following)]) if following else None,
+        first=asked.after is None,
+        beginning=urlencode(given),
+    )
+
+
+@router.get("/desk/orientations/{orientation_id}", operation_id="show_orientation", response_class=Response)
+async def show_orientation(
+    orientation_id: Id,
+    request: Request,
+    caller: Caller,
+    purpose: Purpose,
+    runtime: Run,
+    done: Text = "",
+    doubt: Annotated[list[str] | None, Query(max_length=10)] = None,
+) -> Response:
+    """The person it concerns and how to contact them safely, its state, and what the caller may answer."""
+    doubts = [one.label for one in Mismatch if one.value in (doubt or [])]
+    return await _shown(orientation_id, request, caller, purpose, runtime, done=_told(done), doubts=doubts)
+
+
+@router.post("/desk/orientations/{orientation_id}/link", operation_id="link_orientation", response_class=Response)
+async def link_orientation(orientation_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
+    """A link by which a partner without account answers, shown once."""
+    made = json.loads(await make(LINK, "desk_link", request, form_of(request), caller, orientation_id, datetime.now(UTC)))
+    return await _shown(orientation_id, request, caller, purpose, runtime, link=Links.of(runtime).url(UUID(made["id"])))
+
+
+@router.post("/desk/orientations/{orientation_id}/{step}", operation_id="answer_orientation", response_class=Response)
+async def answer_orientation(
+    orientation_id: Id, step: OrientationMove, request: Request, caller: Caller, purpose: Purpose, runtime: Run
+) -> Response:
+    """One step of its life, by the API's own command."""
+    change, form = CHANGES.get(step), form_of(request)
+    if change is None:
+        raise NotFound("Cette adresse n'existe pas : revenez à la liste des orientations.")
+    try:
+        await make(change, f"desk_orientation_{step}", request, form, caller, orientation_id, datetime.now(UTC))
+    except Refusal as refusal:
+        if not is_for_the_form(refusal):
+            raise
+        wrongs = wrongs_of(change, refusal)
+        return await _shown(orientation_id, request, caller, purpose, runtime, status=refusal.status, wrongs=wrongs, typed=form, of=step)
+    over = caller.role is Role.PARTNER and step in _ENDS_FOR_THE_PARTNER  # the partner reads its content no longer
+    return go_to(f"/desk/orientations{'' if over else f'/{orientation_id}'}?done={step}")
+
+
+async def _shown(
+    orientation_id: UUID, request: Request, caller: Principal, purpose: Stated, runtime: Runtime, status: int = 200, **said: Any
+) -> Response:
+    async with runtime.database.transaction() as session:
+        found = await queries.orientation(session, caller, runtime.vault, orientation_id)
+        await audit(session, caller, operation="read_orientation", subject=f"orientations/{orientation_id}", purpose=purpose)
+    orientation = orientations.told(caller, runtime.pseudonyms, found)
+    nothing: dict[str, Any] = {"done": "", "doubts": [], "link": None, "wrongs": [], "typed": None, "of": None}
+    return page(
+        request,
+        "desk_orientation.html",
+        status,
+        **nothing | said,
+        orientation=orientation,
+        own=caller.role is not Role.PARTNER,
+        may_link=caller.role is Role.ISCG and orientation.status in ORIENTATION_LIVES,
+        changes=[(move, CHANGES[move]) for move in orientation.moves],
+        keys={move: fresh_key() for move in [*orientation.moves, "link"]},
+    )
+
+
+def _told(step: str) -> str:
+    if step == OrientationMove.REQUEST:
+        return REQUEST.told
+    return next((change.told for move, change in CHANGES.items() if move.value == step), "")
