@@ -20,6 +20,7 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals.domain import CorrectionReason, DeclineReason, Move
+from services.referrals.rights.erasure import ErasureCause
 from services.referrals.working.followup_schemas import Step, TimelineEntry
 
 
@@ -42,7 +43,7 @@ _CODES: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.OVERDUE: (Urgency,),
 }
 _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
-    Step.MOVED: (CloseReason, DeclineReason),
+    Step.MOVED: (CloseReason, DeclineReason, ErasureCause),
     Step.CONTACT: (ContactResult,),
     Step.CORRECTION: (CorrectionReason,),
     Step.ORIENTATION_ENDED: (OrientationRejection, OrientationFailure, OrientationOutcome),

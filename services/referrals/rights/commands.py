@@ -35,7 +35,7 @@ async def erase(
     for person_id in body.person_ids:
         await person_of(session, referral.id, person_id)
     made = await erasure.erase(
-        session, vault, referral, body.person_ids, ErasureCause.REQUEST, now, by=caller.client_id, narrative=body.narrative
+        session, vault, referral, body.person_ids, ErasureCause.REQUEST, now, by=caller.subject, narrative=body.narrative
     )
     if made is None:
         raise ErasedAlready("Les données de ces personnes ont déjà été effacées.")

@@ -27,9 +27,9 @@ from libs.chassis.vault import Vault
 from libs.contracts.referrals import ReferralErased
 from libs.contracts.types import Code
 from libs.contracts.vocabularies import CloseReason, ReferralStatus
-from services.referrals.domain import Move, moved
+from services.referrals.domain import Move
 from services.referrals.models import Erasure, ErasureNotice, Orientation, Person, Referral
-from services.referrals.working.work import say_closed
+from services.referrals.working.work import note_move, say_closed
 
 _log = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ async def erase(
 ) -> UUID | None:
     """Erase persons of a referral that the caller has locked. With the last one goes the whole referral, closed first when it was open.
 
-    `narrative`: destroy it now, whoever is left. `by`: who asked, as the audit log names callers. Gives the id in the register; `None` when
+    `narrative`: destroy it now, whoever is left. `by`: who asked, the subject of the token, or the job. Gives the id in the register; `None` when
     nothing was left to erase.
     """
     if referral.status == ReferralStatus.ERASED:
@@ -100,7 +100,7 @@ async def erase(
     )
     organizations = tuple(asked)
     if whole:
-        await _end(session, referral, cause, now)
+        await _end(session, referral, cause, now, by=by)
     referral.version += 1
     await session.flush()
     return await _register(
@@ -108,12 +108,21 @@ async def erase(
     )
 
 
-async def _end(session: AsyncSession, referral: Referral, cause: ErasureCause, now: datetime) -> None:
+async def _end(session: AsyncSession, referral: Referral, cause: ErasureCause, now: datetime, *, by: str) -> None:
+    """Closed first when it was open; both are moves of its timeline."""
     status = ReferralStatus(referral.status)
     if status is not ReferralStatus.CLOSED:
-        status = moved(status, Move.CLOSE_UNROUTED if status is ReferralStatus.UNROUTED else Move.CLOSE)
+        note_move(
+            session,
+            referral,
+            Move.CLOSE_UNROUTED if status is ReferralStatus.UNROUTED else Move.CLOSE,
+            now,
+            post_id=referral.post_id,
+            reason=_CLOSED_BY[cause],
+            actor=by,
+        )
         await say_closed(session, referral, _CLOSED_BY[cause], now)
-    referral.status = moved(status, Move.ERASE)
+    note_move(session, referral, Move.ERASE, now, post_id=referral.post_id, reason=cause, actor=by)
     if cause is ErasureCause.RETENTION:
         referral.external_reference = f"erased-{referral.id}"
 

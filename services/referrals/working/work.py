@@ -89,7 +89,15 @@ def _moved(
     post_id: UUID | None,
     reason: str | None = None,
 ) -> MovedOut:
-    """Make the move, to this post, and note it for the timeline. Raises MoveRefused."""
+    note_move(session, referral, move, now, post_id=post_id, reason=reason, actor=caller.subject)
+    referral.version += 1
+    return MovedOut(id=referral.id, status=ReferralStatus(referral.status), post_id=post_id, version=referral.version)
+
+
+def note_move(
+    session: AsyncSession, referral: Referral, move: Move, now: datetime, *, post_id: UUID | None, reason: str | None, actor: str | None
+) -> None:
+    """Make the move, to this post, and note it for the timeline. The caller has locked the referral. Raises MoveRefused."""
     status = moved(ReferralStatus(referral.status), move)
     session.add(
         Moved(
@@ -101,14 +109,12 @@ def _moved(
             post_before=referral.post_id,
             post_after=post_id,
             reason=reason,
-            actor=caller.subject,
+            actor=actor,
             at=now,
         )
     )
     referral.status = status
     referral.post_id = post_id
-    referral.version += 1
-    return MovedOut(id=referral.id, status=status, post_id=post_id, version=referral.version)
 
 
 async def assign(

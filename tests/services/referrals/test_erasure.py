@@ -2,13 +2,16 @@
 
 from collections.abc import Collection
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
+
+import pytest
 
 from libs.contracts import demonstration as d
 from services.referrals.models import Referral
 from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause
-from tests.services.referrals.conftest import Referrals
+from tests.services.referrals.conftest import CONTENT, Referrals
 
 NOW = datetime(2026, 12, 1, 3, 0, tzinfo=UTC)
 
@@ -136,3 +139,27 @@ async def test_at_the_end_of_the_retention_the_reference_of_the_police_goes_too(
 
     [row] = await referrals.rows("SELECT external_reference FROM referrals")
     assert body["external_reference"] not in row.external_reference
+
+
+@pytest.mark.parametrize(
+    ("opened", "steps"),
+    [
+        ("assigned", [("received", None, "assigned"), ("moved", "close", "closed"), ("moved", "erase", "erased")]),
+        ("unrouted", [("received", None, "unrouted"), ("moved", "close_unrouted", "closed"), ("moved", "erase", "erased")]),
+        ("closed", [("received", None, "assigned"), ("moved", "close", "closed"), ("moved", "erase", "erased")]),
+    ],
+)
+async def test_the_timeline_of_an_erased_referral_tells_its_end(
+    referrals: Referrals, opened: str, steps: list[tuple[str, str | None, str]]
+) -> None:
+    changes: dict[str, Any] = {"unit_id": None, "commune": "95008"} if opened == "unrouted" else {}
+    referral_id = await referrals.receive(**changes)
+    if opened == "closed":
+        assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})).status_code == 200
+
+    await erase(referrals, referral_id, await referrals.persons(referral_id))
+
+    items = (await referrals.get("coordinator-95", f"/v1/referrals/{referral_id}/timeline", CONTENT)).json()["items"]
+    told = [(one["step"], one["code"] if one["step"] == "moved" else None, one["status"]) for one in items]
+    assert told == steps
+    assert (items[-1]["reason"], items[-1]["actor"]) == ("request", "test")
