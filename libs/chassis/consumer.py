@@ -227,7 +227,7 @@ class Consumer:
     async def _look_at_heads_for_ever(self) -> None:
         """A lost tail shows no gap: ask each source for its head, and read the feed when Kafka did not bring what it counts."""
         last_seen: dict[str, int] = defaultdict(int)
-        acknowledged: dict[str, Place] = {}
+        acknowledged: dict[str, tuple[int, int]] = {}
         while True:
             for source in self._names:
                 try:
@@ -243,11 +243,11 @@ class Consumer:
                     elif not behind:
                         self._behind.discard(source)
                         self._well(source)
-                    stands = await self.projector.where(source)
-                    last_seen[source] = stands.sequence
-                    if acknowledged.get(source) != stands:
-                        await self.feed.acknowledge(source, streams.INTERNAL, stands)
-                        acknowledged[source] = stands
+                    last_seen[source] = (await self.projector.where(source)).sequence
+                    acted = await self.projector.acted_up_to(source)
+                    if acknowledged.get(source) != acted:
+                        await self.feed.acknowledge(source, streams.INTERNAL, *acted)
+                        acknowledged[source] = acted
                 except FeedError as error:
                     if self.states[source].health in {"starting", "following"}:
                         self.states[source].detail = f"feed: {error}"

@@ -133,12 +133,12 @@ class Feed:
         with _readable(f"{source}: the head"):
             return _head(_json(answer))
 
-    async def acknowledge(self, source: str, stream: str, place: Place) -> None:
+    async def acknowledge(self, source: str, stream: str, epoch: int, sequence: int) -> None:
         """Tell the speaker how far we have acted on what it said. Raises FeedError."""
         client = self._clients.get(source)
         if client is None:
             raise FeedError(f"no URL is configured for {source}")
-        said = {"epoch": place.epoch, "sequence": place.sequence}
+        said = {"epoch": epoch, "sequence": sequence}
         try:
             answer = await client.put(f"/v1/streams/{quote(stream, safe='')}/position", json=said, headers=await self._token.headers())
         except (httpx.HTTPError, TokenUnobtainable) as error:

@@ -53,6 +53,15 @@ def transient(error: BaseException) -> bool:
     return False
 
 
+# one statement: the cursor moves in the transaction that parks
+_ACTED = text(
+    "SELECT coalesce(parked.epoch, c.epoch) AS epoch, coalesce(parked.sequence - 1, c.sequence) AS sequence FROM cursors c"
+    " LEFT JOIN LATERAL (SELECT d.epoch, d.sequence FROM dead_letters d WHERE d.projection = c.projection AND d.source = c.source"
+    "  AND d.stream = c.stream AND d.status = 'parked' ORDER BY d.epoch, d.sequence LIMIT 1) AS parked ON true"
+    " WHERE c.projection = :projection AND c.source = :source AND c.stream = :stream"
+)
+
+
 class Projector:
     """Applies records to a projection: the transaction described at the head of this file. Knows neither Kafka nor HTTP."""
 
@@ -86,6 +95,12 @@ class Projector:
     async def where(self, source: str) -> Place:
         async with self._database.transaction() as session:
             return await self.cursor(session, source)
+
+    async def acted_up_to(self, source: str) -> tuple[int, int]:
+        """Epoch and number up to which everything was acted on: the cursor, or just before the first event that is parked."""
+        async with self._database.transaction() as session:
+            row = (await session.execute(_ACTED, self._key(source))).one()
+        return row.epoch, row.sequence
 
     async def apply(self, source: str, records: Sequence[streams.Record]) -> bool:
         """Apply the records that follow the cursor. Returns False when a record is out of reach: some before it are missing, or it is of a newer epoch.

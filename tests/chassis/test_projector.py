@@ -172,6 +172,28 @@ async def test_a_replay_heals_in_order(scene: Scene) -> None:
     assert await scene.parked() == []
 
 
+async def test_what_is_parked_was_heard_but_not_acted_on_until_it_is_replayed_or_given_up(scene: Scene) -> None:
+    bad, worse, good = uuid4(), uuid4(), uuid4()
+    scene.poison |= {bad, worse}
+    await scene.say(good, bad, good, worse)
+    await scene.projector.apply("partners", (await scene.records())[:1])
+    assert await scene.projector.acted_up_to("partners") == (1, 1)
+
+    await scene.projector.apply("partners", await scene.records())
+    parked = await scene.projector.acted_up_to("partners")
+    scene.poison.clear()
+    async with scene.listening.transaction() as session:
+        first, second = await parking.page(session, status="parked", after=None, limit=10)
+        await dead_letters.replay(session, scene.projector, first.id, "operator")
+    replayed = await scene.projector.acted_up_to("partners")
+    async with scene.listening.transaction() as session:
+        await dead_letters.discard(session, scene.projector, second.id, "operator", "a test")
+
+    assert (await scene.projector.where("partners")).sequence == 4
+    assert (parked, replayed) == ((1, 1), (1, 3))
+    assert await scene.projector.acted_up_to("partners") == (1, 4)
+
+
 async def test_what_was_replayed_is_not_replayed_again(scene: Scene) -> None:
     bad = uuid4()
     scene.poison.add(bad)

@@ -1,6 +1,7 @@
 """Who has acted on an erasure: the numbers under which it was said, held against how far each reader of those streams says it is.
 
-A reader acknowledges by `PUT /v1/streams/{stream}/position`; our own services do it with their cursors, a webhook by its 2xx. An erasure is complete
+A reader acknowledges by `PUT /v1/streams/{stream}/position`; our own services do it with their cursors,
+but never past an event that they parked; a webhook by its 2xx. An erasure is complete
 when every known reader of every stream it was said in is past it; our services and the organizations that were asked must be among them.
 """
 
