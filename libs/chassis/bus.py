@@ -39,12 +39,12 @@ def headers_of(record: Record) -> list[tuple[str, bytes]]:
 
 def record_of(stream: str, headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> Record:
     """An event read from a topic. Raises ValueError or KeyError when the message is none of ours."""
-    ours = {name: content for name, content in headers if name == "content-type" or name.startswith("ce_")}
-    if None in ours.values():
-        raise ValueError("a header without a value")
-    texts = {name: content.decode() for name, content in ours.items() if content is not None}
-    attributes = {name.removeprefix("ce_"): content for name, content in texts.items() if name.startswith("ce_")}
-    attributes["datacontenttype"] = texts["content-type"]
+    attributes: dict[str, str] = {}
+    for name, content in headers:
+        if name.startswith("ce_") or name == "content-type":
+            if content is None:
+                raise ValueError("a header without a value")
+            attributes[name[3:] if name != "content-type" else "datacontenttype"] = content.decode()
     place = {name: attributes.pop(name) for name in PLACED}
     return Record.of_parts(stream, attributes, place, value or b"")
 

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from libs.chassis import streams
+from libs.chassis.ahead import BATCH, Ahead
 from libs.chassis.bus import Bus, record_of, stop_client
 from libs.chassis.database import Database
 from libs.chassis.feed import Feed, FeedError, FeedPast, FeedReplaced
@@ -27,7 +28,6 @@ __all__ = ["Consumer", "Heard", "Listener", "Source", "SourceState"]
 
 _log = structlog.get_logger(__name__)
 
-BATCH = 2000
 PAUSE_SECONDS = 15.0
 STUCK_SECONDS = 30.0
 EXCLUSIVE_LOCK = 0x434F4E53  # "CONS": one consumer at a time where the broker cannot share a group
@@ -116,12 +116,12 @@ class Consumer:
                 await consumer.start()
             self._kafka_progress = time.monotonic()
             self._kafka_connected = True
-            while time.monotonic() - self._kafka_progress < STUCK_SECONDS:
-                self.heartbeat.beat()
-                fetched = await asyncio.wait_for(consumer.getmany(timeout_ms=1000, max_records=BATCH), 15)
-                await self._take(consumer, fetched)
-                if not self._behind:
-                    self._kafka_progress = time.monotonic()
+            async with Ahead(consumer) as ahead:
+                while time.monotonic() - self._kafka_progress < STUCK_SECONDS:
+                    self.heartbeat.beat()
+                    await self._take(consumer, await ahead.take())
+                    if not self._behind:
+                        self._kafka_progress = time.monotonic()
             _log.warning("consumer.stuck", projection=self.listener.projection)
         finally:
             self._kafka_connected = False

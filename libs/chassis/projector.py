@@ -5,13 +5,13 @@ cursor. Knows neither Kafka nor HTTP.
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import structlog
 from pydantic import ValidationError
+from pydantic_core import from_json
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -129,7 +129,7 @@ class Projector:
         parked: list[Parked] = []
         good: list[tuple[streams.Record, Heard[Event]]] = []
         for record in run:
-            attributes = json.loads(record.attributes)
+            attributes = from_json(record.attributes)
             subject = attributes["subject"]
             if subject in pending:
                 parked.append(Parked(record, "follows", None))
@@ -204,7 +204,7 @@ class Projector:
 
     async def replay_one(self, session: AsyncSession, source: str, record: streams.Record) -> str | None:
         """Try a parked event again, in a savepoint. Returns why it failed, `None` when it took effect. The caller holds the cursor's lock."""
-        attributes = json.loads(record.attributes)
+        attributes = from_json(record.attributes)
         kind = self._types[source].get(attributes["type"])
         if kind is None:
             return "unknown-type"

@@ -13,8 +13,9 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from libs.chassis import streams
+from libs.chassis.ahead import BATCH
 from libs.chassis.bus import PARTITION, Bus, stop_client
-from libs.chassis.consumer import BATCH, Consumer
+from libs.chassis.consumer import Consumer
 from libs.chassis.database import Database, RawConnection
 from libs.chassis.feed import Feed
 from libs.chassis.security import ServiceToken

@@ -19,7 +19,7 @@ def lives(events: int, *, first: int = 1) -> list[Event]:
     told: list[Event] = []
     number = first
     while len(told) < events:
-        going = [a_life(one, _DEPARTEMENTS[one % 2], _LIVES[one % 8]) for one in range(number, number + 8)]
+        going = [a_life(one, _DEPARTEMENTS[one % 2], _LIVES[one % 8], within_days=365) for one in range(number, number + 8)]
         for step in range(max(map(len, going))):
             told += [life[step] for life in going if step < len(life)]
         number += 8

@@ -237,9 +237,9 @@ def planned(
     return funding.PlanGapped(**whole, gap_cents=gap) if gap > 0 else funding.PlanBalanced(**whole)
 
 
-def a_life(number: int, departement: str, choice: int) -> list[Event]:
+def a_life(number: int, departement: str, choice: int, *, within_days: int = 36_500) -> list[Event]:
     """One of several lives a referral may have: `choice` chooses."""
-    at = NOON + timedelta(days=9 * number)
+    at = NOON + timedelta(days=9 * number % within_days)
     start: list[Event] = [received(number, departement, at=at)]
     work: list[Event] = [assigned(number, departement), accepted(number, departement), contacted(number, departement, minutes=60 * choice)]
     lives: list[list[Event]] = [
