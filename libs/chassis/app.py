@@ -25,6 +25,7 @@ from starlette.responses import Response
 
 from libs.chassis import audit_api, dead_letters_api, operations_api, problems, streams_api, subscriptions_api, telemetry
 from libs.chassis.access import AccessTable, RouteWithoutRule, Rule, check_complete
+from libs.chassis.direct import again, direct_of
 from libs.chassis.docs import API_VERSION, depends_on, write_openapi
 from libs.chassis.limits import BODY_LIMIT, App, Limits, Message, Receive, Scope, Send
 from libs.chassis.pagination import cursor_secret
@@ -157,39 +158,53 @@ class GuardedRoute(APIRoute):
             declared.endpoint,
             **{name: getattr(declared, name) for name in _KEPT},
         )
+        _check_rule(self, self._rule)
+        self._parameters = _query_parameters(self.dependant)
+        self._direct = None if self._body_limit is not None else direct_of(self)
+        if not self._rule.page:
+            self._through_fastapi, self.app = self.app, self._guarded
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._guard(scope)
+        if self._direct is not None:
+            request = StrictRequest(scope, receive, send)
+            answer = await self._direct.answer(request)
+            if answer is not None:
+                await answer(scope, receive, send)
+                return
+            receive = again(await request.body(), receive)
+        await self._through_fastapi(scope, receive, send)
+
+    async def _guard(self, scope: Scope) -> None:
+        rule, rates = self._rule, self._rates
+        if not rule.public:
+            try:
+                token = bearer(one_header(scope, "authorization"))
+                caller = self._tokens.remembered(token) or await self._tokens.verify(token)
+            except Unauthenticated as refusal:
+                raise rates.refuse(scope, refusal) from None
+            rates.spend(scope, caller.client_id)
+            if not rule.allows(caller):
+                raise Forbidden("Votre rôle ou votre périmètre ne permet pas cette opération.")
+            scope[CALLER] = caller
+            if rule.purpose:
+                scope[PURPOSE] = _purpose(one_header(scope, "x-purpose"))
+        if scope["query_string"]:
+            _check_query(Request(scope), self._parameters)
+        if self._body_limit is not None:
+            scope[BODY_LIMIT] = self._body_limit
+        if self.body_field is not None:
+            _check_content_type(scope)
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
-        rule, tokens, rates, body_limit = self._rule, self._tokens, self._rates, self._body_limit
-        has_body = self.body_field is not None
-        parameters = _query_parameters(self.dependant)
-        _check_rule(self, rule)
-        if rule.page:
-            return _page(self, rule, self._page_guard, handle)
+        if self._rule.page:
+            return _page(self, self._rule, self._page_guard, handle)
 
-        async def guarded(request: Request) -> Response:
-            scope = request.scope
-            if not rule.public:
-                try:
-                    token = bearer(one_header(scope, "authorization"))
-                    caller = tokens.remembered(token) or await tokens.verify(token)
-                except Unauthenticated as refusal:
-                    raise rates.refuse(scope, refusal) from None
-                rates.spend(scope, caller.client_id)
-                if not rule.allows(caller):
-                    raise Forbidden("Votre rôle ou votre périmètre ne permet pas cette opération.")
-                scope[CALLER] = caller
-                if rule.purpose:
-                    scope[PURPOSE] = _purpose(one_header(scope, "x-purpose"))
-            if scope["query_string"]:
-                _check_query(request, parameters)
-            if body_limit is not None:
-                scope[BODY_LIMIT] = body_limit
-            if has_body:
-                _check_content_type(scope)
-            return await handle(StrictRequest(scope, request.receive, request._send))
+        async def strictly(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive, request._send))
 
-        return guarded
+        return strictly
 
 
 def _page(route: APIRoute, rule: Rule, guard: PageGuard | None, handle: Handler) -> Handler:

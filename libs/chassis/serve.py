@@ -6,6 +6,7 @@ Exit codes: 0 stopped or done, 1 had to be cut short, 2 settings or command line
 import argparse
 import asyncio
 import errno
+import gc
 import json
 import os
 import signal
@@ -208,12 +209,23 @@ def _serve(service: Service, settings: Settings, roles: tuple[str, ...]) -> None
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
     )
+    spare_the_collector()
     _log.info("process.started", roles=sorted(roles), port=listening.getsockname()[1])
     try:
         server.run(sockets=[listening])
     finally:
         telemetry.stop_tracing()
         _log.info("process.stopped")
+
+
+def spare_the_collector() -> None:
+    """What lives now (modules, schemas, routes) lives as long as the process: the garbage collector need not look through it again and again.
+
+    It took 15 % of the time of a busy intake (docs/decisions/0008).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 20, 20)
 
 
 def _stopped(sig: int, frame: FrameType | None) -> None:
