@@ -13,7 +13,6 @@ import httpx
 from fastapi import FastAPI
 from sqlalchemy import text
 
-from libs.chassis.app import create_app
 from libs.chassis.listener import Heard
 from libs.chassis.runtime import Runtime
 from libs.chassis.security import IssuerKeys
@@ -21,6 +20,7 @@ from libs.chassis.service import Service
 from libs.contracts.envelope import Event
 from libs.embedded.issuer import Issuer
 from libs.embedded.issuer import create_app as create_issuer
+from tests.applications import application
 from tests.settings import NOWHERE, settings_for
 
 _keys = count(1)
@@ -94,13 +94,13 @@ def app_of(client: httpx.AsyncClient) -> FastAPI:
 
 @asynccontextmanager
 async def served(service: Service, database_url: str, **settings: Any) -> AsyncIterator[Served]:
-    app = create_app(service, settings_for(service.name, service.settings, database_url=database_url, **settings), roles=("api",))
-    runtime: Runtime = app.state.runtime
     issuer = Issuer(NOWHERE)
-    async with (
-        httpx.AsyncClient(transport=httpx.ASGITransport(create_issuer(issuer))) as jwks,
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{service.name}") as client,
-    ):
-        runtime.tokens.keys = IssuerKeys(f"{NOWHERE}/jwks", jwks)
-        yield Served(client, runtime, issuer, app.openapi)
-    await runtime.close()
+    with application(service, settings_for(service.name, service.settings, database_url=database_url, **settings)) as app:
+        runtime: Runtime = app.state.runtime
+        async with (
+            httpx.AsyncClient(transport=httpx.ASGITransport(create_issuer(issuer))) as jwks,
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{service.name}") as client,
+        ):
+            runtime.tokens.keys = IssuerKeys(f"{NOWHERE}/jwks", jwks)
+            yield Served(client, runtime, issuer, app.openapi)
+        await runtime.close()

@@ -51,10 +51,9 @@ def create_app(service: Service, settings: Settings, *, roles: Collection[str] =
     """
     if not structlog.is_configured():
         telemetry.start_logging(service.name, settings.log_level)
-    runtime = Runtime(service, settings, roles)
     routers = [operations_api.router]
     access = operations_api.access(settings)
-    if "api" in runtime.roles:
+    if "api" in roles:
         # routes are tried in this order, 4 µs each: the busy ones first
         routers = [*service.routers, *routers, streams_api.router, dead_letters_api.router, audit_api.router, subscriptions_api.router]
         access = access | streams_api.ACCESS | dead_letters_api.ACCESS | audit_api.ACCESS | subscriptions_api.ACCESS | service.access
@@ -80,15 +79,12 @@ def create_app(service: Service, settings: Settings, *, roles: Collection[str] =
             ),
         ],
     )
-    app.state.runtime = runtime
-    app.state.settings = settings
-    app.state.cursor_secret = cursor_secret(settings)
+    furnish(app, Runtime(service, settings, roles))
     problems.install(app)
 
     found = [context for router in routers for context in iter_route_contexts(router.routes)]
     check_complete((_operation(context) for context in found), access)
-    app.state.rates = rates = Rates(settings)
-    app.router.routes.extend(GuardedRoute(context, access, runtime.tokens, rates, service.page_guard) for context in found)
+    app.router.routes.extend(GuardedRoute(context, access, service.page_guard) for context in found)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -97,6 +93,14 @@ def create_app(service: Service, settings: Settings, *, roles: Collection[str] =
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to write one's own
     return app
+
+
+def furnish(app: FastAPI, runtime: Runtime) -> None:
+    """Everything that an application's routes find in its state; they themselves hold nothing that is opened."""
+    app.state.runtime = runtime
+    app.state.settings = runtime.settings
+    app.state.cursor_secret = cursor_secret(runtime.settings)
+    app.state.rates = Rates(runtime.settings)
 
 
 def _operation(context: RouteContext) -> str:
@@ -146,12 +150,10 @@ class NotJson(Refusal):
 class GuardedRoute(APIRoute):
     """A route as a service declared it, behind its rule. (Kept flat in the application's router: nested routers match every request twice.)"""
 
-    def __init__(
-        self, declared: RouteContext, access: AccessTable, tokens: TokenVerifier, rates: Rates, page_guard: PageGuard | None
-    ) -> None:
+    def __init__(self, declared: RouteContext, access: AccessTable, page_guard: PageGuard | None) -> None:
         assert declared.endpoint is not None  # noqa: S101  # every APIRoute has one
         self._rule = access[_operation(declared)]
-        self._tokens, self._rates, self._page_guard = tokens, rates, page_guard
+        self._page_guard = page_guard
         self._body_limit: int | None = declared.max_body_size
         super().__init__(
             declared.path or "",
@@ -176,11 +178,13 @@ class GuardedRoute(APIRoute):
         await self._through_fastapi(scope, receive, send)
 
     async def _guard(self, scope: Scope) -> None:
-        rule, rates = self._rule, self._rates
+        rule = self._rule
         if not rule.public:
+            tokens: TokenVerifier = scope["app"].state.runtime.tokens
+            rates: Rates = scope["app"].state.rates
             try:
                 token = bearer(one_header(scope, "authorization"))
-                caller = self._tokens.remembered(token) or await self._tokens.verify(token)
+                caller = tokens.remembered(token) or await tokens.verify(token)
             except Unauthenticated as refusal:
                 raise rates.refuse(scope, refusal) from None
             rates.spend(scope, caller.client_id)

@@ -12,6 +12,7 @@ import httpx
 from libs.chassis import streams
 from libs.chassis.security import ServiceToken, TokenUnobtainable
 from libs.chassis.streams import Place
+from libs.chassis.trust import trusted
 
 PAGE = 1000
 
@@ -88,7 +89,10 @@ class Feed:
         self._token = token
         self._clients = {
             source: httpx.AsyncClient(
-                base_url=url, timeout=httpx.Timeout(10, connect=3), transport=transport(source) if transport else None
+                base_url=url,
+                verify=trusted(),
+                timeout=httpx.Timeout(10, connect=3),
+                transport=transport(source) if transport else None,
             )
             for source, url in urls.items()
         }

@@ -25,6 +25,7 @@ from joserfc.jwt import JWTClaimsRegistry
 
 from libs.chassis.refusals import Unauthenticated, Unavailable
 from libs.chassis.settings import Settings
+from libs.chassis.trust import trusted
 from libs.contracts import vocabularies
 from libs.contracts.vocabularies import Role
 
@@ -218,7 +219,7 @@ class TokenVerifier:
         keys: IssuerKeys | None = None,
         cached_tokens: int = 10_000,
     ) -> None:
-        self._client = client or httpx.AsyncClient(timeout=5, trust_env=False)
+        self._client = client or httpx.AsyncClient(verify=trusted(), timeout=5, trust_env=False)
         self._owns_client = client is None
         self.keys = keys or IssuerKeys(settings.token_jwks_url, self._client)
         self._types = frozenset(one.lower() for one in settings.token_types)
@@ -383,7 +384,7 @@ class ServiceToken:
         self, settings: Settings, *, client: httpx.AsyncClient | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._settings, self._monotonic = settings, monotonic
-        self._client = client or httpx.AsyncClient(timeout=5, trust_env=False)
+        self._client = client or httpx.AsyncClient(verify=trusted(), timeout=5, trust_env=False)
         self._owns_client = client is None
         self._token = ""
         self._renew_at = 0.0

@@ -22,6 +22,7 @@ import httpx
 from standardwebhooks import Webhook
 
 from libs.chassis.streams import Record
+from libs.chassis.trust import trusted
 
 LONGEST_URL = 2000
 _SECONDS = 15.0
@@ -188,11 +189,11 @@ def _root(error: BaseException) -> BaseException:
 
 
 class Sender:
-    """Opens channels. One per process: reading the trusted certificates takes longer than a delivery (SSL_CERT_FILE names others than certifi's)."""
+    """Opens channels. One per process."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._tls = httpx.create_ssl_context()
+        self._tls = trusted()
 
     @asynccontextmanager
     async def to(self, url: str) -> AsyncIterator[Channel]:

@@ -120,7 +120,8 @@ class Postgres:
 
     def create_database(self, name: str, template: str | None = None) -> None:
         """Raises `ValueError` for a name that would need quotes, `subprocess.CalledProcessError` when it exists already."""
-        copied = f" TEMPLATE {_checked(template)}" if template else ""
+        # file by file: by way of the write-ahead log, which is the default, costs 2.5 times as much
+        copied = f" TEMPLATE {_checked(template)} STRATEGY FILE_COPY" if template else ""
         self.psql("postgres", f"CREATE DATABASE {_checked(name)}{copied}")
 
     def drop_database(self, name: str) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 
 from libs.chassis.access import AccessTable
-from libs.chassis.app import create_app
 from libs.chassis.database import Database
 from libs.chassis.runtime import Runtime
 from libs.chassis.security import IssuerKeys
@@ -17,10 +16,12 @@ from libs.chassis.service import Service
 from libs.chassis.settings import Settings
 from libs.embedded.issuer import Issuer
 from libs.embedded.issuer import create_app as create_issuer
+from tests.applications import application
 from tests.chassis.speaking import database as speaking_database
 from tests.settings import NOWHERE, settings_for
 
 _keys = count(1)
+_SERVICE = Service(name="partners", title="Un service", settings=Settings, routers=(), access=AccessTable({}), says=())
 
 
 @dataclass
@@ -51,15 +52,14 @@ class Served:
 
 @asynccontextmanager
 async def served(database_url: str, **settings: Any) -> AsyncIterator[Served]:
-    service = Service(name="partners", title="Un service", settings=Settings, routers=(), access=AccessTable({}), says=())
-    app = create_app(service, settings_for("partners", database_url=database_url, **settings), roles=("api",))
-    runtime: Runtime = app.state.runtime
     issuer, speaker = Issuer(NOWHERE), speaking_database(database_url)
-    async with (
-        httpx.AsyncClient(transport=httpx.ASGITransport(create_issuer(issuer))) as jwks,
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://partners") as client,
-    ):
-        runtime.tokens.keys = IssuerKeys(f"{NOWHERE}/jwks", jwks)
-        yield Served(client, runtime, issuer, speaker)
-    await speaker.close()
-    await runtime.close()
+    with application(_SERVICE, settings_for("partners", database_url=database_url, **settings)) as app:
+        runtime: Runtime = app.state.runtime
+        async with (
+            httpx.AsyncClient(transport=httpx.ASGITransport(create_issuer(issuer))) as jwks,
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://partners") as client,
+        ):
+            runtime.tokens.keys = IssuerKeys(f"{NOWHERE}/jwks", jwks)
+            yield Served(client, runtime, issuer, speaker)
+        await speaker.close()
+        await runtime.close()

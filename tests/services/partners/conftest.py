@@ -13,7 +13,6 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from libs.chassis.app import create_app
 from libs.chassis.database import migrate
 from libs.chassis.runtime import Runtime
 from libs.chassis.security import IssuerKeys
@@ -24,6 +23,7 @@ from libs.embedded.issuer import create_app as create_issuer
 from libs.embedded.postgres import Postgres
 from services.partners.app import SERVICE
 from services.partners.settings import Settings
+from tests.applications import application
 from tests.settings import NOWHERE, settings_for
 
 DATA = Path("libs/embedded/data")
@@ -83,16 +83,16 @@ class Partners:
 
 @asynccontextmanager
 async def served(url: str) -> AsyncIterator[Partners]:
-    app = create_app(SERVICE, settings_for("partners", Settings, database_url=url), roles=("api",))
-    runtime: Runtime = app.state.runtime
     issuer = Issuer(NOWHERE)
-    async with (
-        httpx.AsyncClient(transport=httpx.ASGITransport(create_issuer(issuer))) as jwks,
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://partners") as client,
-    ):
-        runtime.tokens.keys = IssuerKeys(f"{NOWHERE}/jwks", jwks)
-        yield Partners(client, runtime, issuer, app.openapi)
-    await runtime.close()
+    with application(SERVICE, settings_for("partners", Settings, database_url=url)) as app:
+        runtime: Runtime = app.state.runtime
+        async with (
+            httpx.AsyncClient(transport=httpx.ASGITransport(create_issuer(issuer))) as jwks,
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://partners") as client,
+        ):
+            runtime.tokens.keys = IssuerKeys(f"{NOWHERE}/jwks", jwks)
+            yield Partners(client, runtime, issuer, app.openapi)
+        await runtime.close()
 
 
 @pytest.fixture
