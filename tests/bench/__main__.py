@@ -17,7 +17,7 @@ from rich.console import Console
 from tests import bench
 from tests.bench.ground import Sizes, ground
 
-HELPERS = frozenset({"__main__", "ground", "load", "bare", "told", "many"})
+HELPERS = frozenset({"__main__", "ground", "load", "bare", "told", "many", "whole"})
 MEASURES = sorted(one.name for one in pkgutil.iter_modules(bench.__path__) if one.name not in HELPERS)
 
 

@@ -65,12 +65,12 @@ async def consumed(on: Ground, url: str, told: list[Record]) -> float:
 
     try:
         await bus.send(topic, told[:WARM])
-        await until(lambda: stands_at(WARM), 60)
+        await until(lambda: stands_at(told[WARM - 1].sequence), 60)
         async with watcher.transaction():
             await watcher.execute(f"{_SEQUENCE} FOR UPDATE")
             await _sent(bus, topic, told[WARM:])
             started = time.perf_counter()
-        while not await stands_at(len(told)):  # noqa: ASYNC110 - a cursor tells nobody that it moved
+        while not await stands_at(told[-1].sequence):  # noqa: ASYNC110 - a cursor tells nobody that it moved
             await asyncio.sleep(0.005)
         return (len(told) - WARM) / (time.perf_counter() - started)
     finally:

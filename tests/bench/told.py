@@ -30,12 +30,12 @@ def _internal(event: Event, event_id: UUID) -> list[Projection]:
     return project(event, event_id, _KEYS)[:1]
 
 
-def records(events: Sequence[Event]) -> list[streams.Record]:
-    """The stream `internal` of referrals that holds these events, from number 1."""
+def records(events: Sequence[Event], *, after: streams.Record | None = None) -> list[streams.Record]:
+    """The stream `internal` of referrals that holds these events, from number 1 or after a record on."""
     speaker = Speaker("referrals", _internal)
     made: list[streams.Record] = []
-    previous = streams.GENESIS
-    for number, event in enumerate(events, 1):
+    previous = after.digest if after is not None else streams.GENESIS
+    for number, event in enumerate(events, after.sequence + 1 if after is not None else 1):
         [said] = write(speaker, event, None)
         record = streams.Record(streams.INTERNAL, 1, number, previous, said.attributes, said.data)
         made.append(record)
