@@ -94,7 +94,7 @@ def app_of(client: httpx.AsyncClient) -> FastAPI:
 
 @asynccontextmanager
 async def served(service: Service, database_url: str, **settings: Any) -> AsyncIterator[Served]:
-    issuer = Issuer(NOWHERE)
+    issuer = Issuer(settings.get("token_issuer", NOWHERE))
     with application(service, settings_for(service.name, service.settings, database_url=database_url, **settings)) as app:
         runtime: Runtime = app.state.runtime
         async with (

@@ -138,24 +138,26 @@ _CHANGED: Final = (
 
 
 class Wrong(NamedTuple):
-    """What is wrong: in a field (its name), or as a whole ("")."""
+    """What is wrong: in a field (its name and label), or as a whole ("")."""
 
     field: str
+    label: str
     sentence: str
 
 
 def wrongs_of(change: Change, refusal: Refusal) -> list[Wrong]:
     """A refusal, field by field."""
-    kinds = {field.name: field.kind for field in change.fields}
-    found = []
-    for pointer, sentence in refusal.pointers:
-        name = pointer.split("/")[1] if "/" in pointer else ""
-        kind = kinds.get(name)
-        found.append(Wrong(name if kind else "", _SENTENCES.get(kind or "", {}).get(sentence, sentence)))
     if isinstance(refusal, StaleVersion):
-        return [Wrong("", _CHANGED)]
-    place = _PLACES.get(refusal.type, "")
-    return found or [Wrong(place if place in kinds else "", refusal.detail)]
+        return [Wrong("", "", _CHANGED)]
+    fields = {field.name: field for field in change.fields if field.kind != "hidden"}
+    found = []
+    for pointer, sentence in refusal.pointers or [(f"/{_PLACES.get(refusal.type, '')}", refusal.detail)]:
+        field = fields.get(pointer.split("/")[1]) if "/" in pointer else None
+        if field is None:
+            found.append(Wrong("", "", sentence))
+        else:
+            found.append(Wrong(field.name, field.label, _SENTENCES.get(field.kind, {}).get(sentence, sentence)))
+    return found
 
 
 def fresh_key() -> str:

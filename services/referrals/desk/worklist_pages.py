@@ -1,5 +1,6 @@
 """The worklist: what waits, by state; no personal content."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -36,6 +37,7 @@ async def show_worklist(
         "desk_worklist.html",
         items=items,
         done=told_of(done),
+        now=datetime.now(UTC),
         filters=filters,
         statuses=[one for one in ReferralStatus if one not in (ReferralStatus.RECEIVED, ReferralStatus.ERASED)],
         urgencies=list(Urgency),

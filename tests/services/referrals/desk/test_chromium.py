@@ -1,0 +1,204 @@
+"""The desk in a real browser: signed in at the embedded issuer, from the worklist to a closed referral by keyboard alone and without any script."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from playwright.async_api import Browser
+
+from libs.contracts import demonstration as d
+from libs.embedded.issuer import create_app as create_issuer
+from services.referrals.app import SERVICE
+from tests.services.referrals.conftest import territory
+from tests.services.referrals.desk.conftest import Desk, settings
+from tests.services.referrals.desk.screen import MISSING, Screen, chromium, window
+from tests.serving import app_of, served
+
+# CI's own lane wants it (MAILLON_BROWSER): there it fails instead
+pytestmark = pytest.mark.skipif(MISSING is not None and not os.environ.get("MAILLON_BROWSER"), reason=MISSING or "")
+
+
+@asynccontextmanager
+async def listening(app: Any, on: socket.socket) -> AsyncIterator[None]:
+    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None, access_log=False, lifespan="off"))
+    serving = asyncio.create_task(server.serve(sockets=[on]))
+    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    yield
+    server.should_exit = True
+    await serving
+
+
+@pytest.fixture
+async def served_desk(database_url: Callable[[str | None], str]) -> AsyncIterator[Desk]:
+    """On sockets: the desk, and the issuer where one signs in."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    desk_url, issuer_url = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in sockets)
+    given = settings(public_url=desk_url, token_issuer=issuer_url)
+    async with served(SERVICE, database_url("referrals"), **given) as up:
+        desk = Desk(up.client, up.runtime, up.issuer, up.openapi)
+        await desk.hear("partners", *territory())
+        async with listening(app_of(up.client), sockets[0]), listening(create_issuer(up.issuer), sockets[1]):
+            yield desk
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as made:
+        yield made
+
+
+def body(desk: Desk) -> dict[str, Any]:
+    """A referral whose victim may be called at any hour: the test has its own."""
+    persons = desk.body()["persons"]
+    persons[0]["safe_contact"]["windows"] = []
+    persons[0]["safe_contact"]["note"] = "Ne jamais rappeler un numéro masqué."
+    persons.append({"role": "witness", "sex": "male", "approximate_age": 9, "agreement": "refused"})
+    return {"persons": persons}
+
+
+async def sign_in(screen: Screen, desk: Desk, who: str, purpose: str = "follow_up") -> None:
+    url = desk.runtime.settings.public_url
+    await screen.page.goto(f"{url}/desk/")
+    await screen.press('a:text-is("Se connecter")')
+    person = next(id for id, one in d.PERSONS.items() if one.client_id == who)
+    await screen.press(f'button[value="{person}"]')
+    await screen.page.goto(f"{url}/desk/purpose")
+    await screen.choose("#purpose", purpose)
+    await screen.press('button:text-is("Continuer")')
+
+
+def assert_accessible(screen: Screen) -> None:
+    assert {name: found for name, found in screen.looked_at.items() if found} == {}
+
+
+async def test_from_the_worklist_to_a_closed_referral_by_keyboard_and_without_script(served_desk: Desk, browser: Browser) -> None:
+    desk = served_desk
+    referral_id = await desk.receive(**body(desk))
+    [first, *_] = await desk.persons(referral_id)
+    async with window(browser) as screen:
+        page = screen.page
+        await page.goto(f"{desk.runtime.settings.public_url}/desk/")
+        await screen.look("door")
+        await sign_in(screen, desk, "iscg-95")
+        await screen.look("worklist")
+
+        await page.keyboard.press("Tab")
+        assert await page.locator(".skip:focus").is_visible(), "the first key shows the way past the navigation"
+        await screen.press(f'a[href="/desk/referrals/{referral_id}"]')
+        await screen.look("referral-assigned")
+        await screen.press('button:text-is("Accepter")')
+        await screen.press('a:text-is("Noter une tentative de contact")')
+        await screen.look("contact")
+
+        await screen.press('button:text-is("Enregistrer")')
+        assert page.url.endswith("/contact")
+        await screen.look("contact-to-correct")
+        await screen.press('.errors a[href="#mode"]')
+        await screen.choose("#mode", "phone")
+        await screen.choose("#result", "reached")
+        await screen.tick(f'input[name="person_id"][value="{first}"]')
+        await screen.press('button:text-is("Enregistrer")')
+        assert "La tentative de contact est notée." in await page.inner_text("main")
+
+        await screen.press('a:text-is("Orienter vers un partenaire")')
+        await screen.look("orient")
+        await screen.choose("#search-need", "victim_support")
+        await screen.press('button:text-is("Chercher")')
+        await screen.look("orient-services")
+        await screen.tick(f'input[name="person_id"][value="{first}"]')
+        await screen.tick(f'input[name="service_id"][value="{d.VICTIM_SUPPORT_SERVICE}"]')
+        await screen.press('button:text-is("Demander l\'orientation")')
+        await screen.look("orientation")
+
+        await screen.press(f'.back a[href="/desk/referrals/{referral_id}"]')
+        await screen.look("referral-worked")
+        await screen.press('a:text-is("Clore")')
+        await screen.look("close")
+        await screen.tick('input[name="reason"][value="oriented"]')
+        await screen.press('button:text-is("Clore")')
+        await screen.look("referral-closed")
+
+    [row] = await desk.rows("SELECT status FROM referrals")
+    assert row.status == "closed"
+    assert_accessible(screen)
+
+
+async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Browser) -> None:
+    desk = served_desk
+    unrouted = await desk.receive(unit_id=None, commune="95637")
+    accepted = await desk.accepted(**body(desk))
+    orientation = (await desk.orient(accepted)).json()["id"]
+    url = f"{desk.runtime.settings.public_url}/desk"
+    for who, pages in {
+        "coordinator-95": {
+            "unrouted": "/referrals?status=unrouted",
+            "referral-unrouted": f"/referrals/{unrouted}",
+            "assign": f"/referrals/{unrouted}/assign",
+            "sign-out": "/sign-out",
+            "purpose": "/purpose",
+            "not-found": "/referrals/nothing",
+        },
+        "iscg-95": {
+            "interview": f"/referrals/{accepted}/interview",
+            "assess": f"/referrals/{accepted}/assess",
+            "correct": f"/referrals/{accepted}/correct",
+            "transfer": f"/referrals/{accepted}/transfer",
+            "not-open": f"/referrals/{accepted}/reopen",
+        },
+        "partner-95": {"orientations": "/orientations", "orientation-to-answer": f"/orientations/{orientation}"},
+    }.items():
+        async with window(browser) as screen:
+            await sign_in(screen, desk, who)
+            for name, path in pages.items():
+                await screen.page.goto(url + path)
+                await screen.look(f"{who}-{name}")
+        assert_accessible(screen)
+
+
+async def test_a_referral_prints_without_navigation_and_forms_and_fits_a_telephone(served_desk: Desk, browser: Browser) -> None:
+    desk = served_desk
+    referral_id = await desk.accepted(**body(desk))
+    url = f"{desk.runtime.settings.public_url}/desk"
+    async with window(browser, viewport={"width": 360, "height": 740}) as screen:
+        await sign_in(screen, desk, "iscg-95")
+        for path in ("/referrals", f"/referrals/{referral_id}", f"/referrals/{referral_id}/contact"):
+            await screen.page.goto(url + path)
+            await screen.look(f"narrow{path.count('/')}")
+            wide = await screen.page.locator("html").evaluate("element => element.scrollWidth")
+            assert wide <= 360, f"{path} is {wide} pixels wide"
+        await screen.page.goto(f"{url}/referrals/{referral_id}")
+        await screen.page.emulate_media(media="print")
+        await screen.look("print")
+        for hidden in ("nav", ".screen", ".who"):
+            assert not await screen.page.locator(hidden).first.is_visible()
+        assert await screen.page.locator(".safe").first.is_visible()
+    assert_accessible(screen)
+
+
+async def test_no_page_asks_anything_of_another_site_and_none_breaks_its_own_policy(served_desk: Desk, browser: Browser) -> None:
+    desk = served_desk
+    referral_id = await desk.accepted(**body(desk))
+    asked: list[str] = []
+    said: list[str] = []
+    async with window(browser) as screen:
+        screen.page.on("request", lambda request: asked.append(request.url))
+        screen.page.on("console", lambda message: said.append(message.text))
+        await sign_in(screen, desk, "iscg-95")
+        for path in ("", f"/{referral_id}", f"/{referral_id}/contact", f"/{referral_id}/orient?need=shelter"):
+            await screen.page.goto(f"{desk.runtime.settings.public_url}/desk/referrals{path}")
+        await screen.page.goto(f"{desk.runtime.settings.public_url}/desk/sign-out")
+        await screen.press('main button:text-is("Se déconnecter")')
+        assert await screen.page.inner_text("h1") == "Poste de travail"
+        assert await screen.page.locator('a:text-is("Se connecter")').count() == 1
+
+    assert {url.split("/")[2] for url in asked} == {
+        one.split("/")[2] for one in (desk.runtime.settings.public_url, desk.runtime.settings.token_issuer)
+    }
+    assert [text for text in said if "policy" in text.lower()] == []
+    assert await desk.rows("SELECT created_at FROM desk_sessions") == []
