@@ -1,8 +1,9 @@
 """Referrals over HTTP: the police posts and reads a status; the social worker and the coordinator work. Orientations are in orientations/api.py."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from libs.chassis import streams
 from libs.chassis.audit import audit
@@ -15,12 +16,14 @@ from libs.chassis.problems import problems
 from libs.chassis.runtime import Db, Run, Runtime
 from libs.chassis.security import Caller, Purpose
 from libs.chassis.settings import secret_bytes
+from libs.chassis.strict import QueryBool
 from libs.chassis.telemetry import current_trace
 from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, UNIT_CERGY, VICTIM
-from libs.contracts.types import Id
-from libs.contracts.vocabularies import ReferralStatus, Urgency
+from libs.contracts.types import CommuneCode, Id, Instant
+from libs.contracts.vocabularies import ReferralStatus, Theme, Urgency
 from services.referrals import queries
 from services.referrals.delays.due import Delays
+from services.referrals.domain import PoliceStatus
 from services.referrals.receiving.intake import Intake, Intakes, request_digest
 from services.referrals.schemas import (
     AssignIn,
@@ -29,6 +32,7 @@ from services.referrals.schemas import (
     ContactMadeOut,
     DeclineIn,
     MovedOut,
+    ReferralCounts,
     ReferralIn,
     ReferralList,
     ReferralOut,
@@ -40,6 +44,7 @@ from services.referrals.schemas import (
     StatusSearchIn,
 )
 from services.referrals.working import followup, work
+from services.referrals.worklists import referrals as worklist
 
 router = APIRouter()
 _OF_REFERRAL = {"referral_id": REFERRAL}
@@ -114,10 +119,17 @@ async def receive_referral(body: ReferralIn, request: Request, caller: Caller, r
 
 
 @router.get("/v1/referral-statuses", operation_id="list_referral_statuses", response_model=StatusList, tags=["Police"])
-async def list_referral_statuses(caller: Caller, database: Db, page: Page, response: Response) -> StatusList:
+async def list_referral_statuses(
+    caller: Caller,
+    database: Db,
+    page: Page,
+    response: Response,
+    status: Annotated[list[PoliceStatus], Query(max_length=5, description="That far")] = [],  # noqa: B006 - FastAPI copies it
+    received_since: Instant | None = None,
+) -> StatusList:
     """The caller's own referrals, oldest first: how far each is, never what was said, nor to whom the person was oriented."""
     async with database.transaction() as session:
-        rows = await queries.statuses(session, caller, after=page.after, limit=page.limit)
+        rows = await worklist.statuses(session, caller, wanted=status, received_since=received_since, after=page.after, limit=page.limit)
     items, following = page_of(rows, page, lambda row: (row.received_at, row.id))
     page.link(response, following)
     return StatusList(items=items, next=following)
@@ -159,16 +171,43 @@ async def list_referrals(
     runtime: Run,
     page: Page,
     response: Response,
-    status: ReferralStatus | None = None,
+    status: Annotated[list[ReferralStatus], Query(max_length=6, description="In one of these states")] = [],  # noqa: B006 - FastAPI copies it
     urgency: Urgency | None = None,
+    unit: Annotated[Id | None, Query(description="Referred by that unit")] = None,
+    commune: Annotated[CommuneCode | None, Query(description="In that commune")] = None,
+    theme: Annotated[Theme | None, Query(description="With that principal theme")] = None,
+    overdue: Annotated[QueryBool, Query(description="Past their due time without a contact")] = False,
+    unrouted: Annotated[QueryBool, Query(description="Without a post: the same as status=unrouted")] = False,
+    received_since: Instant | None = None,
+    changed_since: Instant | None = None,
 ) -> ReferralList:
-    """The worklist of the caller's posts or département, oldest reception first; no personal content."""
+    """The worklist of the caller's posts or département; no personal content.
+
+    Oldest reception first; longest overdue first with `overdue`, oldest change first with `changed_since`.
+    """
+    wanted = worklist.Wanted(
+        statuses=[*status, *([ReferralStatus.UNROUTED] if unrouted else [])],
+        urgency=urgency,
+        unit_id=unit,
+        commune=commune,
+        theme=theme,
+        overdue=overdue,
+        received_since=received_since,
+        changed_since=changed_since,
+    )
     async with runtime.database.transaction(repeatable_read=True) as session:
         response.headers["Stream-Position"] = await streams.position(session)
-        rows = await queries.referrals(session, caller, status=status, urgency=urgency, after=page.after, limit=page.limit)
-    items, following = page_of(rows, page, lambda row: (row.received_at, row.id))
+        rows = await worklist.page(session, caller, wanted, after=page.after, limit=page.limit)
+    items, following = page_of(rows, page, wanted.place)
     page.link(response, following)
     return ReferralList(items=items, next=following)
+
+
+@router.get("/v1/referral-counts", operation_id="count_referrals", response_model=ReferralCounts, tags=["Saisines"])
+async def count_referrals(caller: Caller, database: Db) -> ReferralCounts:
+    """How many referrals of the caller's posts or département are in each state, and how many are overdue; up to 1 000 each."""
+    async with database.transaction(repeatable_read=True) as session:
+        return await worklist.counts(session, caller)
 
 
 @router.get(

@@ -64,9 +64,16 @@ class Referral(Table, table=True):
         Index("referrals_post", "post_id", "received_at", "id"),
         Index("referrals_departement", "departement", "received_at", "id"),
         Index("referrals_received", "received_at", "id"),
-        Index("referrals_client", "client_id", "received_at", "id"),
-        Index("referrals_load", "post_id", postgresql_where=text("status IN ('assigned', 'accepted')")),
-        Index("referrals_unrouted", "departement", postgresql_where=text("status = 'unrouted'")),
+        # worklists (worklists/pages.py): each list, by each filter, is a range of one of these
+        Index("referrals_post_status", "post_id", "status", "received_at", "id"),
+        Index("referrals_departement_status", "departement", "status", "received_at", "id"),
+        Index("referrals_status", "status", "received_at", "id"),
+        Index("referrals_client_status", "client_id", "status", "received_at", "id"),
+        Index("referrals_commune", "commune", "received_at", "id"),
+        Index("referrals_unit", "unit_id", "departement", "received_at", "id"),
+        Index("referrals_theme", "principal_theme", "departement", "received_at", "id"),
+        Index("referrals_departement_changed", "departement", "changed_at", "id"),
+        Index("referrals_changed", "changed_at", "id"),
         Index("referrals_due", "departement", "due_at", "id", postgresql_where=text(_WAITING)),
         Index("referrals_due_everywhere", "due_at", "id", postgresql_where=text(_WAITING)),
         Index("referrals_due_unsaid", "due_at", "id", postgresql_where=text(f"{_WAITING} AND NOT overdue_said")),
@@ -108,6 +115,8 @@ class Referral(Table, table=True):
     """Until when the first contact is to be attempted (delays/due.py)."""
     overdue_said: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=text("false")))
     """Whether this due time was looked at since it passed."""
+    changed_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=text("now()")))
+    """When it last got another version: written by the database (migration `referrals_worklists`)."""
 
 
 class Person(Table, table=True):
@@ -225,7 +234,12 @@ class Orientation(Table, table=True):
     __tablename__ = "orientations"
     __table_args__ = (
         Index("orientations_referral", "referral_id", "id"),
-        Index("orientations_organization", "organization_id", "id"),
+        Index("orientations_organization_requested", "organization_id", "requested_at", "id"),
+        Index("orientations_organization_status", "organization_id", "status", "requested_at", "id"),
+        Index("orientations_current_post_requested", "current_post_id", "requested_at", "id"),
+        Index("orientations_current_post_status", "current_post_id", "status", "requested_at", "id"),
+        Index("orientations_departement_requested", "departement", "requested_at", "id"),
+        Index("orientations_departement_status", "departement", "status", "requested_at", "id"),
         Index("orientations_post", "post_id", "id"),
         Index("orientations_service_open", "service_id", postgresql_where=text("status IN ('requested', 'accepted', 'in-progress')")),
         Index(
@@ -240,6 +254,9 @@ class Orientation(Table, table=True):
 
     id: UUID = Field(primary_key=True)
     referral_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("referrals.id"), nullable=False))
+    departement: str = Field(sa_type=Text)
+    """The referral's, as it is now; like the post that has it: kept by the database (migration `referrals_worklists`)."""
+    current_post_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     person_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
     post_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
     service_id: UUID = Field(sa_column=Column(Uuid, nullable=False))

@@ -5,18 +5,17 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, true, tuple_
+from sqlalchemy import select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from libs.chassis.pagination import Key
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
-from libs.contracts.vocabularies import AlertKind, OrientationStatus, ReferralStatus, Role, Urgency
+from libs.contracts.vocabularies import AlertKind, OrientationStatus, ReferralStatus, Role
 from services.referrals.delays.due import is_overdue
 from services.referrals.domain import ORIENTATION_LIVES, OrientationOver, moves_open_to, orientation_moves_open_to, police_status
-from services.referrals.justice.alerts import KINDS_SENT, kinds_sent
+from services.referrals.justice.alerts import kinds_sent
 from services.referrals.models import ContactAttempt, Orientation, Person, Referral
 from services.referrals.orientations import commands as orientations
 from services.referrals.persons import identity_hash_of
@@ -26,19 +25,15 @@ from services.referrals.schemas import (
     ContactOut,
     Identity,
     OrientationOut,
-    OrientationSummary,
     PersonContent,
     PersonFound,
     PersonOut,
     PersonSearchIn,
     ReferralOut,
-    ReferralSummary,
     RoutingOut,
     StatusOut,
 )
 from services.referrals.working.work import contents_of, may_see
-
-_PERSONS = select(func.count()).select_from(Person).where(col(Person.referral_id) == col(Referral.id)).scalar_subquery()
 
 
 def _perimeter(caller: Principal) -> Any:
@@ -53,7 +48,7 @@ def _perimeter(caller: Principal) -> Any:
             return true()  # the other services, by the access table
 
 
-def _summary(referral: Referral, persons: int, sent: Collection[str]) -> dict[str, Any]:
+def summary(referral: Referral, persons: int, sent: Collection[str]) -> dict[str, Any]:
     return {
         "id": referral.id,
         "status": referral.status,
@@ -72,29 +67,9 @@ def _summary(referral: Referral, persons: int, sent: Collection[str]) -> dict[st
         "first_contact_due_at": referral.due_at,
         "overdue": is_overdue(referral, datetime.now(UTC)),
         "first_contact_at": referral.first_contact_at,
+        "changed_at": referral.changed_at,
         "version": referral.version,
     }
-
-
-async def referrals(
-    session: AsyncSession,
-    caller: Principal,
-    *,
-    status: ReferralStatus | None,
-    urgency: Urgency | None,
-    after: Key | None,
-    limit: int,
-) -> list[ReferralSummary]:
-    """A worklist, oldest reception first; one more than `limit` when there are more."""
-    query: Select[Any] = select(Referral, _PERSONS, KINDS_SENT).where(_perimeter(caller))
-    if status is not None:
-        query = query.where(col(Referral.status) == status)
-    if urgency is not None:
-        query = query.where(col(Referral.urgency) == urgency)
-    if after is not None:
-        query = query.where(tuple_(col(Referral.received_at), col(Referral.id)) > tuple_(*after))
-    rows = (await session.execute(query.order_by(col(Referral.received_at), col(Referral.id)).limit(limit + 1))).all()
-    return [ReferralSummary.model_validate(_summary(row[0], row[1], row[2])) for row in rows]
 
 
 async def visible(session: AsyncSession, caller: Principal, referral_id: UUID) -> Referral:
@@ -121,7 +96,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
         narrative = key.open(found.narrative, context=NARRATIVE).decode() if key is not None else None
     contents = await contents_of(session, vault, persons)
     return ReferralOut.model_validate(
-        _summary(found, len(persons), await session.scalar(kinds_sent(found.id)) or ())
+        summary(found, len(persons), await session.scalar(kinds_sent(found.id)) or ())
         | {
             "themes": found.themes,
             "penal": found.penal,
@@ -172,7 +147,7 @@ async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -
 # The police: its own referrals, their status only
 
 
-def _status(referral: Referral) -> StatusOut:
+def status_of(referral: Referral) -> StatusOut:
     return StatusOut(
         id=referral.id,
         external_reference=referral.external_reference,
@@ -185,15 +160,7 @@ async def status(session: AsyncSession, caller: Principal, referral_id: UUID) ->
     referral = await session.get(Referral, referral_id)
     if referral is None or referral.client_id != caller.client_id:
         raise NotFound
-    return _status(referral)
-
-
-async def statuses(session: AsyncSession, caller: Principal, *, after: Key | None, limit: int) -> list[StatusOut]:
-    query = select(Referral).where(col(Referral.client_id) == caller.client_id)
-    if after is not None:
-        query = query.where(tuple_(col(Referral.received_at), col(Referral.id)) > tuple_(*after))
-    rows = await session.scalars(query.order_by(col(Referral.received_at), col(Referral.id)).limit(limit + 1))
-    return [_status(referral) for referral in rows]
+    return status_of(referral)
 
 
 async def statuses_of(session: AsyncSession, caller: Principal, external_reference: str, unit_id: UUID | None) -> list[StatusOut]:
@@ -201,26 +168,12 @@ async def statuses_of(session: AsyncSession, caller: Principal, external_referen
     query = select(Referral).where(col(Referral.client_id) == caller.client_id, col(Referral.external_reference) == external_reference)
     if unit_id is not None:
         query = query.where(col(Referral.unit_id) == unit_id)
-    return [_status(referral) for referral in await session.scalars(query.order_by(col(Referral.received_at), col(Referral.id)).limit(100))]
+    return [
+        status_of(referral) for referral in await session.scalars(query.order_by(col(Referral.received_at), col(Referral.id)).limit(100))
+    ]
 
 
 # Orientations
-
-
-async def orientation_list(
-    session: AsyncSession, caller: Principal, *, status: OrientationStatus | None, after: Key | None, limit: int
-) -> list[OrientationSummary]:
-    """A partner's own; a social worker's and a coordinator's of their referrals. In the order of asking."""
-    query = select(Orientation)
-    if caller.role is Role.PARTNER:
-        query = query.where(col(Orientation.organization_id) == caller.organization)
-    else:
-        query = query.join(Referral, col(Referral.id) == col(Orientation.referral_id)).where(_perimeter(caller))
-    if status is not None:
-        query = query.where(col(Orientation.status) == status)
-    if after is not None:
-        query = query.where(col(Orientation.id) > after[0])
-    return [orientations.summary(one) for one in await session.scalars(query.order_by(col(Orientation.id)).limit(limit + 1))]
 
 
 async def orientation(session: AsyncSession, caller: Principal, vault: Vault, orientation_id: UUID) -> OrientationOut:

@@ -197,6 +197,7 @@ class ReferralSummary(Answer):
     overdue: bool
     """That time has passed, the referral is open, and nobody was called yet."""
     first_contact_at: Instant | None
+    changed_at: Instant
     version: int
 
 
@@ -284,6 +285,24 @@ class ReferralOut(ReferralSummary):
 class ReferralList(Answer):
     items: list[ReferralSummary]
     next: str | None
+
+
+class CountOut(Answer):
+    """`more`: there are more than `count`, which is as far as they are counted."""
+
+    count: int
+    more: bool
+
+
+class StateCount(CountOut):
+    status: ReferralStatus
+
+
+class ReferralCounts(Answer):
+    """Of the caller's posts or département: what waits in each state, and what is overdue whatever its state."""
+
+    states: list[StateCount]
+    overdue: CountOut
 
 
 class ConsideredOut(Answer):
@@ -402,6 +421,14 @@ class OrientationOut(OrientationSummary):
 class OrientationList(Answer):
     items: list[OrientationSummary]
     next: str | None
+
+
+class OrientationStateCount(CountOut):
+    status: OrientationStatus
+
+
+class OrientationCounts(Answer):
+    states: list[OrientationStateCount]
 
 
 class LinkMade(Answer):

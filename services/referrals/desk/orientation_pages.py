@@ -28,6 +28,7 @@ from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.domain import ORIENTATION_LIVES, Mismatch, Move, OrientationMove, moved
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.links import Links
+from services.referrals.worklists import orientations as worklist
 
 router = APIRouter(include_in_schema=False)
 
@@ -106,9 +107,10 @@ async def _search(
 async def show_orientations(request: Request, caller: Caller, runtime: Run, asked: Page, status: Text = "", done: Text = "") -> Response:
     """A partner's own; those of a social worker's posts, of a coordinator's département. No personal content."""
     of_status = code_of(OrientationStatus, status)
+    wanted = worklist.WantedOrientations(statuses=[of_status] if of_status is not None else [])
     async with runtime.database.transaction() as session:
-        rows = await queries.orientation_list(session, caller, status=of_status, after=asked.after, limit=asked.limit)
-    items, following = page_of(rows, asked, lambda row: (row.id,))
+        rows = await worklist.page(session, caller, wanted, after=asked.after, limit=asked.limit)
+    items, following = page_of(rows, asked, wanted.place)
     given = [("status", of_status.value)] if of_status is not None else []
     return page(
         request,

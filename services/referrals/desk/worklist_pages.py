@@ -11,10 +11,10 @@ from libs.chassis.pagination import Page, page_of
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller
 from libs.contracts.vocabularies import ReferralStatus, Urgency
-from services.referrals import queries
 from services.referrals.desk.forms import code_of
 from services.referrals.desk.moves import told_of
 from services.referrals.desk.pages import page
+from services.referrals.worklists import referrals as worklist
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,9 +28,10 @@ async def show_worklist(
     """The referrals of the caller's posts or département, filtered by a GET form."""
     of_status, of_urgency = code_of(ReferralStatus, status), code_of(Urgency, urgency)
     filters = {"status": of_status, "urgency": of_urgency}
+    wanted = worklist.Wanted(statuses=[of_status] if of_status is not None else [], urgency=of_urgency)
     async with runtime.database.transaction(repeatable_read=True) as session:
-        rows = await queries.referrals(session, caller, status=of_status, urgency=of_urgency, after=asked.after, limit=asked.limit)
-    items, following = page_of(rows, asked, lambda row: (row.received_at, row.id))
+        rows = await worklist.page(session, caller, wanted, after=asked.after, limit=asked.limit)
+    items, following = page_of(rows, asked, wanted.place)
     given = [(name, value.value) for name, value in filters.items() if value is not None]
     return page(
         request,

@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Annotated, cast
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.audit import audit
@@ -16,7 +16,7 @@ from libs.chassis.problems import problems
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.demonstration import ORIENTATION, REFERRAL, VICTIM, VICTIM_SUPPORT_SERVICE
-from libs.contracts.types import Id
+from libs.contracts.types import Id, Instant
 from libs.contracts.vocabularies import OrientationStatus
 from services.referrals import queries
 from services.referrals.orientations import commands as orientations
@@ -26,6 +26,7 @@ from services.referrals.schemas import (
     FailIn,
     LinkMade,
     LinkOut,
+    OrientationCounts,
     OrientationIn,
     OrientationList,
     OrientationOut,
@@ -34,6 +35,7 @@ from services.referrals.schemas import (
     RejectIn,
 )
 from services.referrals.settings import Settings
+from services.referrals.worklists import orientations as worklist
 
 router = APIRouter(tags=["Orientations"])
 _OF_ORIENTATION = {"orientation_id": ORIENTATION}
@@ -82,15 +84,32 @@ async def request_orientation(referral_id: Id, body: OrientationIn, caller: Call
 
 @router.get("/v1/orientations", operation_id="list_orientations", response_model=OrientationList)
 async def list_orientations(
-    caller: Caller, runtime: Run, page: Page, response: Response, status: OrientationStatus | None = None
+    caller: Caller,
+    runtime: Run,
+    page: Page,
+    response: Response,
+    status: Annotated[list[OrientationStatus], Query(max_length=8, description="In one of these states")] = [],  # noqa: B006 - FastAPI copies it
+    requested_since: Instant | None = None,
+    answer_before: Annotated[Instant | None, Query(description="Still to be answered, and expiring by then")] = None,
 ) -> OrientationList:
-    """A partner's own orientations; those of a social worker's posts, of a coordinator's département."""
+    """A partner's own orientations; those of a social worker's posts, of a coordinator's département.
+
+    In the order of asking; the first to expire first with `answer_before`.
+    """
+    wanted = worklist.WantedOrientations(statuses=status, requested_since=requested_since, answer_before=answer_before)
     async with runtime.database.transaction() as session:
-        rows = await queries.orientation_list(session, caller, status=status, after=page.after, limit=page.limit)
+        rows = await worklist.page(session, caller, wanted, after=page.after, limit=page.limit)
     rows = [orientations.told(caller, runtime.pseudonyms, row) for row in rows]
-    items, following = page_of(rows, page, lambda row: (row.id,))
+    items, following = page_of(rows, page, wanted.place)
     page.link(response, following)
     return OrientationList(items=items, next=following)
+
+
+@router.get("/v1/orientation-counts", operation_id="count_orientations", response_model=OrientationCounts)
+async def count_orientations(caller: Caller, runtime: Run) -> OrientationCounts:
+    """How many of the caller's orientations are in each state; up to 1 000 each."""
+    async with runtime.database.transaction(repeatable_read=True) as session:
+        return await worklist.counts(session, caller)
 
 
 @router.get(

@@ -96,6 +96,8 @@ async def request(
     orientation = Orientation(
         id=new_id(),
         referral_id=referral.id,
+        departement=referral.departement,
+        current_post_id=referral.post_id,
         person_id=person.id,
         post_id=post_of(referral),
         service_id=service.id,

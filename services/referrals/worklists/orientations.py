@@ -1,0 +1,81 @@
+"""The orientations that wait for a partner, and those of a social worker's and a coordinator's referrals; with counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.chassis.pagination import Key
+from libs.chassis.security import Principal
+from libs.contracts.vocabularies import OrientationStatus, Role
+from services.referrals.models import Orientation
+from services.referrals.orientations import commands as orientations
+from services.referrals.schemas import OrientationCounts, OrientationStateCount, OrientationSummary
+from services.referrals.worklists.pages import Conditions, counted, head, plan_for_these_values
+from services.referrals.worklists.referrals import COUNTED_UP_TO, count_of
+
+
+@dataclass(frozen=True, slots=True)
+class WantedOrientations:
+    """`answer_before`: those still to be answered that expire by then, the first to expire first; otherwise in the order of asking."""
+
+    statuses: Sequence[OrientationStatus] = ()
+    requested_since: datetime | None = None
+    answer_before: datetime | None = None
+
+    @property
+    def at(self) -> Any:
+        return col(Orientation.expires_at) if self.answer_before is not None else col(Orientation.requested_at)
+
+    def place(self, row: OrientationSummary) -> Key:
+        return row.expires_at if self.answer_before is not None else row.requested_at, row.id
+
+
+def _keys(caller: Principal) -> list[Conditions]:
+    """A partner's own; of a social worker's posts, those of the referrals they have now; a coordinator's by département."""
+    match caller.role:
+        case Role.PARTNER:
+            return [[col(Orientation.organization_id) == caller.organization]]
+        case Role.ISCG:
+            return [[col(Orientation.current_post_id) == post_id] for post_id in sorted(caller.ids("post"))]
+        case _:
+            departements = caller.departements()
+            return [[]] if departements is None else [[col(Orientation.departement) == one] for one in sorted(departements)]
+
+
+async def page(
+    session: AsyncSession, caller: Principal, wanted: WantedOrientations, *, after: Key | None, limit: int
+) -> list[OrientationSummary]:
+    """One more than `limit` when there are more."""
+    statuses = set(wanted.statuses)
+    since = []
+    if wanted.requested_since is not None:
+        since.append(col(Orientation.requested_at) >= wanted.requested_since)
+    if wanted.answer_before is not None:
+        since.append(col(Orientation.expires_at) <= wanted.answer_before)
+        statuses = (statuses or {OrientationStatus.REQUESTED}) & {OrientationStatus.REQUESTED}
+        if not statuses:
+            return []
+    states: list[Conditions] = [[col(Orientation.status) == one] for one in sorted(statuses)] or [[]]
+    ranges = [[*key, *state, *since] for key in _keys(caller) for state in states]
+    if not ranges:
+        return []
+    await plan_for_these_values(session)
+    found = head(ranges, wanted.at, col(Orientation.id), after, limit)
+    rows = await session.scalars(select(Orientation).where(col(Orientation.id).in_(found)).order_by(wanted.at, col(Orientation.id)))
+    return [orientations.summary(one) for one in rows]
+
+
+async def counts(session: AsyncSession, caller: Principal) -> OrientationCounts:
+    ranges = [(status.value, [*key, col(Orientation.status) == status]) for key in _keys(caller) for status in OrientationStatus]
+    numbers: dict[str, int] = {}
+    if ranges:
+        await plan_for_these_values(session)
+        numbers = {name: int(number) for name, number in await session.execute(counted(ranges, COUNTED_UP_TO))}
+    return OrientationCounts(
+        states=[OrientationStateCount(status=status, **count_of(numbers.get(status.value, 0))) for status in OrientationStatus]
+    )

@@ -1,0 +1,186 @@
+"""The worklist of a social worker and of a coordinator, its counts, and the list that the police follows.
+
+The order goes with the question: oldest reception first; longest overdue first for what is overdue; oldest change first for what changed since. Each
+is an index (tests/bench/worklist.py measures every list and filter on a million referrals). A referral that changes while it is paged through by
+change is met again further on, and none is left out; to follow changes without end there is the feed (`Stream-Position`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, literal_column, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.chassis.pagination import Key
+from libs.chassis.security import Principal
+from libs.contracts.types import departement_of
+from libs.contracts.vocabularies import ReferralStatus, Role, Theme, Urgency
+from services.referrals.delays.overdue import WAITING
+from services.referrals.domain import PoliceStatus, police_status
+from services.referrals.justice.alerts import KINDS_SENT
+from services.referrals.models import Person, Referral
+from services.referrals.queries import status_of, summary
+from services.referrals.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount, StatusOut
+from services.referrals.worklists.pages import Conditions, counted, head, plan_for_these_values
+
+COUNTED_UP_TO: Final = 1_000
+"""Counts say how much work waits, and stop here ("more than 1 000"): then they cost the same for a post and for the nation.
+
+A table of counters kept up to date by every change would answer at once and exactly, but every intake of a département would wait for the same row; the
+exact figures, closed cases of ten years included, are those of reporting.
+"""
+
+STATES: Final = tuple(one for one in ReferralStatus if one is not ReferralStatus.RECEIVED)
+"""Received lasts within one transaction."""
+
+_PERSONS = select(func.count()).select_from(Person).where(col(Person.referral_id) == col(Referral.id)).scalar_subquery()
+_WAITING: ColumnElement[bool] = literal_column(f"({WAITING})")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a worklist is narrowed to; nothing given: everything within the perimeter."""
+
+    statuses: Sequence[ReferralStatus] = ()
+    urgency: Urgency | None = None
+    unit_id: UUID | None = None
+    commune: str | None = None
+    theme: Theme | None = None
+    """The principal one."""
+    overdue: bool = False
+    received_since: datetime | None = None
+    changed_since: datetime | None = None
+
+    @property
+    def at(self) -> Any:
+        """By what it is ordered."""
+        if self.overdue:
+            return col(Referral.due_at)
+        return col(Referral.changed_at) if self.changed_since is not None else col(Referral.received_at)
+
+    def place(self, row: ReferralSummary) -> Key:
+        """Where a row stands in that order."""
+        if self.overdue:
+            return row.first_contact_due_at, row.id
+        return row.changed_at if self.changed_since is not None else row.received_at, row.id
+
+
+def _keys(caller: Principal) -> list[Conditions]:
+    """The perimeter, one condition for each post or département; for the nation there is none."""
+    if caller.role is Role.ISCG:
+        return [[col(Referral.post_id) == post_id] for post_id in sorted(caller.ids("post"))]
+    departements = caller.departements() if caller.role is Role.COORDINATOR else None
+    return [[]] if departements is None else [[col(Referral.departement) == one] for one in sorted(departements)]
+
+
+def _narrowed(wanted: Wanted, now: datetime) -> list[ColumnElement[bool]]:
+    equal = {
+        Referral.urgency: wanted.urgency,
+        Referral.unit_id: wanted.unit_id,
+        Referral.commune: wanted.commune,
+        Referral.principal_theme: wanted.theme,
+    }
+    conditions = [col(column) == value for column, value in equal.items() if value is not None]
+    if wanted.overdue:
+        conditions += [_WAITING, col(Referral.due_at) <= now]
+    if wanted.received_since is not None:
+        conditions.append(col(Referral.received_at) >= wanted.received_since)
+    if wanted.changed_since is not None:
+        conditions.append(col(Referral.changed_at) >= wanted.changed_since)
+    return conditions
+
+
+def _ranges(caller: Principal, wanted: Wanted, now: datetime) -> list[Conditions]:
+    """By reception each state is a range of its own; what is overdue or changed is few, and filtered by state."""
+    narrowed = _narrowed(wanted, now)
+    states: list[Conditions] = [[]]
+    if wanted.statuses:
+        one_by_one = not wanted.overdue and wanted.changed_since is None
+        states = (
+            [[col(Referral.status) == one] for one in sorted(set(wanted.statuses))]
+            if one_by_one
+            else [[col(Referral.status).in_(sorted(set(wanted.statuses)))]]
+        )
+    return [[*key, *state, *narrowed] for key in _keys_of(caller, wanted) for state in states]
+
+
+def _keys_of(caller: Principal, wanted: Wanted) -> list[Conditions]:
+    """A commune says its département: asked for twice, the database would think that few of its rows are there."""
+    if wanted.commune is not None and caller.role is Role.COORDINATOR:
+        return [[]] if caller.covers_departement(departement_of(wanted.commune)) else []
+    return _keys(caller)
+
+
+async def page(session: AsyncSession, caller: Principal, wanted: Wanted, *, after: Key | None, limit: int) -> list[ReferralSummary]:
+    """One more than `limit` when there are more."""
+    ranges = _ranges(caller, wanted, datetime.now(UTC))
+    if not ranges:
+        return []
+    await plan_for_these_values(session)
+    found = head(ranges, wanted.at, col(Referral.id), after, limit)
+    rows = await session.execute(
+        select(Referral, _PERSONS, KINDS_SENT).where(col(Referral.id).in_(found)).order_by(wanted.at, col(Referral.id))
+    )
+    return [ReferralSummary.model_validate(summary(referral, persons, sent)) for referral, persons, sent in rows]
+
+
+async def counts(session: AsyncSession, caller: Principal) -> ReferralCounts:
+    """Of every state, and of what is overdue, within the perimeter."""
+    now, keys = datetime.now(UTC), _keys(caller)
+    ranges = [(status.value, [*key, col(Referral.status) == status]) for key in keys for status in STATES]
+    ranges += [("overdue", [*key, *_narrowed(Wanted(overdue=True), now)]) for key in keys]
+    numbers: dict[str, int] = {}
+    if ranges:
+        await plan_for_these_values(session)
+        numbers = {name: int(number) for name, number in await session.execute(counted(ranges, COUNTED_UP_TO))}
+    return ReferralCounts(
+        states=[StateCount(status=status, **count_of(numbers.get(status.value, 0))) for status in STATES],
+        overdue=CountOut(**count_of(numbers.get("overdue", 0))),
+    )
+
+
+def count_of(number: int) -> dict[str, Any]:
+    return {"count": min(number, COUNTED_UP_TO), "more": number > COUNTED_UP_TO}
+
+
+# The police: its own referrals, how far they are
+
+
+def _seen_as(status: PoliceStatus) -> list[Conditions]:
+    """The states that the police sees as this one."""
+    contacted = col(Referral.first_contact_at).is_not(None)
+    found: list[Conditions] = []
+    for state in STATES:
+        seen = {flag: police_status(state, contacted=flag) is status for flag in (False, True)}
+        if any(seen.values()):
+            of_state = col(Referral.status) == state
+            found.append([of_state] if all(seen.values()) else [of_state, contacted if seen[True] else ~contacted])
+    return found
+
+
+async def statuses(
+    session: AsyncSession,
+    caller: Principal,
+    *,
+    wanted: Sequence[PoliceStatus],
+    received_since: datetime | None,
+    after: Key | None,
+    limit: int,
+) -> list[StatusOut]:
+    """The caller's own, oldest reception first. There is no "changed since": it would tell of changes that are not the police's business.
+
+    Its stream tells it of each step (`/v1/streams`).
+    """
+    client: Conditions = [
+        col(Referral.client_id) == caller.client_id,
+        *([col(Referral.received_at) >= received_since] if received_since is not None else []),
+    ]
+    states = [state for status in sorted(set(wanted)) for state in _seen_as(status)] or [[col(Referral.status) == one] for one in STATES]
+    await plan_for_these_values(session)
+    found = head([[*client, *state] for state in states], col(Referral.received_at), col(Referral.id), after, limit)
+    rows = await session.scalars(select(Referral).where(col(Referral.id).in_(found)).order_by(col(Referral.received_at), col(Referral.id)))
+    return [status_of(referral) for referral in rows]

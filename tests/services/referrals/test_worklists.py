@@ -1,0 +1,233 @@
+"""Worklists: each caller's own, by filters that may be joined, counted, and paged through without a row lost or met twice."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from libs.contracts import demonstration as d
+from services.referrals.worklists import referrals as worklist
+from tests.services.referrals.conftest import Referrals
+
+UNROUTED: dict[str, Any] = {"unit_id": None, "commune": "95008"}
+SARCELLES: dict[str, Any] = {"unit_id": d.UNIT_SARCELLES, "commune": "95585"}
+
+
+async def listed(referrals: Referrals, who: str = "coordinator-95", address: str = "/v1/referrals", **query: Any) -> list[str]:
+    """Every id, page by page."""
+    ids: list[str] = []
+    asked: dict[str, Any] = dict(query)
+    while True:
+        answer = await referrals.get(who, address, **asked)
+        assert answer.status_code == 200, answer.text
+        ids += [one["id"] for one in answer.json()["items"]]
+        if answer.json()["next"] is None:
+            return ids
+        asked = query | {"cursor": answer.json()["next"]}
+
+
+async def states(referrals: Referrals, who: str = "coordinator-95", address: str = "/v1/referral-counts") -> dict[str, int]:
+    answer = await referrals.get(who, address)
+    assert answer.status_code == 200, answer.text
+    return {one["status"]: one["count"] for one in answer.json()["states"] if one["count"]}
+
+
+async def age(referrals: Referrals, referral_id: UUID, hours: int) -> None:
+    async with referrals.runtime.database.transaction() as session:
+        earlier = ", ".join(f"{name} = {name} - CAST(:gone AS interval)" for name in ("received_at", "due_at", "changed_at"))
+        await session.execute(text(f"UPDATE referrals SET {earlier} WHERE id = :id"), {"gone": timedelta(hours=hours), "id": referral_id})
+
+
+async def test_each_filter_narrows_and_filters_are_joined(referrals: Referrals) -> None:
+    plain, urgent = str(await referrals.receive()), str(await referrals.receive(urgency="immediate"))
+    elsewhere = str(await referrals.receive(**SARCELLES, themes=["housing", "addiction"], principal_theme="housing"))
+    lost, accepted = str(await referrals.receive(**UNROUTED)), str(await referrals.accepted())
+    every = [plain, urgent, elsewhere, lost, accepted]
+
+    async def found(**query: Any) -> list[str]:
+        return await listed(referrals, **query)
+
+    assert await found() == every
+    assert await found(unit=str(d.UNIT_SARCELLES)) == await found(commune="95585") == await found(theme="housing") == [elsewhere]
+    assert await found(theme="addiction") == []  # not its principal one
+    assert await found(unrouted="true") == await found(status="unrouted") == [lost]
+    assert await found(status=["accepted", "unrouted"]) == [lost, accepted]
+    assert await found(status=["assigned", "accepted"], urgency="priority", unit=str(d.UNIT_CERGY)) == [plain, accepted]
+    assert await found(status="accepted", unrouted="true") == [lost, accepted]
+    assert await found(urgency="immediate", theme="housing") == []
+
+
+async def test_each_caller_finds_what_is_theirs_whatever_the_filter(referrals: Referrals) -> None:
+    here, there = str(await referrals.receive()), str(await referrals.receive(**SARCELLES))
+    far = str(await referrals.receive("police-78", unit_id=d.UNIT_78, commune="78646"))
+
+    for query in ({}, {"status": "assigned"}, {"urgency": "priority"}, {"changed_since": "2026-01-01T00:00:00Z"}):
+        assert await listed(referrals, "iscg-95", **query) == [here]
+        assert await listed(referrals, "coordinator-95", **query) == [here, there]
+        assert await listed(referrals, "iscg-78", **query) == await listed(referrals, "coordinator-78", **query) == [far]
+    assert await listed(referrals, "coordinator-95", commune="78646") == []
+    assert await states(referrals, "iscg-95") == {"assigned": 1}
+    assert await states(referrals, "coordinator-95") == {"assigned": 2}
+
+
+async def test_what_is_overdue_comes_longest_overdue_first(referrals: Referrals) -> None:
+    late, later, called = await referrals.receive(urgency="immediate"), await referrals.receive(), await referrals.accepted()
+    [person, *_] = await referrals.persons(called)
+    call = {"person_id": person, "mode": "phone", "result": "no_answer", "attempted_at": "2026-11-23T08:00:00Z"}
+    await referrals.post("iscg-95", f"/v1/referrals/{called}/contacts", call)
+    await referrals.receive()
+    for referral_id, hours in ((late, 5), (later, 40), (called, 100)):
+        await age(referrals, referral_id, hours)
+
+    assert await listed(referrals, overdue="true", limit=1) == [str(later), str(late)]
+    assert await listed(referrals, overdue="true", status="accepted") == []
+    assert await listed(referrals, overdue="true", urgency="immediate") == [str(late)]
+    assert (await referrals.get("coordinator-95", "/v1/referral-counts")).json()["overdue"] == {"count": 2, "more": False}
+
+
+async def test_what_changed_since_comes_oldest_change_first_and_every_change_counts(referrals: Referrals) -> None:
+    first, second, third = await referrals.receive(), await referrals.receive(), await referrals.receive()
+    for referral_id in (first, second, third):
+        await age(referrals, referral_id, 48)
+    since = (datetime.now(UTC) - timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+
+    await referrals.move("iscg-95", third, "accept")
+    await referrals.orient(third)
+    await referrals.move("iscg-95", first, "decline", {"reason": "absent"})
+
+    assert await listed(referrals, changed_since=since, limit=1) == [str(third), str(first)]
+    assert await listed(referrals, changed_since=since, status="accepted") == [str(third)]
+    assert await listed(referrals, received_since=since) == []
+
+
+async def test_what_changes_while_it_is_paged_through_by_change_is_met_again_and_nothing_is_left_out(referrals: Referrals) -> None:
+    ids = [await referrals.receive() for _ in range(4)]
+    page = (await referrals.get("iscg-95", "/v1/referrals", changed_since="2026-01-01T00:00:00Z", limit=2)).json()
+
+    await referrals.move("iscg-95", ids[0], "accept")
+    rest = await referrals.get("iscg-95", "/v1/referrals", changed_since="2026-01-01T00:00:00Z", cursor=page["next"])
+
+    assert [one["id"] for one in rest.json()["items"]] == [str(ids[2]), str(ids[3]), str(ids[0])]
+
+
+async def test_a_count_stops_where_more_says_nothing_any_more(referrals: Referrals, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        await referrals.receive()
+    await referrals.receive(**UNROUTED)
+
+    monkeypatch.setattr(worklist, "COUNTED_UP_TO", 2)
+    answer = (await referrals.get("coordinator-95", "/v1/referral-counts")).json()
+
+    told = {one["status"]: (one["count"], one["more"]) for one in answer["states"]}
+    assert told == {"unrouted": (1, False), "assigned": (2, True), "accepted": (0, False), "closed": (0, False), "erased": (0, False)}
+
+
+async def test_a_partner_finds_what_is_to_be_answered_first(referrals: Referrals) -> None:
+    asked = [(await referrals.orient(await referrals.accepted())).json()["id"] for _ in range(3)]
+    other = (await referrals.orient(await referrals.accepted(), d.SHELTER_SERVICE, "shelter")).json()["id"]
+    await referrals.answer("partner-95", asked[0], "accept")
+    async with referrals.runtime.database.transaction() as session:
+        for place, orientation_id in enumerate(reversed(asked)):
+            await session.execute(
+                text("UPDATE orientations SET expires_at = now() + CAST(:left AS interval) WHERE id = :id"),
+                {"left": timedelta(days=1 + place), "id": orientation_id},
+            )
+    soon = (datetime.now(UTC) + timedelta(days=2, hours=1)).isoformat().replace("+00:00", "Z")
+
+    async def theirs(who: str = "partner-95", **query: Any) -> list[str]:
+        return await listed(referrals, who, "/v1/orientations", **query)
+
+    assert await theirs() == await theirs(limit=1) == asked
+    assert await theirs(answer_before=soon) == [asked[2], asked[1]]
+    assert await theirs(answer_before=soon, status="accepted") == []
+    assert await theirs(status=["accepted", "requested"]) == asked
+    assert await theirs(requested_since=soon) == []
+    assert await theirs("iscg-95") == await theirs("coordinator-95") == [*asked, other]
+    assert await theirs("iscg-78") == await theirs("coordinator-78") == await theirs("partner-78") == []
+    assert await states(referrals, "partner-95", "/v1/orientation-counts") == {"requested": 2, "accepted": 1}
+    assert await states(referrals, "coordinator-95", "/v1/orientation-counts") == {"requested": 3, "accepted": 1}
+
+
+async def test_the_orientations_of_a_transferred_referral_are_those_of_its_new_post(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    await referrals.orient(referral_id)
+
+    await referrals.move("iscg-95", referral_id, "transfer", {"post_id": d.POST_SARCELLES})
+
+    assert await listed(referrals, "iscg-95", "/v1/orientations") == []
+    assert await states(referrals, "iscg-95", "/v1/orientation-counts") == {}
+
+
+async def test_the_police_follows_its_own_by_how_far_they_are(referrals: Referrals) -> None:
+    lost, waiting, accepted, called = (
+        await referrals.receive(**UNROUTED),
+        await referrals.receive(),
+        await referrals.accepted(),
+        await referrals.accepted(),
+    )
+    [person, *_] = await referrals.persons(called)
+    call = {"person_id": person, "mode": "phone", "result": "no_answer", "attempted_at": "2026-11-23T08:00:00Z"}
+    await referrals.post("iscg-95", f"/v1/referrals/{called}/contacts", call)
+    await referrals.receive("police-78", unit_id=d.UNIT_78, commune="78646")
+
+    async def own(**query: Any) -> list[str]:
+        return await listed(referrals, "police-95", "/v1/referral-statuses", **query)
+
+    assert await own() == await own(limit=1) == [str(one) for one in (lost, waiting, accepted, called)]
+    for status, expected in (("received", lost), ("assigned", waiting), ("accepted", accepted), ("contacted", called)):
+        assert await own(status=status) == [str(expected)]
+    assert await own(status=["received", "contacted"]) == [str(lost), str(called)]
+    assert await own(status="closed") == await own(received_since="2099-01-01T00:00:00Z") == []
+
+
+async def test_the_police_cannot_ask_for_what_changed(referrals: Referrals) -> None:
+    """It would tell of an orientation, or of a correction."""
+    for name in ("changed_since", "overdue", "unrouted"):
+        assert (await referrals.get("police-95", "/v1/referral-statuses", **{name: "true"})).status_code == 422
+
+
+async def test_a_filter_that_does_not_exist_is_refused(referrals: Referrals) -> None:
+    for query in ({"status": "lost"}, {"overdue": "yes"}, {"commune": "Cergy"}, {"received_since": "hier"}, {"unit": "1"}):
+        assert (await referrals.get("coordinator-95", "/v1/referrals", **query)).status_code == 422
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(data=st.data())
+async def test_pages_of_any_length_make_up_the_whole_list_in_order(referrals: Referrals, data: st.DataObject) -> None:
+    """Received at equal and different moments, in any states: each once, in one order, with any filter and page length."""
+    statuses = data.draw(st.lists(st.sampled_from(["unrouted", "assigned", "accepted", "closed"]), min_size=1, max_size=12))
+    async with referrals.runtime.database.transaction() as session:
+        for table in ("moves", "persons", "referrals"):
+            await session.execute(text(f"DELETE FROM {table}"))
+    for _ in statuses:
+        await referrals.receive()
+    rows = await referrals.rows("SELECT id FROM referrals ORDER BY id")
+    async with referrals.runtime.database.transaction() as session:
+        for row, status in zip(rows, statuses, strict=True):
+            at = datetime(2026, 11, data.draw(st.integers(1, 4)), tzinfo=UTC)
+            await session.execute(
+                text("UPDATE referrals SET status = :status, received_at = :at, due_at = :at, changed_at = :at WHERE id = :id"),
+                {"status": status, "at": at, "id": row.id},
+            )
+    wanted = data.draw(st.sets(st.sampled_from(["unrouted", "assigned", "accepted", "closed"])))
+    order = data.draw(st.sampled_from(["received_at", "changed_at", "due_at"]))
+    more: dict[str, Any] = {"received_at": {}, "changed_at": {"changed_since": "2026-11-02T00:00:00Z"}, "due_at": {"overdue": "true"}}[
+        order
+    ]
+
+    if wanted:
+        more = more | {"status": sorted(wanted)}
+    found = await listed(referrals, limit=data.draw(st.integers(1, 5)), **more)
+
+    expected = await referrals.rows(f"SELECT id, status, changed_at FROM referrals ORDER BY {order}, id")
+    assert found == [
+        str(row.id)
+        for row in expected
+        if (not wanted or row.status in wanted)
+        and (order != "changed_at" or row.changed_at >= datetime(2026, 11, 2, tzinfo=UTC))
+        and (order != "due_at" or row.status != "closed")
+    ]
