@@ -21,6 +21,8 @@ ACCESS = AccessTable(
         "list_referrals": Rule(roles={*_WORKING, Role.SERVICE}),
         "count_referrals": Rule(roles=_WORKING),
         "read_referral": Rule(roles=_WORKING, purpose=True),
+        "export_person": Rule(roles=_WORKING, purpose=True),
+        "export_person_document": Rule(roles=_WORKING, purpose=True),
         "erase_persons": _COORDINATOR,
         "list_erasures": Rule(roles={Role.COORDINATOR, Role.ADMINISTRATOR, Role.AUDITOR}),
         "read_erasure": Rule(roles={Role.COORDINATOR, Role.ADMINISTRATOR, Role.AUDITOR}),

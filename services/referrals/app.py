@@ -14,6 +14,7 @@ from services.referrals.access import ACCESS
 from services.referrals.delays import overdue
 from services.referrals.delays.due import Delays
 from services.referrals.desk import guard, move_pages, orientation_pages, referral_pages, sessions, sign_in_pages, worklist_pages
+from services.referrals.exports import api as exports_api
 from services.referrals.handlers import LISTENER
 from services.referrals.justice import api as justice_api
 from services.referrals.notices import api as notices_api
@@ -108,6 +109,7 @@ SERVICE = Service(
         move_pages.router,
         sign_in_pages.router,
         justice_api.router,
+        exports_api.router,
     ),
     access=ACCESS,
     says=EVENTS,

@@ -1,0 +1,322 @@
+"""What is held on one person of a referral, gathered from every table of `held.EXPORTED`; nothing of the other persons."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import SQLModel, col
+
+from libs.chassis.audit import audit
+from libs.chassis.refusals import Invalid, NotFound
+from libs.chassis.security import Principal
+from libs.chassis.strict import Answer
+from libs.chassis.vault import DataKey, Vault
+from libs.contracts import referrals as said
+from libs.contracts.envelope import Event
+from libs.contracts.vocabularies import OrientationStatus, Purpose
+from services.referrals import queries
+from services.referrals.delays.models import Overdue
+from services.referrals.domain import local_day
+from services.referrals.exports.held import LEFT_OUT, OF_OTHERS, REFERENCE
+from services.referrals.exports.recipients import facts_of_moves, facts_of_orientation, recipients
+from services.referrals.exports.schemas import (
+    ExportedAlert,
+    ExportedAssessment,
+    ExportedContact,
+    ExportedCorrection,
+    ExportedErasure,
+    ExportedInterview,
+    ExportedLink,
+    ExportedMove,
+    ExportedNotice,
+    ExportedOrientation,
+    ExportedOverdue,
+    ExportedPerson,
+    ExportedReferral,
+    ExportOut,
+    LeftOut,
+    Reading,
+)
+from services.referrals.justice import alerts
+from services.referrals.models import (
+    Assessment,
+    ContactAttempt,
+    CorrectedContent,
+    Correction,
+    Erasure,
+    ErasureNotice,
+    Interview,
+    Moved,
+    Orientation,
+    OrientationLink,
+    Person,
+    Referral,
+)
+from services.referrals.persons import PERSON
+from services.referrals.receiving.intake import NARRATIVE
+from services.referrals.schemas import PersonContent
+from services.referrals.working.corrections_schemas import ChangeOut
+from services.referrals.working.work import content_of
+
+A = TypeVar("A", bound=Answer)
+M = TypeVar("M", bound=SQLModel)
+
+
+class WrongPurpose(Invalid):
+    """An export is made for the person who asks for it, and for nothing else."""
+
+    type: ClassVar[str] = "wrong-purpose"
+    title: ClassVar[str] = "Motif non prévu"
+
+
+READINGS: Final[Mapping[str, str]] = {
+    "read_referral": "Lecture du dossier",
+    "read_timeline": "Lecture de la chronologie",
+    "list_corrections": "Lecture des corrections",
+    "list_alerts": "Lecture des informations préoccupantes et signalements",
+    "read_orientation": "Lecture par la structure sollicitée, ou de l'orientation",
+    "show_answer_page": "Page de réponse ouverte par la structure sollicitée",
+    "export_person": "Export au titre du droit d'accès",
+}
+"""Operations of the audit log by which somebody read content of the person. The others would tell what another person asked for, or of an inquiry."""
+
+_AUDITED = text(
+    "SELECT data FROM (SELECT 0 AS door, sequence AS place, data FROM stream_events WHERE stream = 'audit' AND subject = ANY(CAST(:subjects AS text[]))"
+    " UNION ALL SELECT 1, position, data FROM outbox WHERE stream = 'audit' AND subject = ANY(CAST(:subjects AS text[]))) AS entries ORDER BY door, place"
+)
+_LAST_CONTACT = text(
+    "SELECT greatest(r.received_at, (SELECT max(attempted_at) FROM contact_attempts WHERE referral_id = r.id),"
+    " (SELECT max(held_at) FROM interviews WHERE referral_id = r.id),"
+    " (SELECT max(greatest(requested_at, answered_at, ended_at)) FROM orientations WHERE referral_id = r.id)) FROM referrals r WHERE r.id = :id"
+)
+"""As the retention counts it (rights/retention.py)."""
+
+
+def check_purpose(purpose: Purpose) -> None:
+    """Raises WrongPurpose."""
+    if purpose is not Purpose.PERSONS_RIGHTS:
+        raise WrongPurpose("Un export se fait au seul titre des droits des personnes : X-Purpose: persons_rights.")
+
+
+async def export(
+    session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID, person_id: UUID, *, retention_days: int, now: datetime
+) -> ExportOut:
+    """Audited in the same transaction. Raises NotFound."""
+    referral = await queries.visible(session, caller, referral_id)
+    person = await session.get(Person, person_id)
+    if person is None or person.referral_id != referral.id:
+        raise NotFound
+    persons = (await session.scalars(select(col(Person.id)).where(col(Person.referral_id) == referral.id))).all()
+    gathered = _Gathered(session, vault, referral, person, alone=len(persons) == 1 and not referral.children_present)
+    await audit(
+        session, caller, operation="export_person", subject=f"referrals/{referral.id}/persons/{person.id}", purpose=Purpose.PERSONS_RIGHTS
+    )
+    return await gathered.all(retention_days, now)
+
+
+def _as(model: type[A], row: Any, **more: Any) -> A:
+    return model.model_validate({name: getattr(row, name) for name in model.model_fields if name not in more} | more)
+
+
+class _Gathered:
+    """One export in the making."""
+
+    def __init__(self, session: AsyncSession, vault: Vault, referral: Referral, person: Person, *, alone: bool) -> None:
+        self._session, self._vault = session, vault
+        self._referral, self._person, self._alone = referral, person, alone
+        self._facts: set[type[Event]] = set()
+
+    async def all(self, retention_days: int, now: datetime) -> ExportOut:
+        moves = [self._move(row) for row in await self._of_referral(Moved, Moved.at)]
+        first = next(iter(await self._of_referral(Moved, Moved.at)), None)
+        self._facts |= facts_of_moves(
+            [one.move for one in moves], routed=(first.post_before if first is not None else self._referral.post_id) is not None
+        )
+        overdues = [_as(ExportedOverdue, row) for row in await self._of_referral(Overdue, Overdue.due_at)]
+        contacts = [_as(ExportedContact, row) for row in await self._of_person(ContactAttempt, ContactAttempt.attempted_at)]
+        assessments = [_as(ExportedAssessment, row) for row in await self._of_person(Assessment, Assessment.recorded_at)]
+        held = [row for row in await self._of_referral(Interview, Interview.held_at) if self._person.id in row.person_ids]
+        interviews = [_as(ExportedInterview, row) for row in held]
+        sent = await self._alerts()
+        corrections = await self._corrections()
+        orientations = await self._orientations()
+        for happened, event in (
+            (overdues, said.ReferralOverdue),
+            (contacts, said.ContactAttempted),
+            (assessments, said.AssessmentRecorded),
+            (interviews, said.InterviewHeld),
+            (sent, said.AlertRecorded),
+            (corrections, said.ReferralCorrected),
+        ):
+            if happened:
+                self._facts.add(event)
+        organizations: dict[UUID, set[type[Event]]] = {}
+        for one in orientations:
+            told = facts_of_orientation(OrientationStatus(one.status))
+            self._facts |= told
+            organizations.setdefault(one.organization_id, set()).update(told)
+        erasures = await self._erasures(organizations)
+        if erasures:
+            self._facts.add(said.ReferralErased)
+            for told in organizations.values():
+                told.add(said.ReferralErased)
+        content = await content_of(self._session, self._vault, self._person)
+        last = await self._session.scalar(_LAST_CONTACT, {"id": self._referral.id})
+        return ExportOut(
+            made_at=now,
+            person=_as(
+                ExportedPerson,
+                self._person,
+                **{name: getattr(content, name) if content else None for name in PersonContent.model_fields},
+                found_by_identity=self._person.identity_hash is not None,
+                erased=content is None,
+            ),
+            referral=_as(
+                ExportedReferral,
+                self._referral,
+                alone=self._alone,
+                narrative=await self._narrative() if self._alone else None,
+                close_reason=self._referral.close_reason if self._alone else None,
+            ),
+            moves=moves,
+            overdues=overdues,
+            contacts=contacts,
+            interviews=interviews,
+            assessments=assessments,
+            orientations=orientations,
+            alerts=sent,
+            corrections=corrections,
+            erasures=erasures,
+            recipients=recipients(self._facts, organizations, departement=self._referral.departement, client_id=self._referral.client_id),
+            readings=await self._readings([one.id for one in orientations]),
+            kept_until=local_day(last + timedelta(days=retention_days)) if content is not None and last is not None else None,
+            left_out=[LeftOut(what=what, why=why) for what, why in (REFERENCE, *([] if self._alone else [OF_OTHERS]), *LEFT_OUT.values())],
+        )
+
+    async def _rows(self, table: type[M], condition: ColumnElement[bool], by: Any) -> Sequence[M]:
+        return (await self._session.scalars(select(table).where(condition).order_by(col(by), col(table.id)))).all()  # type: ignore[attr-defined]  # every table here has an id
+
+    async def _of_referral(self, table: type[M], by: Any) -> Sequence[M]:
+        return await self._rows(table, col(table.referral_id) == self._referral.id, by)  # type: ignore[attr-defined]  # every table given here has it
+
+    async def _of_person(self, table: type[M], by: Any) -> Sequence[M]:
+        return await self._rows(table, col(table.person_id) == self._person.id, by)  # type: ignore[attr-defined]  # every table given here has it
+
+    def _move(self, row: Moved) -> ExportedMove:
+        # a reason (declined by the person, contact refused) may be another person's
+        return _as(ExportedMove, row, status=row.status_after, post_id=row.post_after, reason=row.reason if self._alone else None)
+
+    async def _key(self, key_id: UUID | None) -> DataKey | None:
+        return None if key_id is None else (await self._vault.open_keys(self._session, [key_id])).get(key_id)
+
+    async def _narrative(self) -> str | None:
+        key = await self._key(self._referral.narrative_key_id)
+        if key is None or self._referral.narrative is None:
+            return None
+        return key.open(self._referral.narrative, context=NARRATIVE).decode()
+
+    async def _alerts(self) -> list[ExportedAlert]:
+        found = await alerts.of_referral(self._session, self._vault, self._referral.id)
+        mine = [one for one in found if self._person.id in one.person_ids]
+        hidden: Callable[[Any], dict[str, None]] = lambda one: {} if len(one.person_ids) == 1 else {"reference": None, "note": None}  # noqa: E731
+        return [_as(ExportedAlert, one, **hidden(one)) for one in mine]
+
+    async def _corrections(self) -> list[ExportedCorrection]:
+        made = await self._of_referral(Correction, Correction.corrected_at)
+        kept = (
+            await self._session.scalars(select(CorrectedContent).where(col(CorrectedContent.correction_id).in_([one.id for one in made])))
+        ).all()
+        found = []
+        for one in made:
+            changes = [
+                ChangeOut(field=field, **values)
+                for field, values in sorted(one.changes.items())
+                if not field.startswith("/persons/") or field.startswith(f"/persons/{self._person.id}/")
+            ]
+            mine = [before for before in kept if before.correction_id == one.id and before.person_id == self._person.id]
+            narrative = [before for before in kept if before.correction_id == one.id and before.person_id is None and self._alone]
+            if changes or mine or narrative:
+                found.append(
+                    _as(
+                        ExportedCorrection,
+                        one,
+                        changes=changes,
+                        before=await self._before(mine),
+                        narrative_before=await self._narrative_before(narrative),
+                    )
+                )
+        return found
+
+    async def _before(self, kept: Sequence[CorrectedContent]) -> PersonContent | None:
+        for one in kept:
+            key = await self._key(one.key_id)
+            if key is not None:
+                return PersonContent.model_validate_json(key.open(one.before, context=PERSON))
+        return None
+
+    async def _narrative_before(self, kept: Sequence[CorrectedContent]) -> str | None:
+        for one in kept:
+            key = await self._key(one.key_id)
+            if key is not None:
+                return key.open(one.before, context=NARRATIVE).decode()
+        return None
+
+    async def _orientations(self) -> list[ExportedOrientation]:
+        rows = await self._of_person(Orientation, Orientation.requested_at)
+        links = (
+            await self._session.scalars(
+                select(OrientationLink)
+                .where(col(OrientationLink.orientation_id).in_([one.id for one in rows]))
+                .order_by(col(OrientationLink.created_at), col(OrientationLink.id))
+            )
+        ).all()
+        return [
+            _as(ExportedOrientation, one, links=[_as(ExportedLink, link) for link in links if link.orientation_id == one.id])
+            for one in rows
+        ]
+
+    async def _erasures(self, organizations: Mapping[UUID, object]) -> list[ExportedErasure]:
+        rows = [one for one in await self._of_referral(Erasure, Erasure.erased_at) if self._person.id in one.person_ids]
+        notices = (
+            await self._session.scalars(
+                select(ErasureNotice).where(col(ErasureNotice.erasure_id).in_([one.id for one in rows])).order_by(col(ErasureNotice.stream))
+            )
+        ).all()
+        own = {f"organization:{one}" for one in organizations}  # to whom another person was oriented is that person's
+        return [
+            _as(
+                ExportedErasure,
+                one,
+                notices=[
+                    _as(ExportedNotice, notice)
+                    for notice in notices
+                    if notice.erasure_id == one.id and (not notice.stream.startswith("organization:") or notice.stream in own)
+                ],
+            )
+            for one in rows
+        ]
+
+    async def _readings(self, orientations: Sequence[UUID]) -> list[Reading]:
+        referral = f"referrals/{self._referral.id}"
+        subjects = [referral, f"{referral}/persons/{self._person.id}", *(f"orientations/{one}" for one in orientations)]
+        entries = [json.loads(bytes(row.data)) for row in await self._session.execute(_AUDITED, {"subjects": subjects})]
+        return [
+            Reading.model_validate_json(
+                json.dumps(
+                    {
+                        "at": one["at"],
+                        "operation": one["operation"],
+                        "label": READINGS[one["operation"]],
+                        "role": one["role"],
+                        "organization": one["organization"],
+                        "purpose": one["purpose"],
+                    }
+                )
+            )
+            for one in entries
+            if one["operation"] in READINGS
+        ]

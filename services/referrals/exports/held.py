@@ -1,0 +1,48 @@
+"""Where something is held on a person: every table that names a person, a referral, or something of theirs, and what an export does with it.
+
+A test walks the tables: one that is in neither list fails.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+EXPORTED: Final[Mapping[str, str]] = {
+    "referrals": "referral",
+    "persons": "person",
+    "moves": "moves",
+    "overdues": "overdues",
+    "contact_attempts": "contacts",
+    "interviews": "interviews",
+    "assessments": "assessments",
+    "orientations": "orientations",
+    "orientation_links": "orientations",
+    "alerts": "alerts",
+    "corrections": "corrections",
+    "corrected_contents": "corrections",
+    "erasures": "erasures",
+    "erasure_notices": "erasures",
+}
+"""Table → the part of the export that tells it."""
+
+LEFT_OUT: Final[Mapping[str, tuple[str, str]]] = {
+    "requisitions": (
+        "Registre des réquisitions judiciaires",
+        "Le secret de l'enquête et de l'instruction (code de procédure pénale, article 11) s'oppose à leur communication ;"
+        " la CNIL peut vérifier ce registre pour vous.",
+    ),
+    "notices": (
+        "Avis adressés aux professionnels par courriel",
+        "Ils disent seulement qu'un dossier attend, sans donnée sur vous.",
+    ),
+}
+"""Table → what it is, and why it is left out, in words for the person."""
+
+OF_OTHERS: Final = (
+    "Ce qui parle de plusieurs personnes : récit, motifs de clôture, textes communs",
+    "Cette situation concerne aussi d'autres personnes, dont les droits interdisent de le communiquer tel quel (RGPD, article 15.4) ;"
+    " le professionnel qui vous remet ce document peut vous en dire ce qui vous concerne.",
+)
+REFERENCE: Final = (
+    "Référence du dossier chez la police ou la gendarmerie",
+    "Elle appartient à leur fichier : le droit d'accès s'exerce auprès d'elles.",
+)

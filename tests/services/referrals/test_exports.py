@@ -1,0 +1,327 @@
+"""The right of access: all that is held on a person, in every table, as JSON and as a readable document; nothing of the others."""
+
+import io
+import json
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from pypdf import PdfReader
+from sqlalchemy import text
+
+from libs.contracts import demonstration as d
+from libs.contracts.referrals import EVENTS
+from services.referrals.app import SERVICE
+from services.referrals.delays import models as _delays  # noqa: F401 - its tables join the others
+from services.referrals.exports import collect, document
+from services.referrals.exports.held import EXPORTED, LEFT_OUT
+from services.referrals.exports.schemas import ExportOut
+from services.referrals.models import Table
+from services.referrals.notices import models as _notices  # noqa: F401 - its tables join the others
+from services.referrals.working import corrections
+from tests.services.referrals.conftest import CONTENT, Referrals
+from tests.services.referrals.test_justice import requisition
+from tests.services.referrals.test_orientations import ask
+from tests.services.referrals.test_rights import ask as erase
+from tests.services.referrals.test_sides import HERS, HIS, NARRATIVE, person
+
+RIGHTS = "persons_rights"
+SIDES = (HERS, HIS)
+
+
+async def export(
+    referrals: Referrals, referral_id: UUID, person_id: UUID, who: str = "coordinator-95", purpose: str = RIGHTS
+) -> httpx.Response:
+    return await referrals.get(who, f"/v1/referrals/{referral_id}/persons/{person_id}/export", purpose)
+
+
+async def exported(referrals: Referrals, referral_id: UUID, person_id: UUID) -> dict[str, Any]:
+    answer = await export(referrals, referral_id, person_id)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def full_life(referrals: Referrals) -> tuple[UUID, list[UUID]]:
+    """Two persons of one situation; whatever may happen to a person happened to each, and every table of the service tells it."""
+    referral_id = await referrals.receive(
+        persons=[person("victim", "female", HERS), person("alleged_perpetrator", "male", HIS)], narrative=NARRATIVE, children_present=0
+    )
+    people = await referrals.persons(referral_id)
+    address = f"/v1/referrals/{referral_id}"
+    assert (await referrals.move("iscg-95", referral_id, "accept")).status_code == 200
+    for place, (person_id, side, service) in enumerate(zip(people, SIDES, (d.VICTIM_SUPPORT_SERVICE, d.SERVICE_78), strict=True)):
+        call = {"person_id": person_id, "mode": "phone", "result": "reached", "attempted_at": f"2026-11-23T10:0{place}:00+01:00"}
+        held = {"person_ids": [person_id], "place": "station", "duration_minutes": 50 + place, "held_at": "2026-11-23T11:00:00+01:00"}
+        assessed = {"person_id": person_id, "needs": ["protection"], "known_to_services": "unknown"}
+        sent = {
+            "kind": "prosecutor_report",
+            "court": "95127",
+            "person_ids": [person_id],
+            "sent_at": "2026-11-23T12:00:00Z",
+            "note": f"note-{side['marker']}",
+        }
+        for path, body in (("contacts", call), ("interviews", held), ("assessments", assessed), ("alerts", sent)):
+            answer = await referrals.post("iscg-95", f"{address}/{path}", body)
+            assert answer.status_code == 201, answer.text
+        asked = await ask(referrals, referral_id, service, place=place)
+        assert asked.status_code == 201, asked.text
+        link = await referrals.post("iscg-95", f"/v1/orientations/{asked.json()['id']}/links")
+        assert link.status_code == 201, link.text
+        assert (
+            await referrals.get(f"partner-{'95' if place == 0 else '78'}", f"/v1/orientations/{asked.json()['id']}", "orientation")
+        ).status_code == 200
+        corrected = {
+            "reason": "rectification",
+            "persons": [
+                {"person_id": person_id, "contact": {"address": f"nouvelle adresse {side['marker']}"}, "sex": "female" if place else "male"}
+            ],
+        }
+        assert (
+            await referrals.post("iscg-95", f"{address}/corrections", corrected, version=await referrals.version(referral_id))
+        ).status_code == 201
+        assert (await requisition(referrals, referral_id, person_ids=[person_id])).status_code == 201
+    both = {"kind": "prosecutor_report", "court": "95127", "person_ids": people, "sent_at": "2026-11-23T12:00:00Z", "note": NARRATIVE}
+    assert (await referrals.post("iscg-95", f"{address}/alerts", both)).status_code == 201
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO overdues (id, referral_id, due_at, urgency, noticed_at) VALUES (gen_random_uuid(), :id, now(), 'priority', now())"
+            ),
+            {"id": referral_id},
+        )
+    return referral_id, people
+
+
+# Completeness
+
+
+def _names_somebody(table: Any) -> bool:
+    """Whether a table has an id of a person, a referral, or of something of theirs; or keeps something sealed."""
+    named = {"referral_id", "person_id", "person_ids", "orientation_id", "correction_id", "erasure_id", "contact_id", "interview_id"}
+    return table.name in {"referrals", "persons"} or any(column.name in named for column in table.columns)
+
+
+def test_every_table_that_names_a_person_or_a_referral_is_exported_or_left_out_with_its_reason() -> None:
+    tables = {table.name for table in Table.metadata.tables.values() if _names_somebody(table)}
+
+    assert tables == EXPORTED.keys() | LEFT_OUT.keys()
+    assert not EXPORTED.keys() & LEFT_OUT.keys()
+    assert set(EXPORTED.values()) <= ExportOut.model_fields.keys()
+    assert all(len(why) > 20 for _, why in LEFT_OUT.values())
+
+
+async def test_each_row_of_each_table_about_a_person_is_in_the_export_of_that_person_and_in_no_other(referrals: Referrals) -> None:
+    referral_id, people = await full_life(referrals)
+
+    told = [json.dumps(await exported(referrals, referral_id, one)) for one in people]
+
+    keys = {"corrected_contents": "correction_id", "erasure_notices": "erasure_id"}
+    seen = 0
+    for name in EXPORTED.keys() - {"erasures", "erasure_notices", "referrals"}:
+        table = Table.metadata.tables[name]
+        key = keys.get(name, "id")
+        for row in await referrals.rows(f"SELECT {key} AS key, to_jsonb(t) AS whole FROM {name} t"):
+            whole = json.dumps(row.whole)
+            concerned = [str(one) in whole for one in people]
+            if name == "orientation_links":
+                [orientation] = await referrals.rows(f"SELECT person_id FROM orientations WHERE id = '{row.whole['orientation_id']}'")
+                concerned = [orientation.person_id == one for one in people]
+            if not any(concerned):
+                assert "referral_id" in table.columns, name
+                concerned = [True, True]
+            assert [str(row.key) in one for one in told] == concerned, f"{name}: {row.key}"
+            seen += 1
+    assert seen >= 2 * 9
+
+
+# Nothing of the others
+
+
+@pytest.mark.parametrize("side", [0, 1])
+async def test_the_export_of_one_side_holds_its_own_and_nothing_of_the_other(referrals: Referrals, side: int) -> None:
+    referral_id, people = await full_life(referrals)
+    own, other = SIDES[side], SIDES[1 - side]
+
+    answer = await export(referrals, referral_id, people[side])
+    made = await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/persons/{people[side]}/export.pdf", RIGHTS)
+
+    read = text_of(made.content)
+    for value in (own["marker"], own["phone"], own["address"], f"mot-{own['marker']}", f"note-{own['marker']}"):
+        assert value in answer.text
+        assert squeezed(value) in read, value
+    assert str(d.ASSOCIATION if side == 0 else d.ASSOCIATION_78) in answer.text
+    hidden = [*other.values(), f"mot-{other['marker']}", f"note-{other['marker']}", NARRATIVE, str(people[1 - side])]
+    hidden += [str(d.ASSOCIATION_78 if side == 0 else d.ASSOCIATION)]
+    for value in hidden:
+        assert value not in answer.text, value
+        assert squeezed(value) not in read, value
+    assert "Ce qui parle de plusieurs personnes" in answer.text
+
+
+async def test_an_erasure_of_one_tells_nothing_of_whom_the_other_was_oriented_to(referrals: Referrals) -> None:
+    referral_id, people = await full_life(referrals)
+    assert (await erase(referrals, referral_id, people)).status_code == 201
+
+    hers = await exported(referrals, referral_id, people[0])
+
+    assert (hers["person"]["erased"], hers["person"]["identity"], hers["kept_until"]) == (True, None, None)
+    [erasure] = hers["erasures"]
+    streams = {one["stream"] for one in erasure["notices"]}
+    assert f"organization:{d.ASSOCIATION}" in streams
+    assert f"organization:{d.ASSOCIATION_78}" not in streams
+    assert [one["before"] for one in hers["corrections"]] == [None]
+
+
+async def test_what_is_said_of_a_situation_is_given_to_who_is_alone_in_it(referrals: Referrals) -> None:
+    alone = [person("victim", "female", HERS)]
+    referral_id = await referrals.accepted(persons=alone, narrative=NARRATIVE, children_present=0)
+    with_children = await referrals.accepted(persons=alone, narrative=NARRATIVE, children_present=1)
+    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})).status_code == 200
+
+    mine, theirs = [await exported(referrals, one, (await referrals.persons(one))[0]) for one in (referral_id, with_children)]
+
+    assert (mine["referral"]["narrative"], theirs["referral"]["narrative"]) == (NARRATIVE, None)
+    assert mine["referral"]["close_reason"] == mine["moves"][-1]["reason"] == "completed"
+    assert "récit" not in json.dumps(mine["left_out"], ensure_ascii=False)
+
+
+# Who was told, who read, how long
+
+
+async def test_who_was_told_what_is_what_was_said_and_who_read_it_is_named_by_role_alone(referrals: Referrals) -> None:
+    referral_id, [victim, _] = await full_life(referrals)
+    assert (await referrals.get("coordinator-95", f"/v1/referrals/{referral_id}", "supervision")).status_code == 200
+    rows = await referrals.rows("SELECT DISTINCT stream, type FROM outbox WHERE stream <> 'audit'")
+
+    told = await exported(referrals, referral_id, victim)
+
+    known = {event.type for event in EVENTS} - {"fr.maillon.referral.overdue.v1"}  # that one was planted in its table
+    said = {(row.stream, row.type) for row in rows if row.stream != f"organization:{d.ASSOCIATION_78}"}
+    assert {(one["stream"], fact) for one in told["recipients"] for fact in one["facts"] if fact in known} == said
+    assert {one["stream"]: one["pseudonym"] for one in told["recipients"]}["interior"] is True
+    readings = [(one["operation"], one["role"], one["purpose"]) for one in told["readings"]]
+    assert ("read_referral", "coordinator", "supervision") in readings
+    assert ("read_orientation", "partner", "orientation") in readings
+    assert [one["organization"] for one in told["readings"] if one["role"] == "partner"] == [str(d.ASSOCIATION)]
+    assert "record_requisition" not in json.dumps(told)
+    assert "coordinator-95" not in json.dumps(told["readings"])
+    assert told["readings"][-1]["operation"] == "export_person", "this very reading"
+    assert told["kept_until"] is not None
+
+
+async def test_the_purpose_is_the_persons_right_and_the_perimeter_holds(referrals: Referrals) -> None:
+    referral_id, [victim, _] = await full_life(referrals)
+    [stranger, *_] = await referrals.persons(await referrals.receive())
+
+    answers = {
+        "another purpose": await export(referrals, referral_id, victim, purpose=CONTENT),
+        "another post": await export(referrals, referral_id, victim, "iscg-78"),
+        "another département": await export(referrals, referral_id, victim, "coordinator-78"),
+        "a partner": await export(referrals, referral_id, victim, "partner-95"),
+        "the police": await export(referrals, referral_id, victim, "police-95"),
+        "a person of another referral": await export(referrals, referral_id, stranger),
+    }
+
+    assert {name: answer.status_code for name, answer in answers.items()} == {
+        "another purpose": 422,
+        "another post": 404,
+        "another département": 404,
+        "a partner": 403,
+        "the police": 403,
+        "a person of another referral": 404,
+    }
+    entries = [json.loads(row.data) for row in await referrals.rows("SELECT data FROM outbox WHERE stream = 'audit'")]
+    assert [one for one in entries if one["operation"] == "export_person"] == []
+
+
+# The document
+
+
+def text_of(pdf: bytes) -> str:
+    """Without white space: lines break where they may."""
+    return squeezed("".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages))
+
+
+def squeezed(value: str) -> str:
+    return "".join(value.split()).translate(dict.fromkeys(map(ord, "\u00ad\u200b-\u2010\u2011")))
+
+
+def tags_of(pdf: PdfReader) -> set[str]:
+    found: set[str] = set()
+
+    def walk(node: Any) -> None:
+        node = node.get_object() if hasattr(node, "get_object") else node
+        if isinstance(node, list):
+            for one in node:
+                walk(one)
+        elif hasattr(node, "get"):
+            if "/S" in node:
+                found.add(str(node["/S"]))
+            if "/K" in node:
+                walk(node["/K"])
+
+    root: Any = pdf.trailer["/Root"]
+    walk(root["/StructTreeRoot"])
+    return found
+
+
+async def test_the_document_is_tagged_titled_in_french_with_its_fonts_inside(referrals: Referrals) -> None:
+    referral_id, [victim, _] = await full_life(referrals)
+
+    answer = await referrals.get("coordinator-95", f"/v1/referrals/{referral_id}/persons/{victim}/export.pdf", RIGHTS)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")
+    assert answer.headers["cache-control"] == "no-store"
+    pdf = PdfReader(io.BytesIO(answer.content))
+    root: Any = pdf.trailer["/Root"]
+    assert str(root["/Lang"]).startswith("fr")
+    assert root["/MarkInfo"]["/Marked"]
+    assert root["/ViewerPreferences"]["/DisplayDocTitle"]
+    assert pdf.metadata is not None
+    assert pdf.metadata.title == document.TITLE
+    assert b"pdfuaid" in root["/Metadata"].get_object().get_data()
+    assert {"/Table", "/TR", "/TH", "/TD", "/H1", "/P"} <= tags_of(pdf)
+    for page in pdf.pages:
+        resources: Any = page["/Resources"]
+        for font in resources["/Font"].values():
+            [inner] = font["/DescendantFonts"]
+            assert any(name.startswith("/FontFile") for name in inner["/FontDescriptor"])
+    read = text_of(answer.content)
+    for sentence in (
+        document.TITLE,
+        "Association d'aide aux victimes",
+        "Qui a lu ces données",
+        "Demande de rectification",
+    ):
+        assert squeezed(sentence) in read, sentence
+
+
+@pytest.mark.parametrize("name", ["#[import] $x$ \\ *gras* <label> @ref", "山田", "عمر", "Zoé 🙂", "</script> {{x}}", "‮abc"])
+async def test_whatever_a_name_is_made_of_the_document_is_made_and_means_nothing_more(referrals: Referrals, name: str) -> None:
+    one = person("victim", "female", HERS) | {"identity": {"family_name": name, "given_name": "Essai"}}
+    answer = await referrals.post("police-95", "/v1/referrals", referrals.body(persons=[one]))
+    if answer.status_code == 422:  # control characters are refused at the door
+        assert name.startswith("‮")
+        return
+    referral_id = UUID(answer.json()["id"])
+    [only] = await referrals.persons(referral_id)
+
+    made = await referrals.get("coordinator-95", f"/v1/referrals/{referral_id}/persons/{only}/export.pdf", RIGHTS)
+
+    assert made.status_code == 200, made.text
+    latin = "".join(letter for letter in name if letter.isascii())
+    assert squeezed(latin) in text_of(made.content)
+    assert (await exported(referrals, referral_id, only))["person"]["identity"]["family_name"] == name
+
+
+def test_whatever_a_correction_may_change_and_any_fact_has_words_in_the_document() -> None:
+    assert document._CHANGED.keys() == {*corrections._PLAIN, *corrections._PLAIN_OF_A_PERSON}
+    assert document._FACTS.keys() == {event.type.split(".")[2] for event in EVENTS}
+
+
+def test_every_audited_reading_of_content_is_told() -> None:
+    reading = {operation for operation, rule in SERVICE.access.items() if rule.purpose and not rule.page}
+
+    assert reading - collect.READINGS.keys() == {"search_persons", "read_requisition", "export_person_document"}
