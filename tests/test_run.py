@@ -8,12 +8,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from libs.embedded.broker import free_port
 from libs.embedded.errors import CannotStart
+from libs.embedded.journey import referral
 from services.__main__ import plan_of
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +76,20 @@ def test_one_referral_plays_its_journey_and_the_run_ends_well(run: Run) -> None:
         assert fact in printed
     assert "1 saisine(s), 2 personne(s), 1 orientation(s)" in printed
     assert "il manque 10\u202f000 €" in printed
+    # the search is not blind: the clear and the sealed part of the same referral lie in the folder, and only the clear one is read there
+    assert _files_with(run.folder, "couple_violence") != []
+    for value in _personal(referral("x")["persons"][0]):
+        assert (value, _files_with(run.folder, value)) == (value, [])
+        assert value not in printed
+
+
+def _personal(person: dict[str, Any]) -> list[str]:
+    return [*person["identity"].values(), *(phone.removeprefix("+33") for phone in person["contact"]["phones"])]
+
+
+def _files_with(folder: Path, words: str) -> list[str]:
+    """Every file under a folder that holds some words, read byte by byte: databases, write-ahead log, logs, keys."""
+    return [path.name for path in folder.rglob("*") if path.is_file() and words.encode() in path.read_bytes()]
 
 
 def test_a_killed_service_comes_back_and_nothing_is_lost_over_a_restart_of_everything(run: Run) -> None:

@@ -165,8 +165,8 @@ def _log_of(program: str) -> list[dict[str, Any]]:
 
 def test_a_crash_writes_its_type_and_place_never_its_message() -> None:
     [line] = _log_of(f"""
-        def inner(): raise ValueError("{MARKER}")
-        try: inner()
+        def inner(person): raise ValueError(person)
+        try: inner({{"family_name": "{MARKER}"}})
         except ValueError as error: raise KeyError("{MARKER}") from error
     """)
 

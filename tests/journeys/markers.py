@@ -1,7 +1,8 @@
 """Unmistakable personal values in every field of a request that a person could be read in, and the places where they must not be found.
 
-Which fields: every text of every request body of the referrals service whose form lets free words, a telephone number, a mailbox or a birth date in.
-They are found in the models; what may be stored in clear is named here, with its reason.
+Which fields: every text of every request body of every service whose form lets free words, a telephone number, a mailbox or a birth date in.
+They are found in the models; what may be stored in clear is named here, with its reason. What belongs to a public directory gets marks of its own:
+they may lie in the tables of the service that was told, and nowhere else.
 """
 
 import json
@@ -16,6 +17,8 @@ from tests.serving import Served
 WORD: Final = "zqxjvmarqueur"
 PHONE: Final = "639989731"
 BIRTH: Final = "1913-02-17"
+OPEN_WORD: Final = "zqxjvannuaire"
+OPEN_PHONE: Final = "639989741"
 NEEDLES: Final = tuple(one.encode() for one in (WORD, PHONE, BIRTH))
 
 IN_CLEAR: Final = {
@@ -25,6 +28,33 @@ IN_CLEAR: Final = {
     "reason": "an operator's note on a dead letter",
     "stream": "a stream's name",
 }
+
+_DIRECTORY: Final = "the directory that everybody is sent to: names of structures, services and places, their switchboard and mailbox"
+_HOUSE: Final = "a name that the administration gave to what is its own: a unit, a post, a funder"
+PUBLIC: Final = {
+    "OrganizationIn.name": _DIRECTORY,
+    "OrganizationChange.name": _DIRECTORY,
+    "LocationIn.name": _DIRECTORY,
+    "LocationIn.address": _DIRECTORY,
+    "ServiceIn.name": _DIRECTORY,
+    "ServiceIn.description": _DIRECTORY,
+    "ServiceIn.opening_hours": _DIRECTORY,
+    "ServiceIn.phone": _DIRECTORY,
+    "ServiceIn.email": _DIRECTORY,
+    "ServiceChange.name": _DIRECTORY,
+    "ServiceChange.description": _DIRECTORY,
+    "ServiceChange.opening_hours": _DIRECTORY,
+    "ServiceChange.phone": _DIRECTORY,
+    "ServiceChange.email": _DIRECTORY,
+    "UnitIn.code": _HOUSE,
+    "UnitIn.label": _HOUSE,
+    "UnitChange.code": _HOUSE,
+    "UnitChange.label": _HOUSE,
+    "PostIn.label": _HOUSE,
+    "PostLabel.label": _HOUSE,
+    "FunderIn.name": _HOUSE,
+}
+"""Fields that are told to everybody who may read the list, with the reason; kept in clear by the service that was told."""
 
 _FORMS: Final = ((WORD, WORD), (f"{WORD}@exemple.invalid", f"{WORD}@exemple.invalid"), (f"+33{PHONE}", f"+33{PHONE}"))
 
@@ -42,6 +72,10 @@ def _marker(schema: Schema, name: str) -> Any | None:
             if re.search(choice.get("pattern", ""), tried):
                 return marker
     return None
+
+
+def _placed(marker: Any, where: str) -> Any:
+    return marker.replace(WORD, OPEN_WORD).replace(PHONE, OPEN_PHONE) if where in PUBLIC else marker
 
 
 def _object(schema: Schema, document: Schema) -> Schema:
@@ -71,7 +105,7 @@ def mark(schema: Schema, given: Any, document: Schema, path: str, planted: set[s
         where = f"{schema.get('title', path)}.{name}"
         marker = None if name in IN_CLEAR else _marker(field, name)
         if marker is not None:
-            marked[name] = marker
+            marked[name] = _placed(marker, where)
             planted.add(where)
         elif name in marked:
             marked[name] = mark(field, marked[name], document, where, planted)
@@ -138,6 +172,10 @@ def found_in(text: str | bytes) -> bool:
     """Byte by byte, also in PostgreSQL's way of writing bytes, in hexadecimal, and in JSON's escapes."""
     looked = text.encode() if isinstance(text, str) else text
     return any(needle in looked or needle.hex().encode() in looked for needle in NEEDLES)
+
+
+def open_in(text: str) -> bool:
+    return any(needle in text or needle.encode().hex() in text for needle in (OPEN_WORD, OPEN_PHONE))
 
 
 async def rows_of(house: House) -> dict[str, list[str]]:

@@ -1,8 +1,6 @@
 """What one service says reaches the others, whatever happens to the broker, the replicas and the events on the way. Runs on Apache Kafka too."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
-from uuid import UUID
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -11,13 +9,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import streams
-from libs.chassis.database import Database
 from libs.chassis.listener import Heard
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostOpened
 from libs.embedded.broker import Broker
 from services.referrals import handlers
 from tests.journeys.house import House, house
+from tests.journeys.posts import POSTS, copied_posts, diverged, equals, heard_all, parked, restore, restored_states, state_is
 from tests.journeys.territory import register_territory
 from tests.services.referrals.conftest import REFERRAL_BODY
 from tests.waiting import until
@@ -32,24 +30,13 @@ async def two(database_url: DatabaseUrl, bootstrap_servers: str, on_kafka: bool)
         yield made
 
 
-async def copied_posts(up: House) -> set[UUID]:
-    return {row.id for row in await up["referrals"].rows("SELECT id FROM posts_heard")}
-
-
-POSTS = {post.id for post in d.POSTS if post.departement == "95"}
-
-
 async def test_what_partners_says_is_heard_by_referrals(two: House) -> None:
     await register_territory(two["partners"])
 
-    await until(lambda: _is(copied_posts(two), POSTS))
+    await until(lambda: equals(copied_posts(two), POSTS))
 
     seen = {one.source: one for one in await two["referrals"].runtime.completeness()}
     assert seen["partners"].sequence == 3 + 4 + 4 + 3
-
-
-async def _is(found: Any, wanted: Any) -> bool:
-    return bool(await found == wanted)
 
 
 async def test_a_poison_event_is_parked_with_its_successors_the_others_go_on_and_a_replay_heals(
@@ -66,33 +53,28 @@ async def test_a_poison_event_is_parked_with_its_successors_the_others_go_on_and
     monkeypatch.setitem(table, PostOpened, refuse_one)
     await register_territory(two["partners"])
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/vacate", version=1)
-    await until(lambda: _is(copied_posts(two), POSTS - {d.POST_CERGY}))
-    parked = await until(lambda: _parked(two, 2))
-    assert [(one["type"], one["cause"]) for one in parked] == [
+    await until(lambda: equals(copied_posts(two), POSTS - {d.POST_CERGY}))
+    held = await until(lambda: parked(two, 2))
+    assert [(one["type"], one["cause"]) for one in held] == [
         ("fr.maillon.post.opened.v1", "failed"),
         ("fr.maillon.post.vacant.v1", "follows"),
     ]
-    refused = await two["referrals"].post("administrator", f"/v1/dead-letters/{parked[0]['id']}/replay")
+    refused = await two["referrals"].post("administrator", f"/v1/dead-letters/{held[0]['id']}/replay")
     assert refused.status_code == 409
     assert "parked:partners" in str((await two["referrals"].client.get("/readyz")).json())
 
     monkeypatch.undo()
-    healed = await two["referrals"].post("administrator", f"/v1/dead-letters/{parked[0]['id']}/replay")
+    healed = await two["referrals"].post("administrator", f"/v1/dead-letters/{held[0]['id']}/replay")
 
     assert len(healed.json()["replayed"]) == 2
     [row] = await two["referrals"].rows(f"SELECT state FROM posts_heard WHERE id = '{d.POST_CERGY}'")
     assert row.state == "vacant"
 
 
-async def _parked(up: House, at_least: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await up["referrals"].get("administrator", "/v1/dead-letters", status="parked")).json()["items"]
-    return found if len(found) >= at_least else []
-
-
 async def test_two_replicas_run_one_is_stopped_and_nothing_is_lost(two: House) -> None:
     await two.start("partners", "referrals")
     await register_territory(two["partners"])
-    await until(lambda: _is(copied_posts(two), POSTS))
+    await until(lambda: equals(copied_posts(two), POSTS))
 
     await two.stop("partners")
     await two.stop("referrals")
@@ -109,9 +91,9 @@ async def test_two_replicas_of_a_listener_share_its_sources_or_take_turns(two: H
 
     if on_kafka:
         group = f"{two.settings['kafka_topic_prefix']}.referrals"
-        assert await until(lambda: _is(_sources_by_member(bootstrap_servers, group), [1, 1]))
+        assert await until(lambda: equals(_sources_by_member(bootstrap_servers, group), [1, 1]))
     else:
-        assert await until(lambda: _is(_connected(two), [False, True]))
+        assert await until(lambda: equals(_connected(two), [False, True]))
 
 
 async def _connected(up: House) -> list[bool]:
@@ -131,10 +113,6 @@ async def _sources_by_member(bootstrap_servers: str, group: str) -> list[int]:
         await admin.close()
 
 
-async def _state_is(up: House, post_id: UUID, state: str) -> bool:
-    return [row.state for row in await up["referrals"].rows(f"SELECT state FROM posts_heard WHERE id = '{post_id}'")] == [state]
-
-
 async def _states(up: House, wanted: set[str]) -> bool:
     return {row.state for row in await up["referrals"].rows("SELECT state FROM posts_heard")} == wanted
 
@@ -145,7 +123,7 @@ async def test_who_was_away_hears_everything_when_it_is_back(two: House) -> None
 
     await two.start("referrals")
 
-    await until(lambda: _is(copied_posts(two), POSTS))
+    await until(lambda: equals(copied_posts(two), POSTS))
 
 
 async def test_without_a_broker_intake_answers_and_the_events_flow_when_it_comes(database_url: DatabaseUrl) -> None:
@@ -156,7 +134,7 @@ async def test_without_a_broker_intake_answers_and_the_events_flow_when_it_comes
         answer = await up["referrals"].post("police-95", "/v1/referrals", REFERRAL_BODY)
         assert answer.status_code == 201
         assert (await up["referrals"].client.get("/readyz")).status_code == 200
-        await until(lambda: _is(copied_posts(up), POSTS))  # by the feed alone
+        await until(lambda: equals(copied_posts(up), POSTS))  # by the feed alone
 
         broker.start()
         try:
@@ -178,75 +156,36 @@ async def test_a_broker_that_forgot_everything_loses_nothing(database_url: Datab
     try:
         async with house(database_url, broker.bootstrap_servers, False, "partners", "referrals") as up:
             await register_territory(up["partners"])
-            await until(lambda: _is(copied_posts(up), POSTS))
+            await until(lambda: equals(copied_posts(up), POSTS))
 
             broker.restart()
             await up["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/vacate", version=1)
             await up["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/fill", version=2)
 
-            await until(lambda: _heard_all(up), seconds=60)
+            await until(lambda: heard_all(up), seconds=60)
     finally:
         broker.stop()
-
-
-async def _heard_all(up: House) -> bool:
-    [head] = await up["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
-    [cursor] = await up["referrals"].rows("SELECT sequence FROM cursors WHERE source = 'partners'")
-    return bool(cursor.sequence == head.sequence)
 
 
 async def test_a_restored_speaker_stops_and_goes_on_in_a_new_epoch_with_its_listeners_right(two: House) -> None:
     """The database of partners goes back to before a post was closed, as from an older backup; the topics and the listeners know better."""
     await register_territory(two["partners"])
-    await until(lambda: _heard_all(two))
+    await until(lambda: heard_all(two))
     [before] = await two["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/close", version=1)
-    await until(lambda: _state_is(two, d.POST_CERGY, "closed"))
+    await until(lambda: state_is(two, d.POST_CERGY, "closed"))
     await two.stop("partners")
-    await _restore(two, before.sequence)
+    await restore(two, before.sequence)
     await two.start("partners")
 
-    await until(lambda: _diverged(two))
+    await until(lambda: diverged(two))
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_SARCELLES}/vacate", version=1)
     [stopped] = await two["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
     assert stopped.sequence == before.sequence
     async with two["partners"].runtime.database.transaction() as session:
         await streams.new_epoch(session, "restored from a backup")
 
-    await until(lambda: _restored_states(two), seconds=60)
-
-
-async def _restore(up: House, sequence: int) -> None:
-    """What a backup taken at that number holds."""
-    database = Database(up.urls["partners"])
-    async with database.transaction() as session:
-        await session.execute(text("UPDATE posts SET state = 'filled', closed_at = NULL, version = 1 WHERE state = 'closed'"))
-        for stream in ("internal", "interior", "justice", "departement:95"):
-            await session.execute(
-                text("DELETE FROM stream_events WHERE stream = :s AND subject LIKE '%' AND type = 'fr.maillon.post.closed.v1'"),
-                {"s": stream},
-            )
-            await session.execute(
-                text(
-                    "UPDATE streams SET (sequence, digest) = (SELECT sequence, digest FROM stream_events e WHERE e.stream = streams.stream"
-                    " ORDER BY sequence DESC LIMIT 1) WHERE stream = :s"
-                ),
-                {"s": stream},
-            )
-            await session.execute(
-                text("UPDATE streams SET sent_sequence = least(sent_sequence, sequence) WHERE stream = :s"), {"s": stream}
-            )
-    await database.close()
-
-
-async def _diverged(up: House) -> bool:
-    return bool(await up["partners"].rows("SELECT 1 FROM streams WHERE diverged_at IS NOT NULL"))
-
-
-async def _restored_states(up: House) -> bool:
-    rows = await up["referrals"].rows("SELECT id, state FROM posts_heard")
-    states = {row.id: row.state for row in rows}
-    return states == {d.POST_CERGY: "filled", d.POST_SARCELLES: "vacant", d.POST_MAGNY: "filled"}
+    await until(lambda: restored_states(two), seconds=60)
 
 
 async def test_who_was_away_longer_than_the_retention_lists_then_follows(two: House) -> None:
@@ -260,10 +199,10 @@ async def test_who_was_away_longer_than_the_retention_lists_then_follows(two: Ho
     two.settings["kafka_topic_prefix"] += "-elsewhere"  # the broker kept no longer either
 
     await two.start("referrals")
-    await until(lambda: _is(copied_posts(two), POSTS))
+    await until(lambda: equals(copied_posts(two), POSTS))
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/vacate", version=1)
 
-    await until(lambda: _state_is(two, d.POST_CERGY, "vacant"))
+    await until(lambda: state_is(two, d.POST_CERGY, "vacant"))
 
 
 async def _sent(up: House) -> bool:

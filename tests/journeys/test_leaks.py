@@ -22,7 +22,8 @@ from libs.contracts.registry import EVENTS
 from libs.embedded.postgres import Postgres
 from services.referrals.receiving.intake import Intakes
 from tests.journeys.house import House, house
-from tests.journeys.markers import BIRTH, NEEDLES, PHONE, WORD, fields, found_in, marked_requests, rows_of
+from tests.journeys.markers import BIRTH, NEEDLES, PHONE, PUBLIC, WORD, fields, found_in, marked_requests, open_in, rows_of
+from tests.journeys.posts import POSTS, copied_posts, equals
 from tests.journeys.territory import register_territory
 from tests.services.referrals.conftest import CONTENT
 from tests.waiting import until
@@ -44,14 +45,8 @@ async def lived(
 ) -> AsyncIterator[House]:
     async with house(database_url, bootstrap_servers, on_kafka) as made:
         await register_territory(made["partners"])
-        await until(lambda: _heard(made))
+        await until(lambda: equals(copied_posts(made), POSTS))
         yield made
-
-
-async def _heard(up: House) -> bool:
-    [head] = await up["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
-    rows = await up["referrals"].rows("SELECT sequence FROM cursors WHERE source = 'partners'")
-    return bool(rows) and rows[0].sequence == head.sequence
 
 
 async def _live(up: House) -> tuple[str, list[Any], set[str]]:
@@ -87,6 +82,30 @@ async def _live(up: House) -> tuple[str, list[Any], set[str]]:
         if "address" not in example["value"]:  # a preference is shown to whom it belongs
             told.append(answer)
     return referral_id, told + await _refused(up, body), planted
+
+
+async def _tell_the_others(up: House) -> dict[str, set[str]]:
+    """Everything that the other services may be told, with marks. Gives the fields that were marked by service, each in a request that was
+    taken: names of objects are replaced by those of the house."""
+    marked: dict[str, set[str]] = {}
+    for name in ("partners", "funding", "reporting"):
+        requests, marked[name] = marked_requests(up[name])
+        for number, (operation, method, path, example) in enumerate(requests):
+            text = json.dumps(example["value"], default=str)
+            value = json.loads(text)
+            if "communes" in value:
+                value["communes"] = [d.COMMUNE_CERGY]
+            unit = next(one for one in d.UNITS if one.departement == "95" and value.get("force") in (None, "mixed", one.force))
+            if "units" in value:
+                value["units"] = [str(unit.id)]
+            address = path.format(**(example.get("x-path", {}) | ({"unit_id": unit.id} if "{unit_id}" in path else {})))
+            headers = up[name].token(example["x-token"]) | {"Idempotency-Key": f"told-{number}"} | example.get("x-headers", {})
+            answer = await up[name].client.request(method, address, json=value, headers=headers)
+            if open_in(text):
+                assert answer.status_code in (200, 201), (operation, answer.text)
+            elif answer.status_code >= 400:
+                assert not open_in(answer.text)
+    return marked
 
 
 async def _refused(up: House, body: dict[str, Any]) -> list[Any]:
@@ -163,7 +182,10 @@ async def test_a_marker_in_every_personal_field_is_found_nowhere_but_in_authoris
     lived: House, spans: InMemorySpanExporter, postgres: Postgres, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     referral_id, told, planted = await _live(lived)
-    assert planted == fields(lived["referrals"].openapi()), "a personal field without a marker"
+    marked = await _tell_the_others(lived) | {"referrals": planted}
+    asked = {name: fields(lived[name].openapi()) for name in lived.urls}
+    assert marked == asked, "a personal field without a marker"
+    assert PUBLIC.keys() <= set().union(*asked.values()), "a field that no longer exists"
     told.append(await _crash(lived, monkeypatch))
     await until(lambda: _all_sent(lived), seconds=60)
 
@@ -186,6 +208,10 @@ async def test_a_marker_in_every_personal_field_is_found_nowhere_but_in_authoris
 
     assert [table for table, held in rows.items() if any(found_in(row) for row in held)] == []
     assert [topic for topic, held in consumed.items() if any(found_in(repr(one)) for one in held)] == []
+    # what is public stays with who was told: it travels no further than the lists
+    assert {table.partition(".")[0] for table, held in rows.items() if any(map(open_in, held))} == {"partners", "funding"}
+    assert [topic for topic, held in consumed.items() if any(open_in(repr(one)) for one in held)] == []
+    assert not any(map(open_in, (*metrics, traces, logged)))
     assert not any(map(found_in, metrics))
     assert not found_in(traces)
     assert not found_in(logged)

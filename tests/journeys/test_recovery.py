@@ -10,18 +10,8 @@ from libs.client.cli import app
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostVacant
 from tests.journeys.house import House, house
+from tests.journeys.posts import POSTS, copied_posts, diverged, equals, heard_all, parked, restore, restored_states, state_is
 from tests.journeys.territory import register_territory
-from tests.journeys.test_bus import (
-    POSTS,
-    _diverged,
-    _heard_all,
-    _is,
-    _parked,
-    _restore,
-    _restored_states,
-    _state_is,
-    copied_posts,
-)
 from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
@@ -37,15 +27,15 @@ async def two(database_url: DatabaseUrl, bootstrap_servers: str, on_kafka: bool)
 async def test_a_lost_tail_is_noticed_and_healed_without_a_later_event(two: House) -> None:
     """The last event reaches no topic that the listener reads; nothing is said after it."""
     await register_territory(two["partners"])
-    await until(lambda: _heard_all(two))
+    await until(lambda: heard_all(two))
     await two.stop("partners")
     two.settings["kafka_topic_prefix"] += "-elsewhere"
     await two.start("partners")
 
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/vacate", version=1)
 
-    await until(lambda: _state_is(two, d.POST_CERGY, "vacant"))
-    await until(lambda: _heard_all(two))
+    await until(lambda: state_is(two, d.POST_CERGY, "vacant"))
+    await until(lambda: heard_all(two))
 
 
 async def test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listener_and_goes_on_by_the_command(
@@ -53,16 +43,16 @@ async def test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listen
 ) -> None:
     """No topic remembers what the backup does not hold; the listener does, says so, and the documented command opens a new epoch."""
     await register_territory(two["partners"])
-    await until(lambda: _heard_all(two))
+    await until(lambda: heard_all(two))
     [before] = await two["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/close", version=1)
-    await until(lambda: _state_is(two, d.POST_CERGY, "closed"))
+    await until(lambda: state_is(two, d.POST_CERGY, "closed"))
     await two.stop("partners")
-    await _restore(two, before.sequence)
+    await restore(two, before.sequence)
     two.settings["kafka_topic_prefix"] += "-wiped"
     await two.start("partners")
 
-    await until(lambda: _diverged(two))
+    await until(lambda: diverged(two))
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_SARCELLES}/vacate", version=1)
     [stopped] = await two["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
     assert stopped.sequence == before.sequence
@@ -75,7 +65,7 @@ async def test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listen
     opened = await asyncio.to_thread(lambda: CliRunner().invoke(app, command, input="y\n"))
     assert opened.exit_code == 0, opened.output
 
-    await until(lambda: _restored_states(two), seconds=60)
+    await until(lambda: restored_states(two), seconds=60)
 
 
 async def test_a_newer_speaker_is_parked_and_heard_after_the_upgrade(two: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,14 +75,14 @@ async def test_a_newer_speaker_is_parked_and_heard_after_the_upgrade(two: House,
     types = consumer.projector._types["partners"]
     monkeypatch.delitem(types, PostVacant.type)
     await register_territory(two["partners"])
-    await until(lambda: _is(copied_posts(two), POSTS))
+    await until(lambda: equals(copied_posts(two), POSTS))
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/vacate", version=1)
-    [parked] = await until(lambda: _parked(two, 1))
-    assert (parked["type"], parked["cause"]) == ("fr.maillon.post.vacant.v1", "unknown-type")
-    await until(lambda: _heard_all(two))
+    [held] = await until(lambda: parked(two, 1))
+    assert (held["type"], held["cause"]) == ("fr.maillon.post.vacant.v1", "unknown-type")
+    await until(lambda: heard_all(two))
 
     monkeypatch.undo()  # the upgrade
-    replayed = await two["referrals"].post("administrator", f"/v1/dead-letters/{parked['id']}/replay")
+    replayed = await two["referrals"].post("administrator", f"/v1/dead-letters/{held['id']}/replay")
 
     assert replayed.status_code == 200, replayed.text
-    assert await _state_is(two, d.POST_CERGY, "vacant")
+    assert await state_is(two, d.POST_CERGY, "vacant")

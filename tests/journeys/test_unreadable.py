@@ -1,0 +1,137 @@
+"""Destroying a person's key makes every stored copy of what the person is unreadable, in every table of every service.
+
+Every key that ever sealed something meanwhile is noted, with its context; afterwards every byte string of every table is tried with each one that
+still exists. So a copy that was sealed by another key is found wherever it lies, and whatever it is called.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from libs.chassis.vault import DataKey, SealBroken
+from libs.contracts import demonstration as d
+from libs.embedded.journey import referral
+from tests.journeys.house import House, house
+from tests.journeys.markers import BIRTH, PHONE, WORD, found_in, rows_of
+from tests.journeys.posts import POSTS, copied_posts, equals
+from tests.journeys.territory import register_territory
+from tests.services.referrals.conftest import CONTENT
+from tests.serving import Served
+from tests.waiting import until
+
+Used = set[tuple[DataKey, str]]
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> Used:
+    """Every key that sealed something, with its context."""
+    noted: Used = set()
+    seal = DataKey.seal
+
+    def noting(self: DataKey, text: bytes, *, context: str) -> bytes:
+        noted.add((self, context))
+        return seal(self, text, context=context)
+
+    monkeypatch.setattr(DataKey, "seal", noting)
+    return noted
+
+
+@pytest.fixture
+async def lived(
+    used: Used, database_url: Callable[[str | None], str], bootstrap_servers: str, on_kafka: bool
+) -> AsyncIterator[tuple[House, list[UUID]]]:
+    """Two referrals of two persons; the first of each is marked, and the keys of these two are given."""
+    async with house(database_url, bootstrap_servers, on_kafka) as up:
+        await register_territory(up["partners"])
+        await until(lambda: equals(copied_posts(up), POSTS))
+        await _live(up["referrals"])
+        yield up, [row.key_id for row in await up["referrals"].rows("SELECT key_id FROM persons WHERE role = 'victim'")]
+
+
+async def _live(referrals: Served) -> None:
+    """One by one and in a batch; one is corrected, oriented and answered for."""
+    body = referral("unreadable") | {"narrative": "Une dispute."}
+    victim, other = body["persons"]
+    victim["identity"] = {"family_name": WORD, "given_name": WORD, "birth_on": BIRTH}
+    victim["contact"] = {"phones": [f"+33{PHONE}"], "email": f"{WORD}@exemple.invalid"}
+    other["identity"] = {"family_name": "Autre", "given_name": "Dominique"}
+    address = f"/v1/referrals/{_made(await referrals.post('police-95', '/v1/referrals', body))['id']}"
+    line = json.dumps({"key": "batch-1", "referral": body | {"external_reference": "unreadable-2"}})
+    headers = referrals.token("police-95") | {"Content-Type": "application/x-ndjson"}
+    assert "unreadable-2" not in _made(await referrals.client.post("/v1/referrals/batch", content=line, headers=headers), text=True)
+    version = _made(await referrals.post("iscg-95", f"{address}/accept", version=1))["version"]
+    person = (await referrals.get("iscg-95", address, CONTENT)).json()["people"][0]["id"]
+    changed = {"person_id": person, "identity": victim["identity"] | {"given_name": f"{WORD}-bis"}}
+    _made(await referrals.post("iscg-95", f"{address}/corrections", {"reason": "learned", "persons": [changed]}, version=version))
+    asked = {"person_id": person, "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support"}
+    orientation = _made(await referrals.post("iscg-95", f"{address}/orientations", asked))["id"]
+    _made(await referrals.post("partner-95", f"/v1/orientations/{orientation}/accept", version=1))
+
+
+def _made(answer: httpx.Response, *, text: bool = False) -> Any:
+    assert answer.status_code in (200, 201), answer.text
+    return answer.text if text else answer.json()
+
+
+async def readable(up: House, used: Used, destroyed: list[UUID]) -> list[str]:
+    """Tables in which something of the marked persons is read, plainly or by a key that was not destroyed."""
+    keys = [(key, context) for key, context in used if key.id not in destroyed]
+    found = {table for table, rows in (await rows_of(up)).items() if any(map(found_in, rows))}
+    for name in up.urls:
+        for table, column in await up[name].rows(BYTES):
+            values = [
+                bytes(row.value) for row in await up[name].rows(f'SELECT "{column}" AS value FROM "{table}" WHERE "{column}" <> \'\'')
+            ]
+            if any(found_in(text) for value in values for text in _opened(value, keys)):
+                found.add(f"{name}.{table}")
+    return sorted(found)
+
+
+BYTES = """
+    SELECT table_name, column_name FROM information_schema.columns JOIN pg_tables ON tablename = table_name
+    WHERE data_type = 'bytea' AND table_schema = 'public' AND schemaname = 'public'
+"""
+
+
+def _opened(value: bytes, keys: list[tuple[DataKey, str]]) -> list[bytes]:
+    opened = []
+    for key, context in keys:
+        with suppress(SealBroken):  # of another key, or not sealed at all
+            opened.append(key.open(value, context=context))
+    return opened
+
+
+async def destroy(up: House, keys: list[UUID]) -> None:
+    async with up["referrals"].runtime.database.transaction() as session:
+        assert await up["referrals"].runtime.vault.destroy(session, *keys) == len(keys)
+
+
+async def test_destroying_a_persons_key_makes_every_stored_copy_unreadable(lived: tuple[House, list[UUID]], used: Used) -> None:
+    up, keys = lived
+    assert await readable(up, used, []) == ["referrals.corrected_contents", "referrals.persons"]  # the search is not blind
+
+    await destroy(up, keys)
+
+    assert await readable(up, used, keys) == []
+    vault = up["referrals"].runtime.vault
+    async with up["referrals"].runtime.database.transaction() as session:
+        assert await vault.open_keys(session, keys) == {}
+
+
+async def test_planted_copies_sealed_by_another_key_are_found(lived: tuple[House, list[UUID]], used: Used) -> None:
+    up, keys = lived
+    async with up["referrals"].runtime.database.transaction() as session:
+        another = await up["referrals"].runtime.vault.new_key(session, "narrative")
+        copy = {"copy": another.seal(WORD.encode(), context="copy")}
+        await session.execute(text("UPDATE idempotency_keys SET body = :copy WHERE status IS NOT NULL"), copy)
+        await session.execute(text("UPDATE stream_events SET data = :copy WHERE stream = 'internal'"), copy)
+
+    await destroy(up, keys)
+
+    assert await readable(up, used, keys) == ["referrals.idempotency_keys", "referrals.stream_events"]
