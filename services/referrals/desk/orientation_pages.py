@@ -110,6 +110,7 @@ async def show_orientations(request: Request, caller: Caller, runtime: Run, aske
     wanted = worklist.WantedOrientations(statuses=[of_status] if of_status is not None else [])
     async with runtime.database.transaction() as session:
         rows = await worklist.page(session, caller, wanted, after=asked.after, limit=asked.limit)
+        counts = await worklist.counts(session, caller)
     items, following = page_of(rows, asked, wanted.place)
     given = [("status", of_status.value)] if of_status is not None else []
     return page(
@@ -117,6 +118,7 @@ async def show_orientations(request: Request, caller: Caller, runtime: Run, aske
         "desk_orientations.html",
         items=[orientations.told(caller, runtime.pseudonyms, row) for row in items],
         state=of_status,
+        counts=counts,
         statuses=list(OrientationStatus),
         done=_told(done),
         following=urlencode([*given, ("cursor", following)]) if following else None,

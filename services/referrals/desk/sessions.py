@@ -136,7 +136,11 @@ class Sessions:
         if row is None:
             return None
         key = self._key_of(secret)
-        tokens = Tokens.model_validate_json(key.open(row.sealed, context=_TOKENS))
+        try:
+            tokens = Tokens.model_validate_json(key.open(row.sealed, context=_TOKENS))
+        except SealBroken:  # our own key has changed since
+            await session.execute(_END, {"id": id_hash})
+            return None
         runtime: Runtime = request.app.state.runtime
         try:
             caller = await runtime.tokens.verify(tokens.access_token)

@@ -147,6 +147,15 @@ async def test_a_session_ends_however_much_it_is_used(desk: Desk) -> None:
     assert await desk.rows("SELECT created_at FROM desk_sessions") == []
 
 
+async def test_a_session_that_our_key_of_today_does_not_open_is_over(desk: Desk) -> None:
+    browser = await desk.sign_in("iscg-95")
+
+    await execute(desk, "UPDATE desk_sessions SET sealed = set_byte(sealed, 20, get_byte(sealed, 20) # 1)")
+
+    assert not await is_signed_in(browser)
+    assert await desk.rows("SELECT created_at FROM desk_sessions") == []
+
+
 async def test_a_session_ends_with_the_rights_that_the_provider_gave_when_it_renews_none(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
