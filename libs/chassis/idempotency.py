@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
-from libs.chassis.database import Database
+from libs.chassis.database import Database, Statement, run
 from libs.chassis.etag import etag_of
 from libs.chassis.problems import sqlstate
 from libs.chassis.refusals import Conflict, Invalid, Malformed
@@ -75,24 +75,24 @@ def claim_of(client: str, key: str, operation: str, path: str, body: bytes) -> C
 
 # set_config sets the lock timeout within this very statement, before a row is inserted: no statement of its own. The rows come in the order of
 # their keys, so that two batches never wait for each other crosswise.
-_CLAIM = text(
+_CLAIM = Statement(
     "WITH waiting AS MATERIALIZED (SELECT set_config('lock_timeout', :wait, true) AS lasting)"
     " INSERT INTO idempotency_keys (client, key, operation, digest)"
     " SELECT c.client, c.key, c.operation, c.digest FROM waiting, unnest(CAST(:clients AS text[]), CAST(:keys AS text[]),"
     " CAST(:operations AS text[]), CAST(:digests AS bytea[])) AS c (client, key, operation, digest)"
     " WHERE waiting.lasting IS NOT NULL ORDER BY c.client, c.key ON CONFLICT DO NOTHING RETURNING client, key"
 )
-_READ = text(
+_READ = Statement(
     "SELECT k.client, k.key, k.operation, k.digest, k.status, k.headers, k.body FROM idempotency_keys AS k"
     " JOIN unnest(CAST(:clients AS text[]), CAST(:keys AS text[])) AS c (client, key) ON k.client = c.client AND k.key = c.key"
 )
-_STORE = text(
+_STORE = Statement(
     "UPDATE idempotency_keys AS k SET status = a.status, headers = a.headers, body = a.body"
     " FROM unnest(CAST(:clients AS text[]), CAST(:keys AS text[]), CAST(:statuses AS smallint[]), CAST(:headers AS text[]),"
     " CAST(:bodies AS bytea[])) AS a (client, key, status, headers, body) WHERE k.client = a.client AND k.key = a.key"
 )
 
-_RELEASE = text(
+_RELEASE = Statement(
     "DELETE FROM idempotency_keys AS k USING unnest(CAST(:clients AS text[]), CAST(:keys AS text[])) AS c (client, key)"
     " WHERE k.client = c.client AND k.key = c.key"
 )
@@ -110,7 +110,7 @@ async def claim(session: AsyncSession, claims: Sequence[Claim], *, wait: str | N
         "digests": [one.digest for one in claims],
     }
     try:
-        made = {(row.client, row.key) for row in await session.execute(_CLAIM, {"wait": wait or WAIT, **parameters})}
+        made = {(row["client"], row["key"]) for row in await run(session, _CLAIM, {"wait": wait or WAIT, **parameters})}
     except DBAPIError as error:
         if sqlstate(error) != _LOCK_NOT_AVAILABLE:
             raise
@@ -118,19 +118,19 @@ async def claim(session: AsyncSession, claims: Sequence[Claim], *, wait: str | N
     taken = [one for one in claims if (one.client, one.key) not in made]
     if not taken:
         return [None] * len(claims)
-    rows = await session.execute(_READ, {"clients": [one.client for one in taken], "keys": [one.key for one in taken]})
-    known = {(row.client, row.key): row for row in rows}
+    rows = await run(session, _READ, {"clients": [one.client for one in taken], "keys": [one.key for one in taken]})
+    known = {(row["client"], row["key"]): row for row in rows}
     outcomes: list[Stored | KeyReused | None] = []
     for one in claims:
         row = known.get((one.client, one.key))
         if (one.client, one.key) in made:
             outcomes.append(None)
-        elif row is None or row.status is None:  # swept between the two statements, or twice in this very batch
+        elif row is None or row["status"] is None:  # swept between the two statements, or twice in this very batch
             raise InFlight("Une demande portant la même clé est en cours : réessayez dans un instant.", headers={"Retry-After": "1"})
-        elif (row.operation, bytes(row.digest)) != (one.operation, one.digest):
+        elif (row["operation"], row["digest"]) != (one.operation, one.digest):
             outcomes.append(KeyReused("Cette clé a déjà servi à une autre demande : prenez-en une nouvelle pour chaque demande."))
         else:
-            outcomes.append(Stored(row.status, json.loads(row.headers), bytes(row.body)))
+            outcomes.append(Stored(row["status"], json.loads(row["headers"]), row["body"]))
     return outcomes
 
 
@@ -138,7 +138,8 @@ async def store(session: AsyncSession, answers: Sequence[tuple[Claim, Stored]]) 
     """Keep the answers beside their keys, in the same transaction as the commands."""
     if not answers:
         return
-    await session.execute(
+    await run(
+        session,
         _STORE,
         {
             "clients": [one.client for one, _ in answers],
@@ -153,7 +154,7 @@ async def store(session: AsyncSession, answers: Sequence[tuple[Claim, Stored]]) 
 async def release(session: AsyncSession, claims: Sequence[Claim]) -> None:
     """Give back keys claimed in this transaction whose requests were refused: they changed nothing, so nothing is remembered."""
     if claims:
-        await session.execute(_RELEASE, {"clients": [one.client for one in claims], "keys": [one.key for one in claims]})
+        await run(session, _RELEASE, {"clients": [one.client for one in claims], "keys": [one.key for one in claims]})
 
 
 async def purge(session: AsyncSession, *, hours: int) -> int:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.chassis.database import Statement, run
 from libs.chassis.ids import new_id
 from libs.chassis.streams import INTERNAL, canonical
 from libs.chassis.telemetry import Trace, current_trace
@@ -19,7 +19,7 @@ from libs.contracts.envelope import Event, Projection
 
 SESSION_KEY = "speaker"
 
-_INSERT = text(
+_INSERT = Statement(
     "INSERT INTO outbox (stream, event_id, type, subject, attributes, data)"
     " SELECT stream, event_id, type, subject, attributes, data FROM unnest(CAST(:streams AS text[]), CAST(:ids AS text[]), CAST(:types AS text[]),"
     " CAST(:subjects AS text[]), CAST(:attributes AS bytea[]), CAST(:data AS bytea[]))"
@@ -119,7 +119,8 @@ async def append_raw(session: AsyncSession, *, stream: str, type: str, subject: 
 
 async def _insert(session: AsyncSession, rows: Sequence[Said]) -> None:
     if rows:
-        await session.execute(
+        await run(
+            session,
             _INSERT,
             {
                 "streams": [row.stream for row in rows],

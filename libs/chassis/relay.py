@@ -31,6 +31,9 @@ class RelayDiverged(Exception):
     """The topics, or a listener, know a later history than this database: it was restored from the past."""
 
 
+_COLUMNS = ("stream", "sequence", "epoch", "event_id", "type", "subject", "attributes", "data", "digest", "recorded_at")
+
+
 @dataclass(frozen=True, slots=True)
 class _Taken:
     stream: str
@@ -62,12 +65,12 @@ async def stamp(connection: RawConnection, limit: int = BATCH) -> int:
             names,
             streams.GENESIS,
         )
-        heads = {
-            row["stream"]: (row["epoch"], row["sequence"], bytes(row["digest"]))
-            for row in await connection.fetch(
-                "SELECT stream, epoch, sequence, digest FROM streams WHERE stream = ANY($1::text[]) ORDER BY stream FOR UPDATE", names
-            )
-        }
+        locked = await connection.fetch(
+            "SELECT stream, epoch, sequence, digest, now() AS now FROM streams WHERE stream = ANY($1::text[]) ORDER BY stream FOR UPDATE",
+            names,
+        )
+        heads = {row["stream"]: (row["epoch"], row["sequence"], row["digest"]) for row in locked}
+        now = locked[0]["now"]
         if reason := await connection.fetchval("SELECT diverged_reason FROM streams WHERE diverged_at IS NOT NULL LIMIT 1"):
             raise RelayDiverged(reason)
         stamped = []
@@ -76,12 +79,8 @@ async def stamp(connection: RawConnection, limit: int = BATCH) -> int:
             sequence += 1
             own = streams.digest(previous, epoch, sequence, row.attributes, row.data)
             heads[row.stream] = (epoch, sequence, own)
-            stamped.append((row.stream, sequence, epoch, row.event_id, row.type, row.subject, row.attributes, row.data, own))
-        await connection.execute(
-            "INSERT INTO stream_events (stream, sequence, epoch, event_id, type, subject, attributes, data, digest, recorded_at)"
-            " SELECT *, now() FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[], $9::bytea[])",
-            *[list(column) for column in zip(*stamped, strict=True)],
-        )
+            stamped.append((row.stream, sequence, epoch, row.event_id, row.type, row.subject, row.attributes, row.data, own, now))
+        await connection.copy_records_to_table("stream_events", records=stamped, columns=_COLUMNS)
         await connection.execute(
             "UPDATE streams SET sequence = new.sequence, digest = new.digest, stamped_at = now()"
             " FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS new (stream, sequence, digest) WHERE streams.stream = new.stream",

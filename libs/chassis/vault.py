@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.chassis.database import Statement, run
 from libs.chassis.ids import new_id
 from libs.chassis.refusals import Gone
 
@@ -99,7 +100,7 @@ class Rewrapped:
     last: UUID | None
 
 
-_INSERT = text("""
+_INSERT = Statement("""
     INSERT INTO vault_keys (id, purpose, kek_id, wrapped)
     SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:purposes AS text[]), CAST(:keks AS text[]), CAST(:wrapped AS bytea[]))
 """)
@@ -148,7 +149,8 @@ class Vault:
         """Keep fresh keys: one statement for all of them."""
         if not keys:
             return
-        await session.execute(
+        await run(
+            session,
             _INSERT,
             {
                 "ids": [fresh.key.id for fresh in keys],

@@ -11,9 +11,9 @@ from datetime import datetime, time, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.chassis.database import Statement, run
 from libs.chassis.ids import new_id
 from libs.contracts.types import Code
 from libs.contracts.vocabularies import Urgency
@@ -61,9 +61,9 @@ class Notice:
     """The signed link by which a partner without account answers."""
 
 
-_INSERT = text(
+_INSERT = Statement(
     "INSERT INTO notices (id, cause, recipient, kind, referral_id, orientation_id, link_id, created_at, due_at)"
-    " SELECT said.id, said.cause, said.recipient, said.kind, said.referral_id, said.orientation_id, said.link_id, :now,"
+    " SELECT said.id, said.cause, said.recipient, said.kind, said.referral_id, said.orientation_id, said.link_id, CAST(:now AS timestamptz),"
     " CASE WHEN wanted.mode = 'digest' AND NOT said.at_once THEN CAST(:digest AS timestamptz) ELSE CAST(:now AS timestamptz) END"
     " FROM unnest(CAST(:ids AS uuid[]), CAST(:causes AS text[]), CAST(:recipients AS text[]), CAST(:kinds AS text[]), CAST(:referrals AS uuid[]),"
     " CAST(:orientations AS uuid[]), CAST(:links AS uuid[]), CAST(:at_once AS boolean[]))"
@@ -78,7 +78,8 @@ async def notify(session: AsyncSession, *notices: Notice, now: datetime) -> None
     """Tell recipients something, in the transaction of its cause: one statement. Who gave no address, or wants no mail, is not told."""
     if not notices:
         return
-    await session.execute(
+    await run(
+        session,
         _INSERT,
         {
             "now": now,

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import outbox
+from libs.chassis.database import Statement, run
 from libs.chassis.ids import new_id
 from libs.chassis.refusals import Refusal
 from libs.chassis.signing import Signer
@@ -166,14 +167,15 @@ class Intakes:
             # in the order of the unique key: two batches never wait for each other crosswise
             for referral in sorted(referrals, key=lambda one: tuple(map(str, _reference(one.intake))))
         ]
-        made = await session.scalars(_INSERT_REFERRALS, {name: [row[name] for row in rows] for name in rows[0]})
-        return set(made)
+        made = await run(session, _INSERT_REFERRALS, {name: [row[name] for row in rows] for name in rows[0]})
+        return {row["id"] for row in made}
 
     async def _store_persons(self, session: AsyncSession, referrals: Sequence[_Referral]) -> None:
         rows = [(referral.id, place, person) for referral in referrals for place, person in enumerate(referral.persons)]
         if not rows:
             return
-        await session.execute(
+        await run(
+            session,
             _INSERT_PERSONS,
             {
                 "ids": [person.id for _, _, person in rows],
@@ -267,7 +269,7 @@ def _row(referral: _Referral, now: datetime) -> dict[str, object]:
 
 
 # `unnest` flattens arrays of arrays: lists travel as text joined by commas
-_INSERT_REFERRALS = text(
+_INSERT_REFERRALS = Statement(
     "INSERT INTO referrals (id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal, natinf,"
     " danger, children_present, occurred_at, received_at, due_from, due_at, changed_at, request_digest, narrative_key_id, narrative, status, post_id,"
     " routing, declined_by, version)"
@@ -285,7 +287,7 @@ _INSERT_REFERRALS = text(
     " children_present, occurred_at, received_at, due_at, request_digest, narrative_key_id, narrative, status, post_id, routing)) AS new"
     " ON CONFLICT DO NOTHING RETURNING id"
 )
-_INSERT_PERSONS = text(
+_INSERT_PERSONS = Statement(
     "INSERT INTO persons (id, referral_id, position, role, sex, age_band, agreement, known_to_services, key_id, content, identity_hash)"
     " SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:referrals AS uuid[]), CAST(:positions AS integer[]), CAST(:roles AS text[]), CAST(:sexes AS text[]),"
     " CAST(:age_bands AS text[]), CAST(:agreements AS text[]), CAST(:known AS text[]), CAST(:keys AS uuid[]), CAST(:contents AS bytea[]),"

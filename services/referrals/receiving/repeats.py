@@ -6,17 +6,18 @@ What is normalised is written at `domain.normalised_identity`. A hint, not a fac
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import select, text, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from libs.chassis.database import Statement, run
 from services.referrals.models import Person, Referral
 from services.referrals.schemas import AlreadyKnownOut, PersonFound
 
 MOST = 100
 """Earlier referrals looked at for a person: beyond, the picture does not change."""
 
-_KNOWN = text(
+_KNOWN = Statement(
     "SELECT hash FROM unnest(CAST(:hashes AS bytea[])) AS asked (hash) WHERE EXISTS (SELECT FROM persons WHERE identity_hash = asked.hash)"
 )
 
@@ -25,7 +26,7 @@ Sees = Callable[[Referral], bool]
 
 async def known(session: AsyncSession, hashes: Collection[bytes]) -> set[bytes]:
     """Those of these hashes under which a person was received already."""
-    return {bytes(one) for one in await session.scalars(_KNOWN, {"hashes": list(hashes)})} if hashes else set()
+    return {row["hash"] for row in await run(session, _KNOWN, {"hashes": list(hashes)})} if hashes else set()
 
 
 async def already_known(session: AsyncSession, referral: Referral, persons: Sequence[Person], sees: Sees) -> list[AlreadyKnownOut]:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import outbox
+from libs.chassis.database import Statement, run
 from libs.chassis.ids import new_id
 from libs.contracts.referrals import ReferralAssigned
 from libs.contracts.units import police_id_of
@@ -19,16 +20,18 @@ from services.referrals import notices
 from services.referrals.delays.due import IN_FORCE, Delays
 from services.referrals.domain import LOAD_LIMIT, Candidate, Decision, Move, PostState, decide, moved
 
-_CANDIDATES = text(
+_CANDIDATES = Statement(
     "WITH competent AS (SELECT id, force, communes FROM units_heard WHERE id = ANY(CAST(:units AS uuid[])) OR communes && CAST(:communes AS text[]))"  # noqa: S608 - our own words
-    " SELECT p.id, p.state, p.units, p.communes AS direct, coalesce(a.channels, p.channels) AS channels, p.full_time_percent,"
+    " SELECT named.forces, p.id, p.state, p.units, p.communes AS direct, coalesce(a.channels, p.channels) AS channels, p.full_time_percent,"
     " (SELECT array_agg(DISTINCT c.commune) FROM competent u, unnest(u.communes) AS c (commune)"
     "  WHERE u.id = ANY(p.units) AND c.commune = ANY(CAST(:communes AS text[]))) AS through_units,"
     " a.targets,"
     " (SELECT count(*) FROM (SELECT 1 FROM referrals r WHERE r.post_id = p.id AND r.status IN ('assigned', 'accepted') LIMIT :most) open) AS load"
-    " FROM posts_heard p LEFT JOIN LATERAL (SELECT a.channels, a.targets FROM agreements_heard a WHERE p.id = ANY(a.post_ids)"
-    f"  {IN_FORCE}) a ON true"
-    " WHERE p.state <> 'closed' AND (p.units && CAST(:units AS uuid[]) OR p.communes && CAST(:communes AS text[])"
+    # one row without a post when there is none: the forces of the units that were named come along
+    " FROM (SELECT jsonb_object_agg(id, force) AS forces FROM units_heard WHERE id = ANY(CAST(:units AS uuid[]))) named"
+    " LEFT JOIN (posts_heard p LEFT JOIN LATERAL (SELECT a.channels, a.targets FROM agreements_heard a WHERE p.id = ANY(a.post_ids)"
+    f"  {IN_FORCE}) a ON true) ON"
+    " p.state <> 'closed' AND (p.units && CAST(:units AS uuid[]) OR p.communes && CAST(:communes AS text[])"
     "  OR p.units && ARRAY(SELECT id FROM competent)) ORDER BY p.id"
 )
 
@@ -77,26 +80,27 @@ class Atlas:
 
 
 async def atlas(session: AsyncSession, places: Sequence[tuple[UUID | None, str]]) -> Atlas:
-    """What is needed to route referrals of these units and communes: two statements, whatever their number."""
+    """What is needed to route referrals of these units and communes: one statement, whatever their number."""
     if not places:
         return Atlas([], {}, {})
     units = sorted({unit for unit, _ in places if unit is not None})
     communes = sorted({commune for _, commune in places})
-    rows = (await session.execute(_CANDIDATES, {"units": units, "communes": communes, "most": LOAD_LIMIT})).all()
+    rows = await run(session, _CANDIDATES, {"units": units, "communes": communes, "most": LOAD_LIMIT})
     posts = [
         Covering(
-            row.id,
-            PostState(row.state),
-            frozenset(row.units),
-            frozenset(row.direct) | frozenset(row.through_units or ()),
-            frozenset(Channel(one) for one in row.channels),
-            row.full_time_percent,
-            row.targets or {},
+            row["id"],
+            PostState(row["state"]),
+            frozenset(row["units"]),
+            frozenset(row["direct"]) | frozenset(row["through_units"] or ()),
+            frozenset(Channel(one) for one in row["channels"]),
+            row["full_time_percent"],
+            row["targets"] or {},
         )
         for row in rows
+        if row["id"] is not None
     ]
-    forces = await session.execute(text("SELECT id, force FROM units_heard WHERE id = ANY(CAST(:units AS uuid[]))"), {"units": units})
-    return Atlas(posts, {row.id: row.load for row in rows}, {row.id: Force(row.force) for row in forces})
+    forces = {UUID(unit): Force(force) for unit, force in (rows[0]["forces"] or {}).items()}
+    return Atlas(posts, {row["id"]: row["load"] for row in rows if row["id"] is not None}, forces)
 
 
 def stored(decided: Decision, at: datetime) -> dict[str, Any]:
