@@ -178,6 +178,7 @@ async def list_referrals(
     theme: Annotated[Theme | None, Query(description="With that principal theme")] = None,
     overdue: Annotated[QueryBool, Query(description="Past their due time without a contact")] = False,
     unrouted: Annotated[QueryBool, Query(description="Without a post: the same as status=unrouted")] = False,
+    post_absent: Annotated[QueryBool, Query(description="Open, at a post that is suspended, vacant or closed")] = False,
     received_since: Instant | None = None,
     changed_since: Instant | None = None,
 ) -> ReferralList:
@@ -192,6 +193,7 @@ async def list_referrals(
         commune=commune,
         theme=theme,
         overdue=overdue,
+        post_absent=post_absent,
         received_since=received_since,
         changed_since=changed_since,
     )

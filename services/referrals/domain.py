@@ -334,6 +334,8 @@ class Candidate(NamedTuple):
     channels: frozenset[Channel]
     """Of the agreement in force, else of the post; empty: every channel."""
     full_time_percent: int
+    replaces: UUID | None = None
+    """The absent post for which it stands in."""
 
 
 class Considered(NamedTuple):
@@ -342,6 +344,7 @@ class Considered(NamedTuple):
     verdict: Verdict
     load: int | None
     """Open referrals at that moment (counted up to `LOAD_LIMIT`), where more than one post was possible."""
+    replaces: UUID | None = None
 
 
 class Decision(NamedTuple):
@@ -389,7 +392,7 @@ def decide(candidates: Sequence[Candidate], channel: Channel, loads: Mapping[UUI
         verdict = verdict_of(one, channel, declined)
         if verdict is None:
             verdict = Verdict.CHOSEN if one is chosen else Verdict.BUSIER if one in possible else Verdict.FARTHER
-        considered.append(Considered(one.post_id, one.by, verdict, loads.get(one.post_id)))
+        considered.append(Considered(one.post_id, one.by, verdict, loads.get(one.post_id), one.replaces))
     if chosen is not None:
         return Decision(chosen.post_id, chosen.by, tuple(considered))
     verdicts = {one.verdict for one in considered}

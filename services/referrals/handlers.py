@@ -36,10 +36,11 @@ _UNIT = text(
     " ON CONFLICT (id) DO UPDATE SET force = excluded.force, communes = excluded.communes"
 )
 _POST = text(
-    "INSERT INTO posts_heard (id, departement, employer_id, state, full_time_percent, channels, units, communes)"
-    " VALUES (:id, :departement, :employer_id, :state, :full_time_percent, :channels, :units, :communes)"
+    "INSERT INTO posts_heard (id, departement, employer_id, state, full_time_percent, channels, units, communes, until_on, replacement_post_id)"
+    " VALUES (:id, :departement, :employer_id, :state, :full_time_percent, :channels, :units, :communes, :until_on, :replacement_post_id)"
     " ON CONFLICT (id) DO UPDATE SET departement = excluded.departement, employer_id = excluded.employer_id, state = excluded.state,"
-    " full_time_percent = excluded.full_time_percent, channels = excluded.channels, units = excluded.units, communes = excluded.communes"
+    " full_time_percent = excluded.full_time_percent, channels = excluded.channels, units = excluded.units, communes = excluded.communes,"
+    " until_on = excluded.until_on, replacement_post_id = excluded.replacement_post_id"
 )
 _SERVICE = text(
     "INSERT INTO services_heard (id, organization_id, departement, kind, needs, communes, capacity, closed)"
@@ -78,13 +79,18 @@ async def on_post_opened(session: AsyncSession, heard: Heard[PostOpened]) -> Non
             "channels": [channel.value for channel in event.channels],
             "units": list(event.units),
             "communes": list(event.communes),
+            "until_on": None,
+            "replacement_post_id": None,
         },
     )
     await mark_due(session, event.departement)
 
 
 async def _post_is(session: AsyncSession, post_id: UUID, state: str) -> None:
-    await session.execute(text("UPDATE posts_heard SET state = :state WHERE id = :id"), {"id": post_id, "state": state})
+    await session.execute(
+        text("UPDATE posts_heard SET state = :state, until_on = NULL, replacement_post_id = NULL WHERE id = :id"),
+        {"id": post_id, "state": state},
+    )
 
 
 async def on_post_filled(session: AsyncSession, heard: Heard[PostFilled]) -> None:
@@ -97,7 +103,13 @@ async def on_post_vacant(session: AsyncSession, heard: Heard[PostVacant]) -> Non
 
 
 async def on_post_suspended(session: AsyncSession, heard: Heard[PostSuspended]) -> None:
-    await _post_is(session, heard.event.post_id, "suspended")
+    event = heard.event
+    await session.execute(
+        text("UPDATE posts_heard SET state = 'suspended', until_on = :until_on, replacement_post_id = :replacement_post_id WHERE id = :id"),
+        {"id": event.post_id, "until_on": event.until_on, "replacement_post_id": event.replacement_post_id},
+    )
+    if event.replacement_post_id is not None:
+        await mark_due(session, event.departement)
 
 
 async def on_post_closed(session: AsyncSession, heard: Heard[PostClosed]) -> None:
@@ -203,6 +215,8 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
                 "channels": post["channels"],
                 "units": [UUID(one) for one in post["units"]],
                 "communes": post["communes"],
+                "until_on": date.fromisoformat(post["until_on"]) if post.get("until_on") else None,
+                "replacement_post_id": UUID(post["replacement_post_id"]) if post.get("replacement_post_id") else None,
             },
         )
         await mark_due(session, post["departement"])

@@ -407,7 +407,7 @@ class UnitHeard(Table, table=True):
 
 
 class PostHeard(Table, table=True):
-    """`state`: filled, vacant, suspended or closed."""
+    """`state`: filled, vacant, suspended or closed. While it is suspended: the last day of the absence, and who stands in."""
 
     __tablename__ = "posts_heard"
 
@@ -419,6 +419,8 @@ class PostHeard(Table, table=True):
     channels: list[str] = Field(sa_column=_texts())
     units: list[UUID] = Field(sa_column=_ids())
     communes: list[str] = Field(sa_column=_texts())
+    until_on: date | None = Field(default=None, sa_column=Column(Date, nullable=True))
+    replacement_post_id: UUID | None = Field(default=None, sa_column=Column(Uuid, nullable=True))
 
 
 class ServiceHeard(Table, table=True):

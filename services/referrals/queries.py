@@ -141,7 +141,8 @@ async def persons_found(session: AsyncSession, caller: Principal, search_key: by
 
 
 async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -> RoutingOut:
-    return RoutingOut.model_validate((await visible(session, caller, referral_id)).routing)
+    decided = (await visible(session, caller, referral_id)).routing
+    return RoutingOut.model_validate(decided | {"considered": [{"replaces_id": None} | one for one in decided["considered"]]})
 
 
 # The police: its own referrals, their status only

@@ -303,6 +303,8 @@ class ReferralCounts(Answer):
 
     states: list[StateCount]
     overdue: CountOut
+    post_absent: CountOut
+    """Assigned or accepted, at a post that is suspended, vacant or closed."""
 
 
 class ConsideredOut(Answer):
@@ -310,6 +312,8 @@ class ConsideredOut(Answer):
     by: RoutingReason
     verdict: Verdict
     open_referrals: int | None
+    replaces_id: Id | None
+    """The absent post for which it stands in."""
 
 
 class RoutingOut(Answer):

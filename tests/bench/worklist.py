@@ -66,6 +66,11 @@ FROM (
 ) told
 """
 _UNROUTED = "UPDATE referrals SET post_id = NULL WHERE status = 'unrouted'"
+_ABSENT = """
+INSERT INTO posts_heard (id, departement, employer_id, state, full_time_percent, channels, units, communes)
+SELECT md5('post' || departement || n)::uuid, departement, md5('post' || n)::uuid, CASE n WHEN 0 THEN 'suspended' ELSE 'filled' END, 100, '{}', '{}', '{}'
+FROM (SELECT DISTINCT departement FROM referrals) AS places, generate_series(0, 5) AS n
+"""
 _PERSONS = """
 INSERT INTO persons (id, referral_id, position, role, sex, age_band, agreement, known_to_services, key_id, content)
 SELECT md5('person' || id)::uuid, id, 0, 'victim', 'female', '25-39', 'accepted', 'unknown', id, '\\x' FROM referrals
@@ -98,6 +103,7 @@ async def fill(session: AsyncSession, referrals: int) -> None:
     await session.execute(text(_FILL), given)
     await session.execute(text(_UNROUTED))
     await session.execute(text(_PERSONS))
+    await session.execute(text(_ABSENT))
     await session.execute(text(_ORIENTATIONS), {"organization": d.ASSOCIATION})
     for index in indexes:
         await session.execute(text(index.made))
@@ -123,6 +129,7 @@ FILTERS: dict[str, dict[str, Any]] = {
     "rare theme": {"theme": "bereavement"},
     "rare theme, urgent": {"theme": "bereavement", "urgency": "immediate"},
     "theme and open": {"theme": "housing"} | OPEN,
+    "post absent": {"post_absent": "true"},
     "overdue": {"overdue": "true"},
     "overdue and urgent": {"overdue": "true", "urgency": "immediate"},
     "received since": {"received_since": _since(7)},

@@ -21,18 +21,20 @@ from services.referrals.delays.due import IN_FORCE, Delays
 from services.referrals.domain import LOAD_LIMIT, Candidate, Decision, Move, PostState, decide, moved
 
 _CANDIDATES = Statement(
-    "WITH competent AS (SELECT id, force, communes FROM units_heard WHERE id = ANY(CAST(:units AS uuid[])) OR communes && CAST(:communes AS text[]))"  # noqa: S608 - our own words
+    "WITH RECURSIVE competent AS (SELECT id, force, communes FROM units_heard WHERE id = ANY(CAST(:units AS uuid[])) OR communes && CAST(:communes AS text[]))"  # noqa: S608 - our own words
+    ", covering AS (SELECT id, replacement_post_id FROM posts_heard"
+    "  WHERE state <> 'closed' AND (units && CAST(:units AS uuid[]) OR communes && CAST(:communes AS text[]) OR units && ARRAY(SELECT id FROM competent))"
+    # who stands in for who is absent, and for who is absent in turn; `UNION` ends a circle
+    "  UNION SELECT p.id, p.replacement_post_id FROM covering c JOIN posts_heard p ON p.id = c.replacement_post_id WHERE p.state <> 'closed')"
     " SELECT named.forces, p.id, p.state, p.units, p.communes AS direct, coalesce(a.channels, p.channels) AS channels, p.full_time_percent,"
     " (SELECT array_agg(DISTINCT c.commune) FROM competent u, unnest(u.communes) AS c (commune)"
     "  WHERE u.id = ANY(p.units) AND c.commune = ANY(CAST(:communes AS text[]))) AS through_units,"
-    " a.targets,"
+    " a.targets, p.replacement_post_id,"
     " (SELECT count(*) FROM (SELECT 1 FROM referrals r WHERE r.post_id = p.id AND r.status IN ('assigned', 'accepted') LIMIT :most) open) AS load"
     # one row without a post when there is none: the forces of the units that were named come along
     " FROM (SELECT jsonb_object_agg(id, force) AS forces FROM units_heard WHERE id = ANY(CAST(:units AS uuid[]))) named"
     " LEFT JOIN (posts_heard p LEFT JOIN LATERAL (SELECT a.channels, a.targets FROM agreements_heard a WHERE p.id = ANY(a.post_ids)"
-    f"  {IN_FORCE}) a ON true) ON"
-    " p.state <> 'closed' AND (p.units && CAST(:units AS uuid[]) OR p.communes && CAST(:communes AS text[])"
-    "  OR p.units && ARRAY(SELECT id FROM competent)) ORDER BY p.id"
+    f"  {IN_FORCE}) a ON true) ON p.id IN (SELECT id FROM covering) ORDER BY p.id"
 )
 
 
@@ -48,6 +50,8 @@ class Covering:
     full_time_percent: int
     targets: Mapping[str, int]
     """Of the agreement in force, in minutes by urgency."""
+    replacement_id: UUID | None
+    """While it is suspended: who stands in for it."""
 
     def candidate(self, unit_id: UUID | None, commune: str) -> Candidate | None:
         if unit_id is not None and unit_id in self.units:
@@ -66,11 +70,35 @@ class Atlas:
     forces: dict[UUID, Force]
 
     def route(self, unit_id: UUID | None, commune: str, channel: Channel, declined: Set[UUID] = frozenset()) -> Decision:
-        candidates = [one for post in self.posts if (one := post.candidate(unit_id, commune)) is not None]
+        candidates = self._candidates(unit_id, commune)
         decided = decide(candidates, channel, self.loads, declined)
         if decided.post_id is not None:
             self.loads[decided.post_id] += 1
         return decided
+
+    def _candidates(self, unit_id: UUID | None, commune: str) -> list[Candidate]:
+        """The posts that cover the place and those that stand in for them: with their own channels, load and working time. Each post once."""
+        found: dict[UUID, Candidate] = {}
+        for post in self.posts:
+            own = post.candidate(unit_id, commune)
+            if own is None:
+                continue
+            for one in (own, self._stand_in(post, own.by)):
+                known = found.get(one.post_id) if one is not None else None
+                if one is not None and (known is None or (known.by is not RoutingReason.UNIT and one.by is RoutingReason.UNIT)):
+                    found[one.post_id] = one
+        return [found[post_id] for post_id in sorted(found)]
+
+    def _stand_in(self, absent: Covering, by: RoutingReason) -> Candidate | None:
+        """Who takes over the coverage of an absent post; who is absent in turn is stood in for as well."""
+        at, seen = absent, {absent.id}
+        while at.state is PostState.SUSPENDED and at.replacement_id is not None and at.replacement_id not in seen:
+            seen.add(at.replacement_id)
+            following = next((post for post in self.posts if post.id == at.replacement_id), None)
+            if following is None:  # closed
+                return None
+            at = following
+        return None if at is absent else Candidate(at.id, by, at.state, at.channels, at.full_time_percent, absent.id)
 
     def targets(self, post_id: UUID | None) -> Mapping[str, int] | None:
         return next((post.targets for post in self.posts if post.id == post_id), None)
@@ -95,6 +123,7 @@ async def atlas(session: AsyncSession, places: Sequence[tuple[UUID | None, str]]
             frozenset(Channel(one) for one in row["channels"]),
             row["full_time_percent"],
             row["targets"] or {},
+            row["replacement_post_id"],
         )
         for row in rows
         if row["id"] is not None
@@ -110,6 +139,7 @@ def stored(decided: Decision, at: datetime) -> dict[str, Any]:
         "reason": str(decided.reason),
         "considered": [
             {"post_id": str(one.post_id), "by": str(one.by), "verdict": str(one.verdict), "open_referrals": one.load}
+            | ({"replaces_id": str(one.replaces)} if one.replaces is not None else {})
             for one in decided.considered
         ],
         "decided_at": at.isoformat(),

@@ -142,7 +142,10 @@ async def _given(
     if post is None or post.state == PostState.CLOSED or not caller.covers_departement(post.departement):
         raise UnknownPost("Ce poste n'existe pas ou est fermé.", pointers=[("/post_id", "Aucun poste ouvert ne porte cet identifiant.")])
     if post.state != PostState.FILLED:
-        raise PostNotAvailable("Ce poste n'a pas de titulaire en fonction : personne n'y recevrait la saisine.", more={"state": post.state})
+        stands_in = {"replacement_post_id": str(post.replacement_post_id)} if post.replacement_post_id is not None else {}
+        raise PostNotAvailable(
+            "Ce poste n'a pas de titulaire en fonction : personne n'y recevrait la saisine.", more={"state": post.state} | stands_in
+        )
     reason = RoutingReason.MANUAL if referral.post_id is None else RoutingReason.TRANSFER
     answer = _moved(session, caller, referral, move, now, post_id=post.id)
     referral.accepted_at = None

@@ -20,9 +20,9 @@ from libs.chassis.security import Principal
 from libs.contracts.types import departement_of
 from libs.contracts.vocabularies import ReferralStatus, Role, Theme, Urgency
 from services.referrals.delays.overdue import WAITING
-from services.referrals.domain import PoliceStatus, police_status
+from services.referrals.domain import PoliceStatus, PostState, police_status
 from services.referrals.justice.alerts import KINDS_SENT
-from services.referrals.models import Person, Referral
+from services.referrals.models import Person, PostHeard, Referral
 from services.referrals.queries import status_of, summary
 from services.referrals.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount, StatusOut
 from services.referrals.worklists.pages import Conditions, counted, head, plan_for_these_values
@@ -36,6 +36,8 @@ exact figures, closed cases of ten years included, are those of reporting.
 
 STATES: Final = tuple(one for one in ReferralStatus if one is not ReferralStatus.RECEIVED)
 """Received lasts within one transaction."""
+
+_WITH_A_POST: Final = (ReferralStatus.ACCEPTED, ReferralStatus.ASSIGNED)
 
 _PERSONS = select(func.count()).select_from(Person).where(col(Person.referral_id) == col(Referral.id)).scalar_subquery()
 _WAITING: ColumnElement[bool] = literal_column(f"({WAITING})")
@@ -52,6 +54,8 @@ class Wanted:
     theme: Theme | None = None
     """The principal one."""
     overdue: bool = False
+    post_absent: bool = False
+    """Open, with a post where nobody works: suspended, vacant or closed."""
     received_since: datetime | None = None
     changed_since: datetime | None = None
 
@@ -94,8 +98,8 @@ def _narrowed(wanted: Wanted, now: datetime) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _ranges(caller: Principal, wanted: Wanted, now: datetime) -> list[Conditions]:
-    """By reception each state is a range of its own; what is overdue or changed is few, and filtered by state."""
+def _ranges(caller: Principal, wanted: Wanted, now: datetime, absent: Sequence[UUID] = ()) -> list[Conditions]:
+    """By reception each state is a range of its own; what is overdue or changed is few, and filtered by state. `absent`: the posts where nobody works."""
     narrowed = _narrowed(wanted, now)
     states: list[Conditions] = [[]]
     if wanted.statuses:
@@ -105,6 +109,9 @@ def _ranges(caller: Principal, wanted: Wanted, now: datetime) -> list[Conditions
             if one_by_one
             else [[col(Referral.status).in_(sorted(set(wanted.statuses)))]]
         )
+    if wanted.post_absent:  # few posts, and few referrals of each: one range for all of them
+        states = [[col(Referral.status).in_(sorted(set(wanted.statuses) or _WITH_A_POST))]]
+        narrowed.append(col(Referral.post_id).in_(absent))
     return [[*key, *state, *narrowed] for key in _keys_of(caller, wanted) for state in states]
 
 
@@ -117,7 +124,7 @@ def _keys_of(caller: Principal, wanted: Wanted) -> list[Conditions]:
 
 async def page(session: AsyncSession, caller: Principal, wanted: Wanted, *, after: Key | None, limit: int) -> list[ReferralSummary]:
     """One more than `limit` when there are more."""
-    ranges = _ranges(caller, wanted, datetime.now(UTC))
+    ranges = _ranges(caller, wanted, datetime.now(UTC), await _absent(session) if wanted.post_absent else ())
     if not ranges:
         return []
     await plan_for_these_values(session)
@@ -128,10 +135,15 @@ async def page(session: AsyncSession, caller: Principal, wanted: Wanted, *, afte
     return [ReferralSummary.model_validate(summary(referral, persons, sent)) for referral, persons, sent in rows]
 
 
+async def _absent(session: AsyncSession) -> Sequence[UUID]:
+    return (await session.scalars(select(col(PostHeard.id)).where(col(PostHeard.state) != PostState.FILLED))).all()
+
+
 async def counts(session: AsyncSession, caller: Principal) -> ReferralCounts:
     """Of every state, and of what is overdue, within the perimeter."""
     now, keys = datetime.now(UTC), _keys(caller)
-    ranges = [(status.value, [*key, col(Referral.status) == status]) for key in keys for status in STATES]
+    ranges: list[tuple[str, Conditions]] = [(status.value, [*key, col(Referral.status) == status]) for key in keys for status in STATES]
+    ranges += [("absent", one) for one in _ranges(caller, Wanted(post_absent=True), now, await _absent(session))]
     ranges += [("overdue", [*key, *_narrowed(Wanted(overdue=True), now)]) for key in keys]
     numbers: dict[str, int] = {}
     if ranges:
@@ -140,6 +152,7 @@ async def counts(session: AsyncSession, caller: Principal) -> ReferralCounts:
     return ReferralCounts(
         states=[StateCount(status=status, **count_of(numbers.get(status.value, 0))) for status in STATES],
         overdue=CountOut(**count_of(numbers.get("overdue", 0))),
+        post_absent=CountOut(**count_of(numbers.get("absent", 0))),
     )
 
 
