@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from libs.chassis.database import Database
 from libs.embedded import children
-from libs.embedded.broker import free_port, is_listening
+from libs.embedded.broker import free_port
 
 pytestmark = pytest.mark.kafka  # in CI's second lane too, where the package is installed
 SECURE = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
@@ -83,13 +83,18 @@ def server(authority: trustme.CA) -> Iterator[str]:
     ]
     process = children.start(program, ends_with=signal.SIGINT, user=user, cwd=Path("/"))
     try:
-        while not is_listening(port):
+        while not _ready(data / "postmaster.pid"):
             assert process.poll() is None, "the server ended"
             time.sleep(0.02)
         yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
     finally:
         children.stop(process, (signal.SIGINT, 20.0))
         shutil.rmtree(folder)
+
+
+def _ready(pid_file: Path) -> bool:
+    """Its eighth line is the server's state."""
+    return pid_file.exists() and [line.strip() for line in pid_file.read_text().split("\n")][7:8] == ["ready"]
 
 
 def _verified(server: str, authority: trustme.CA, folder: Path) -> str:
