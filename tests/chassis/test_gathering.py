@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -193,6 +194,28 @@ async def test_a_caller_that_goes_away_harms_nobody_and_finds_its_request_done(
     assert (await gathering(key("first"), "first")).replayed
     assert (await gathering(key("leaving"), "leaving")).replayed
     assert await names(database) == ["first", "leaving", "staying"]
+
+
+async def test_who_went_away_and_asks_again_waits_for_what_it_had_asked_and_nobody_waits_with_it(
+    gathering: Gathering[str], things: Things, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed: list[list[str]] = []
+
+    async def noted(session: AsyncSession, claims: Sequence[Claim], **how: Any) -> Any:
+        claimed.append([one.key for one in claims])
+        return await claim(session, claims, **how)
+
+    monkeypatch.setattr("libs.chassis.gathering.claim", noted)
+    first = await held(gathering, things)
+    first.cancel()
+    await asyncio.wait([first])
+
+    again, other = (asyncio.create_task(gathering(key(name), name)) for name in ("first", "other"))
+    await asyncio.sleep(0)
+    things.held.set()
+
+    assert [done.replayed for done in await asyncio.gather(again, other)] == [True, False]
+    assert claimed == [["key-first"], ["key-other"]]
 
 
 async def test_closing_writes_what_was_asked(gathering: Gathering[str], things: Things, database: Database) -> None:
