@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from libs.contracts import demonstration as d
+from libs.contracts.partners import PostFilled, PostSuspended
 from libs.contracts.vocabularies import OrientationStatus, ReferralStatus
-from services.referrals.app import expire_orientations
+from services.referrals.app import expire_orientations, notice_overdue, route_unrouted
 from services.referrals.domain import MOVES, ORIENTATION_MOVES, Move, OrientationMove
-from tests.services.referrals.conftest import Referrals
+from tests.services.referrals.conftest import MORNING, Referrals
 
 MOVES_OF: dict[str, set[Move]] = {
     "referral.assigned": {Move.ROUTE, Move.ASSIGN, Move.TRANSFER},
@@ -23,6 +24,7 @@ MOVES_OF: dict[str, set[Move]] = {
     "assessment.recorded": {Move.ASSESS},
     "alert.recorded": {Move.ALERT},
     "orientation.requested": {Move.ORIENT},
+    "referral.corrected": {Move.CORRECT},
     "referral.closed": {Move.CLOSE, Move.CLOSE_UNROUTED},
     "referral.reopened": {Move.REOPEN, Move.REOPEN_UNROUTED},
 }
@@ -63,14 +65,36 @@ ANSWERS: dict[str, tuple[str, str, Any, str]] = {
     "cancel": ("iscg-95", "cancel", None, "orientation.cancelled"),
     "another partner": ("partner-78", "accept", None, "orientation.accepted"),
 }
-OTHERS = ("contact", "interview", "assess", "alert", "orient", "orient elsewhere", "expire")
+CORRECTIONS: dict[str, tuple[str, str, list[Any]]] = {
+    "correct the urgency": ("iscg-95", "urgency", ["immediate", "standard", "priority"]),
+    "correct the children": ("iscg-95", "children_present", [4, 5, 6]),
+    "the coordinator corrects": ("coordinator-95", "danger", [False, True]),
+}
+"""Who corrects which field; of the values the first that differs from what is there."""
+OTHERS = (
+    "contact",
+    "interview",
+    "assess",
+    "alert",
+    "orient",
+    "orient elsewhere",
+    "expire",
+    "time passes",
+    "the post is absent",
+    "the post is back",
+)
+_CERGY: dict[str, Any] = {"departement": "95", "post_id": d.POST_CERGY, "employer_id": d.EMPLOYER}
+ABSENT = PostSuspended(**_CERGY, suspended_at=MORNING, replacement_post_id=d.POST_SARCELLES)
+BACK = PostFilled(**_CERGY, filled_at=MORNING)
+COUNTED = ("contact_attempts", "interviews", "assessments", "alerts", "moves", "corrections", "overdues")
+WAITING = {"unrouted", "assigned", "accepted"}
 
 
 def _status_after(type: str, data: dict[str, Any], before: str) -> str:
     """The state that a listener, who knows the facts alone, would believe in."""
     known = {"received": "received", "assigned": "assigned", "unrouted": "unrouted", "accepted": "accepted", "closed": "closed"}
     noun, _, fact = type.partition(".")
-    if noun != "referral":
+    if noun != "referral" or fact in {"corrected", "overdue"}:
         return before
     return ("unrouted" if data["post_id"] is None else "accepted") if fact == "reopened" else known[fact]
 
@@ -99,8 +123,12 @@ class Walk:
             assert after == before
         self._hear(said)
         assert (after["status"], after["orientations"]) == (self.status, self.orientations)
-        if said:
+        if any(type != "referral.overdue" for type, _ in said):
             assert after["version"] > before["version"]
+        if any(type == "referral.overdue" for type, _ in said):
+            assert (before["status"] in WAITING, before["called"]) == (True, False)
+        assert after["overdues"] - before["overdues"] == [type for type, _ in said].count("referral.overdue")
+        assert after["corrections"] - before["corrections"] == [type for type, _ in said].count("referral.corrected")
 
     def _hear(self, said: list[tuple[str, dict[str, Any]]]) -> None:
         for type, data in said:
@@ -116,32 +144,40 @@ class Walk:
                 self.orientations[data["orientation_id"]] = str(states[before])
 
     async def _state(self) -> dict[str, Any]:
-        [row] = await self.referrals.rows(f"SELECT status, version, post_id FROM referrals WHERE id = '{self.referral_id}'")
-        asked = await self.referrals.rows(f"SELECT id, status FROM orientations WHERE referral_id = '{self.referral_id}'")
-        work = [
-            (await self.referrals.rows(f"SELECT count(*) AS n FROM {table} WHERE referral_id = '{self.referral_id}'"))[0].n
-            for table in ("contact_attempts", "interviews", "assessments", "alerts", "moves")
-        ]
-        return {
-            "status": row.status,
-            "version": row.version,
-            "post": row.post_id,
-            "orientations": {str(one.id): one.status for one in asked},
-            "work": work,
-        }
+        counts = ", ".join(f"(SELECT count(*) FROM {table} WHERE referral_id = r.id) AS {table}" for table in COUNTED)
+        [row] = await self.referrals.rows(
+            "SELECT status, version, post_id, urgency, children_present, danger, first_contact_at IS NOT NULL AS called,"
+            f" (SELECT jsonb_object_agg(id, status) FROM orientations WHERE referral_id = r.id) AS orientations, {counts}"
+            f" FROM referrals r WHERE id = '{self.referral_id}'"
+        )
+        found: dict[str, Any] = dict(row._mapping)
+        return found | {"orientations": row.orientations or {}}
+
+    async def _set(self, statement: str) -> None:
+        async with self.referrals.runtime.database.transaction() as session:
+            await session.execute(text(statement), {"id": self.referral_id})
 
     async def _do(self, name: str) -> tuple[str, int | None]:
         if name in STEPS:
             who, move, body, expected = STEPS[name]
             return expected, (await self.referrals.move(who, self.referral_id, move, body)).status_code
+        if name in CORRECTIONS:
+            who, field, values = CORRECTIONS[name]
+            there = (await self._state())[field]
+            body = {"reason": "learned", field: next(value for value in values if value != there)}
+            return "referral.corrected", (await self.referrals.move(who, self.referral_id, "corrections", body)).status_code
         if name in ANSWERS:
             return await self._answer(*ANSWERS[name])
+        if name == "time passes":
+            await self._set("UPDATE referrals SET due_at = now() - interval '1 minute', overdue_said = false WHERE id = :id")
+            await notice_overdue(self.referrals.runtime)
+            return "referral.overdue", None
+        if name in {"the post is absent", "the post is back"}:
+            await self.referrals.hear("partners", ABSENT if name == "the post is absent" else BACK)
+            await route_unrouted(self.referrals.runtime)
+            return "referral.assigned", None
         if name == "expire":
-            async with self.referrals.runtime.database.transaction() as session:
-                await session.execute(
-                    text("UPDATE orientations SET expires_at = now() - interval '1 minute' WHERE referral_id = :id"),
-                    {"id": self.referral_id},
-                )
+            await self._set("UPDATE orientations SET expires_at = now() - interval '1 minute' WHERE referral_id = :id")
             await expire_orientations(self.referrals.runtime)
             return "orientation.expired", None
         if name == "contact":
@@ -178,10 +214,11 @@ class Walk:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(routed=st.booleans(), steps=st.lists(st.sampled_from([*STEPS, *ANSWERS, *OTHERS]), max_size=15))
+@given(routed=st.booleans(), steps=st.lists(st.sampled_from([*STEPS, *CORRECTIONS, *ANSWERS, *OTHERS]), max_size=15))
 async def test_no_walk_reaches_an_illegal_state_or_parts_a_fact_from_its_change(
     referrals: Referrals, routed: bool, steps: list[str]
 ) -> None:
+    await referrals.hear("partners", BACK)
     await referrals.said()
     changes: dict[str, Any] = {} if routed else {"unit_id": None, "commune": "95008"}
     walk = Walk(referrals, await referrals.receive(external_reference=f"walk-{referrals.read}", **changes))
