@@ -73,7 +73,7 @@ def pdf(export: ExportOut) -> bytes:
     except typst.TypstError:
         # PDF/UA refuses a character that no font has (a name in ideograms, a pictogram): it is shown as a square, and the JSON export has it
         told["introduction"] = [*told["introduction"], "Certains caractères ne peuvent pas être imprimés ; ils sont remplacés par « □ »."]
-        return _compiled("".join(_printable(one) for one in json.dumps(told, ensure_ascii=False)))
+        return _compiled("".join(map(_printable, json.dumps(told, ensure_ascii=False))))
 
 
 def _compiled(told: str) -> bytes:
@@ -90,9 +90,13 @@ def _template() -> bytes:
     return _TEMPLATE.read_bytes()
 
 
+_CERTAIN: Final = (range(0x20, 0x500), range(0x1E00, 0x2000), range(0x200B, 0x200C), range(0x2010, 0x2040), range(0x20A0, 0x20C0))
+"""Latin, Greek, Cyrillic, general punctuation, currencies: what the fonts that typst 0.15 brings have for certain (a test prints all of it)."""
+
+
 def _printable(character: str) -> str:
-    """Latin, Greek, Cyrillic and their marks: what the fonts of the document have for certain."""
-    return character if ord(character) < 0x530 or unicodedata.category(character) in {"Pd", "Pi", "Pf", "Po", "Zs"} else "□"
+    certain = any(ord(character) in some for some in _CERTAIN) and unicodedata.category(character) not in {"Cn", "Cc"}
+    return character if certain else "□"
 
 
 def sections(export: ExportOut) -> list[Section]:

@@ -298,7 +298,7 @@ async def test_the_document_is_tagged_titled_in_french_with_its_fonts_inside(ref
         assert squeezed(sentence) in read, sentence
 
 
-@pytest.mark.parametrize("name", ["#[import] $x$ \\ *gras* <label> @ref", "山田", "عمر", "Zoé 🙂", "</script> {{x}}", "‮abc"])
+@pytest.mark.parametrize("name", ["#[import] $x$ \\ *gras* <label> @ref", "山　田。", "عمر", "Zoé 🙂", "</script> {{x}}", "‮abc"])
 async def test_whatever_a_name_is_made_of_the_document_is_made_and_means_nothing_more(referrals: Referrals, name: str) -> None:
     one = person("victim", "female", HERS) | {"identity": {"family_name": name, "given_name": "Essai"}}
     answer = await referrals.post("police-95", "/v1/referrals", referrals.body(persons=[one]))
@@ -314,6 +314,18 @@ async def test_whatever_a_name_is_made_of_the_document_is_made_and_means_nothing
     latin = "".join(letter for letter in name if letter.isascii())
     assert squeezed(latin) in text_of(made.content)
     assert (await exported(referrals, referral_id, only))["person"]["identity"]["family_name"] == name
+
+
+def test_every_character_is_printed_or_becomes_a_square() -> None:
+    every = [chr(point) for point in range(0x20, 0x30000) if not 0xD800 <= point < 0xE000]
+    printed = "".join(sorted(set(map(document._printable, every))))
+
+    made = document._compiled(json.dumps({"title": "Essai", "introduction": [" ".join(printed)], "sections": []}))
+
+    assert "□" in printed
+    assert 1500 < len(printed) < 2500
+    read = "".join(page.extract_text() for page in PdfReader(io.BytesIO(made)).pages)
+    assert {"é", "œ", "ß", "Ω", "Ж", "€", "□"} <= set(read)
 
 
 def test_whatever_a_correction_may_change_and_any_fact_has_words_in_the_document() -> None:
