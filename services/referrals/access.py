@@ -77,6 +77,7 @@ ACCESS = AccessTable(
         "show_orientation": Rule(roles=_AT_DESK, page=True, purpose=True),
         "link_orientation": Rule(roles={Role.ISCG}, page=True, purpose=True),
         "answer_orientation": Rule(roles=_AT_DESK, page=True, purpose=True),
+        "download_export": Rule(roles=_WORKING, page=True),
         "show_move": Rule(roles=_WORKING, page=True, purpose=True),
         "make_move": Rule(roles=_WORKING, page=True, purpose=True),
         "read_notice_preference": Rule(roles={*_WORKING, Role.PARTNER}),

@@ -13,7 +13,16 @@ from services.referrals import api
 from services.referrals.access import ACCESS
 from services.referrals.delays import overdue
 from services.referrals.delays.due import Delays
-from services.referrals.desk import guard, move_pages, orientation_pages, referral_pages, sessions, sign_in_pages, worklist_pages
+from services.referrals.desk import (
+    export_pages,
+    guard,
+    move_pages,
+    orientation_pages,
+    referral_pages,
+    sessions,
+    sign_in_pages,
+    worklist_pages,
+)
 from services.referrals.exports import api as exports_api
 from services.referrals.handlers import LISTENER
 from services.referrals.justice import api as justice_api
@@ -104,6 +113,7 @@ SERVICE = Service(
         corrections_api.router,
         rights_api.router,
         worklist_pages.router,
+        export_pages.router,
         referral_pages.router,
         orientation_pages.router,
         move_pages.router,

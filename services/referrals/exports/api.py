@@ -25,6 +25,12 @@ async def _export(runtime: Runtime, caller: Principal, purpose: Purpose, referra
         return await collect.export(session, caller, runtime.vault, referral_id, person_id, retention_days=days, now=datetime.now(UTC))
 
 
+async def export_document(runtime: Runtime, caller: Principal, purpose: Purpose, referral_id: Id, person_id: Id) -> Response:
+    export = await _export(runtime, caller, purpose, referral_id, person_id)
+    made = await asyncio.to_thread(document.pdf, export)
+    return Response(made, media_type=_PDF, headers={"Content-Disposition": f'attachment; filename="export-{person_id}.pdf"'})
+
+
 @router.get(
     "/v1/referrals/{referral_id}/persons/{person_id}/export",
     operation_id="export_person",
@@ -50,6 +56,4 @@ async def export_person(referral_id: Id, person_id: Id, caller: Caller, purpose:
 )
 async def export_person_document(referral_id: Id, person_id: Id, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
     """The same as a document to hand over: in French, tagged for screen readers (PDF/UA-1)."""
-    export = await _export(runtime, caller, purpose, referral_id, person_id)
-    made = await asyncio.to_thread(document.pdf, export)
-    return Response(made, media_type=_PDF, headers={"Content-Disposition": f'attachment; filename="export-{person_id}.pdf"'})
+    return await export_document(runtime, caller, purpose, referral_id, person_id)

@@ -75,6 +75,8 @@ async def test_a_report_to_the_prosecutor_is_noted_by_its_form_and_shows_in_the_
     assert (await browser.submit(**sent, kind="prosecutor_report", court="95127")).status_code == 200
 
     assert "L'envoi est noté." in browser.html.text
+    assert "Signalement au procureur envoyé" in browser.html.text
+    assert "Information préoccupante envoyée" not in browser.html.text
     assert "signalement au procureur" in browser.html.text.lower()
     [row] = await desk.rows("SELECT kind, recipient, person_ids FROM alerts")
     assert (row.kind, row.recipient, row.person_ids) == ("prosecutor_report", "95127", [victim])
