@@ -21,6 +21,7 @@ from services.referrals.orientations import commands as orientations
 from services.referrals.persons import identity_hash_of
 from services.referrals.receiving import repeats
 from services.referrals.receiving.intake import NARRATIVE
+from services.referrals.rules import MINORS
 from services.referrals.schemas import (
     ContactOut,
     Identity,
@@ -48,7 +49,7 @@ def _perimeter(caller: Principal) -> Any:
             return true()  # the other services, by the access table
 
 
-def summary(referral: Referral, persons: int, sent: Collection[str]) -> dict[str, Any]:
+def summary(referral: Referral, persons: int, minors: bool, sent: Collection[str]) -> dict[str, Any]:
     return {
         "id": referral.id,
         "status": referral.status,
@@ -60,6 +61,7 @@ def summary(referral: Referral, persons: int, sent: Collection[str]) -> dict[str
         "urgency": referral.urgency,
         "principal_theme": referral.principal_theme,
         "danger": referral.danger,
+        "minor": minors or referral.children_present > 0,
         "concerning_information_sent": AlertKind.CONCERNING_INFORMATION in sent,
         "reported_to_prosecutor": AlertKind.PROSECUTOR_REPORT in sent,
         "persons": persons,
@@ -96,7 +98,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
         narrative = key.open(found.narrative, context=NARRATIVE).decode() if key is not None else None
     contents = await contents_of(session, vault, persons)
     return ReferralOut.model_validate(
-        summary(found, len(persons), await session.scalar(kinds_sent(found.id)) or ())
+        summary(found, len(persons), any(person.age_band in MINORS for person in persons), await session.scalar(kinds_sent(found.id)) or ())
         | {
             "themes": found.themes,
             "penal": found.penal,

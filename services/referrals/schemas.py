@@ -188,6 +188,8 @@ class ReferralSummary(Answer):
     urgency: Urgency
     principal_theme: Theme
     danger: bool
+    minor: bool
+    """One of the persons is a minor, or children were present (DOMAIN §3: danger, minor, and the two that follow are the flags of a referral)."""
     concerning_information_sent: bool
     reported_to_prosecutor: bool
     persons: int

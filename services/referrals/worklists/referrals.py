@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, literal_column, select
+from sqlalchemy import ColumnElement, exists, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -24,6 +24,7 @@ from services.referrals.domain import PoliceStatus, PostState, police_status
 from services.referrals.justice.alerts import KINDS_SENT
 from services.referrals.models import Person, PostHeard, Referral
 from services.referrals.queries import status_of, summary
+from services.referrals.rules import MINORS
 from services.referrals.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount, StatusOut
 from services.referrals.worklists.pages import Conditions, counted, head, plan_for_these_values
 
@@ -40,6 +41,7 @@ STATES: Final = tuple(one for one in ReferralStatus if one is not ReferralStatus
 _WITH_A_POST: Final = (ReferralStatus.ACCEPTED, ReferralStatus.ASSIGNED)
 
 _PERSONS = select(func.count()).select_from(Person).where(col(Person.referral_id) == col(Referral.id)).scalar_subquery()
+_MINORS = exists().where(col(Person.referral_id) == col(Referral.id), col(Person.age_band).in_(sorted(MINORS)))
 _WAITING: ColumnElement[bool] = literal_column(f"({WAITING})")
 
 
@@ -130,9 +132,9 @@ async def page(session: AsyncSession, caller: Principal, wanted: Wanted, *, afte
     await plan_for_these_values(session)
     found = head(ranges, wanted.at, col(Referral.id), after, limit)
     rows = await session.execute(
-        select(Referral, _PERSONS, KINDS_SENT).where(col(Referral.id).in_(found)).order_by(wanted.at, col(Referral.id))
+        select(Referral, _PERSONS, _MINORS, KINDS_SENT).where(col(Referral.id).in_(found)).order_by(wanted.at, col(Referral.id))
     )
-    return [ReferralSummary.model_validate(summary(referral, persons, sent)) for referral, persons, sent in rows]
+    return [ReferralSummary.model_validate(summary(referral, persons, minors, sent)) for referral, persons, minors, sent in rows]
 
 
 async def _absent(session: AsyncSession) -> Sequence[UUID]:

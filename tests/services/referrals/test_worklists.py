@@ -231,3 +231,17 @@ async def test_pages_of_any_length_make_up_the_whole_list_in_order(referrals: Re
         and (order != "changed_at" or row.changed_at >= datetime(2026, 11, 2, tzinfo=UTC))
         and (order != "due_at" or row.status != "closed")
     ]
+
+
+async def test_a_minor_among_the_persons_or_children_present_flag_a_referral_in_the_list_and_in_itself(referrals: Referrals) -> None:
+    adult, child = {"role": "victim", "sex": "female", "approximate_age": 30, "agreement": "accepted"}, {"approximate_age": 9}
+    expected = {
+        await referrals.receive(persons=[adult], children_present=0): False,
+        await referrals.receive(persons=[adult], children_present=1): True,
+        await referrals.receive(persons=[adult, adult | child], children_present=0): True,
+    }
+
+    items = (await referrals.get("iscg-95", "/v1/referrals")).json()["items"]
+
+    assert {UUID(one["id"]): one["minor"] for one in items} == expected
+    assert {one: (await referrals.read_as("iscg-95", one))["minor"] for one in expected} == expected
