@@ -45,7 +45,7 @@ async def lived(
 ) -> AsyncIterator[House]:
     async with house(database_url, bootstrap_servers, on_kafka) as made:
         await register_territory(made["partners"])
-        await until(lambda: equals(copied_posts(made), POSTS))
+        await until(lambda: equals(copied_posts(made), POSTS), seconds=60)
         yield made
 
 

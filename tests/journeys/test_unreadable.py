@@ -49,7 +49,7 @@ async def lived(
     """Two referrals of two persons; the first of each is marked, and the keys of these two are given."""
     async with house(database_url, bootstrap_servers, on_kafka) as up:
         await register_territory(up["partners"])
-        await until(lambda: equals(copied_posts(up), POSTS))
+        await until(lambda: equals(copied_posts(up), POSTS), seconds=60)
         await _live(up["referrals"])
         yield up, [row.key_id for row in await up["referrals"].rows("SELECT key_id FROM persons WHERE role = 'victim'")]
 

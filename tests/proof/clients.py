@@ -71,6 +71,7 @@ class Clients:
         call = {"person_id": victim, "mode": "phone", "result": "reached", "attempted_at": received["received_at"]}
         await self._post("iscg-95", f"{address}/contacts", call)
         self.told.note(own, "contact.attempted")
+        await self._follow_up(own, address, victim, received["received_at"])
         wanted = {"person_id": victim, "service_id": str(d.VICTIM_SUPPORT_SERVICE), "need": "victim_support"}
         asked = f"/v1/orientations/{(await self._post('iscg-95', f'{address}/orientations', wanted))['id']}"
         self.told.note(own, "orientation.requested")
@@ -85,6 +86,21 @@ class Clients:
         opened = await self._read(address)
         await self._post("iscg-95", f"{address}/close", {"reason": "completed" if rejected else "oriented"}, version=opened["version"])
         self.told.note(own, "referral.closed")
+
+    async def _follow_up(self, own: str, address: str, victim: str, at: str) -> None:
+        """An interview, an assessment, a correction: each now and then, in any order."""
+        works = ["interview.held", "assessment.recorded", "referral.corrected"]
+        for fact in self._dice.sample(works, self._dice.randint(0, 3)):
+            if fact == "interview.held":
+                held = {"person_ids": [victim], "place": "phone", "duration_minutes": 20, "held_at": at}
+                await self._post("iscg-95", f"{address}/interviews", held)
+            elif fact == "assessment.recorded":
+                needs = {"person_id": victim, "needs": ["victim_support"], "known_to_services": "unknown"}
+                await self._post("iscg-95", f"{address}/assessments", needs)
+            else:
+                version = (await self._read(address))["version"]
+                await self._post("iscg-95", f"{address}/corrections", {"reason": "learned", "children_present": 2}, version=version)
+            self.told.note(own, fact)
 
     async def _read(self, address: str) -> dict[str, Any]:
         return await self._until_answered("iscg-95", "GET", address, None, {"X-Purpose": "follow_up"}, None)

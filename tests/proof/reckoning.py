@@ -20,7 +20,7 @@ from tests.proof.accounts import Verdict
 from tests.proof.clients import PERSONS, Told
 from tests.proof.standing import SERVICES, Kafka, Standing
 
-_TOLD = frozenset({"referral", "contact", "orientation"})
+_TOLD = frozenset({"referral", "contact", "interview", "assessment", "orientation"})
 READERS = {"internal": "reporting", "departement:95": "coordinator-95", "interior": "interior", "justice": "justice"}
 """Stream → who reads its feed."""
 
