@@ -95,6 +95,9 @@ def _files_with(folder: Path, words: str) -> list[str]:
 def test_a_killed_service_comes_back_and_nothing_is_lost_over_a_restart_of_everything(run: Run) -> None:
     process = run.start()
     run.wait_for("est en marche", process)
+    assert f":{run.ports['referrals']}/desk/" in run.printed()
+    sign_in = httpx.get(f"http://127.0.0.1:{run.ports['referrals']}/desk/sign-in")
+    assert sign_in.headers["location"].startswith(f"http://127.0.0.1:{run.ports['issuer']}/authorize?")
     [victim] = _processes(process.pid, "services.reporting")
     os.kill(victim, signal.SIGKILL)
     run.wait_for("reporting", process)

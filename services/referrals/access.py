@@ -62,6 +62,7 @@ ACCESS = AccessTable(
         # the web desk
         "read_desk_style": PUBLIC,
         "find_desk": _OPEN_PAGE,
+        "miss_page": _OPEN_PAGE,
         "show_desk": _OPEN_PAGE,
         "begin_sign_in": _OPEN_PAGE,
         "finish_sign_in": _OPEN_PAGE,

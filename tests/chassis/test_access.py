@@ -1,12 +1,14 @@
 """The access table: nothing is served without a row, and the row is checked before the request is read."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
+from starlette.responses import Response
 
 from libs.chassis.access import PUBLIC, AccessTable, RouteWithoutRule, Rule, check_complete
 from libs.chassis.refusals import Forbidden
@@ -89,6 +91,19 @@ def test_nor_one_with_a_route_without_a_name_or_twice() -> None:
         _start([_one_route()], AccessTable({}))
     with pytest.raises(RouteWithoutRule, match="share"):
         check_complete(["a", "a"], AccessTable({"a": PUBLIC}))
+
+
+def test_nor_one_with_a_page_that_nobody_guards_or_that_stands_in_the_document_of_the_api() -> None:
+    page = AccessTable({"read_one": Rule({Role.ISCG}, page=True)})
+    with pytest.raises(RouteWithoutRule, match="no page guard"):
+        _start([_one_route(operation_id="read_one", include_in_schema=False)], page)
+
+    async def guard(request: Request, rule: Rule, answer: Callable[[], Awaitable[Response]]) -> Response:
+        return await answer()
+
+    guarded = replace(service([_one_route(operation_id="read_one")], page), page_guard=guard)
+    with pytest.raises(RouteWithoutRule, match="no part of the API's document"):
+        app_of(ISSUER, of=guarded)
 
 
 def test_nor_one_with_a_mounted_application() -> None:

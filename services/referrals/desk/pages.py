@@ -55,7 +55,8 @@ def _headers(request: Request) -> dict[str, str]:
     """`form-action` names the provider too: the form that signs out ends there. (Referrer-Policy `no-referrer` would make Origin `null`.)"""
     provider = getattr(request.app.state, "desk_provider", None)
     forms = "'self'" if provider is None else f"'self' {provider.issuer_origin}"
-    return {
+    on_https = provider is not None and provider.origin.startswith("https://")
+    return ({"Strict-Transport-Security": "max-age=31536000"} if on_https else {}) | {
         "Content-Security-Policy": (f"default-src 'none'; style-src 'self'; form-action {forms}; base-uri 'none'; frame-ancestors 'none'"),
         "Referrer-Policy": "same-origin",
         "Cross-Origin-Opener-Policy": "same-origin",
@@ -76,7 +77,10 @@ def home_of(caller: Principal) -> str:
 def page(request: Request, template: str, status: int = 200, **said: Any) -> Response:
     """One page, with the person who looks at it."""
     me = request.scope.get(SIGNED_IN)
-    given = {"me": me, "home": None if me is None else home_of(me.caller), "path": request.scope["path"], **said}
+    path: str = request.scope["path"]
+    if request.method == "POST":  # its own address answers no GET: back to what it is about
+        path = path.rpartition("/")[0]
+    given = {"me": me, "home": None if me is None else home_of(me.caller), "path": path, **said}
     return HTMLResponse(PAGES.get_template(template).render(given), status, _headers(request))
 
 

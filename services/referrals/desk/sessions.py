@@ -96,7 +96,7 @@ class Sessions:
 
     def give_pending(self, response: Response, pending: Pending) -> None:
         sealed = self._pending_key().seal(pending.model_dump_json().encode(), context=_PENDING)
-        self._set(response, self.pending_cookie, urlsafe_b64encode(sealed).decode(), _PENDING_SECONDS)
+        self._set(response, self.pending_cookie, urlsafe_b64encode(sealed).rstrip(b"=").decode(), _PENDING_SECONDS)
 
     def take_back_pending(self, response: Response) -> None:
         self._set(response, self.pending_cookie, "", 0)
@@ -183,7 +183,7 @@ def _hash(secret: str) -> bytes:
 
 
 def _bytes(text: str) -> bytes:
-    return urlsafe_b64decode(text.encode("ascii"))
+    return urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
 
 
 async def sweep(runtime: Runtime) -> None:

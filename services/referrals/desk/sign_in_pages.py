@@ -6,7 +6,7 @@ from typing import cast
 from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from libs.chassis.refusals import Forbidden, Unavailable
+from libs.chassis.refusals import Forbidden, NotFound, Unavailable
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller
 from libs.contracts.vocabularies import Purpose, Role
@@ -138,3 +138,9 @@ async def state_purpose(request: Request, caller: Caller, runtime: Run) -> Respo
     async with runtime.database.transaction() as session:
         await Sessions.of(runtime).remember(session, signed_in(request), stated)
     return go_to(to)
+
+
+@router.get("/desk/{rest:path}", operation_id="miss_page", response_class=Response)
+async def miss_page(rest: str) -> Response:
+    """An address of the desk that leads nowhere says so on a page. Declared last: every other page is tried before."""
+    raise NotFound("Cette adresse n'existe pas, ou n'existe plus.")

@@ -42,7 +42,8 @@ async def everything_shown_to(desk: Desk, browser: Browser, ids: list[str], meth
                 else:
                     answer = await browser.desk.get(address)
                 reached += answer.status_code in (200, 303)
-                heard.append(answer.text.replace(address, ""))
+                # a refusal names the address that was asked for, and nothing else of it
+                heard.append(answer.text.replace(one, "") if one and answer.status_code >= 400 else answer.text)
     return reached, "\n".join(heard)
 
 

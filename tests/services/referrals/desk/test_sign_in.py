@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import text
 from starlette.responses import Response
 
@@ -398,3 +399,33 @@ async def test_secrets_tried_one_after_the_other_are_slowed(desk: Desk) -> None:
     headers = [{"Cookie": f"{COOKIE}={number:043d}"} for number in range(6)]
 
     assert [(await desk.client.get("/desk/referrals", headers=one)).status_code for one in headers] == [303] * 5 + [429]
+
+
+async def test_an_address_that_leads_nowhere_is_a_page(desk: Desk) -> None:
+    for address in ("/desk/nothing", "/desk/referrals/1/2/3", "/desk/sign-in/x"):
+        answer = await desk.client.get(address)
+        assert answer.status_code == 404
+        assert "Cette adresse n'existe pas" in Html(answer.text).text
+
+
+def test_in_production_the_desk_and_its_provider_are_on_https() -> None:
+    fit = {
+        "environment": "production",
+        "kafka_allow_plaintext": True,
+        "database_allow_plaintext": True,
+        "token_issuer": "https://identite.example",
+        "token_jwks_url": "https://identite.example/jwks",
+        "token_url": "https://identite.example/token",
+        "public_url": "https://maillon.example",
+        "desk_client_id": "desk",
+    }
+    assert settings_for("referrals", Settings, **fit)
+    for wrong in (
+        {"public_url": "http://maillon.example"},
+        {"token_issuer": "http://identite.example"},
+        {"desk_url": "http://maillon.example/desk"},
+    ):
+        with pytest.raises(ValidationError, match="n'est pas en https"):
+            settings_for("referrals", Settings, **(fit | wrong))
+    with pytest.raises(ValidationError):
+        settings_for("referrals", Settings, **(fit | {"desk_url": "https://maillon.example/bureau"}))
