@@ -3,6 +3,7 @@
 `READERS` names every reader and where it is tried with anything at all; a test holds it against the code.
 """
 
+import ast
 import base64
 import json
 import math
@@ -64,6 +65,7 @@ READERS = {
     "libs.chassis.signing:verify": f"{HERE}::test_a_signature",
     "libs.chassis.signing:verify_detached": f"{HERE}::test_a_signature",
     "libs.chassis.streams:Record": f"{WIRE}::test_an_event_of_the_feed",
+    "libs.chassis.streams:read_position": f"{WIRE}::test_a_page_of_a_list",
     "libs.chassis.strict:Text": "tests/chassis/test_strict.py::test_whatever_the_schemas_pattern_refuses_the_validator_refuses_and_the_other_way_round",
     "libs.chassis.telemetry:request_context": f"{HERE}::test_a_traceparent",
     "libs.chassis.vault:DataKey": f"{HERE}::test_a_sealed_text",
@@ -81,6 +83,11 @@ READERS = {
     "libs.contracts.types:Day": f"{HERE}::test_instants_days_and_ids",
     "libs.contracts.types:Id": f"{HERE}::test_instants_days_and_ids",
     "libs.contracts.types:Instant": f"{HERE}::test_instants_days_and_ids",
+    "libs.embedded.authorization:read_request": "tests/embedded/test_authorization.py::given",
+    "libs.embedded.oauth:read_form": "tests/hostile/test_forms.py::test_a_form_of_the_issuer",
+    "services.referrals.desk.forms:read_form": "tests/hostile/test_forms.py::test_a_form_of_the_desk",
+    "services.partners.imports:import_communes": "tests/services/partners/test_imports.py::given",
+    "services.reporting.facts:parse": "tests/services/reporting/test_counting.py::given",
     "services.partners.schemas:Rna": f"{HERE}::test_instants_days_and_ids",
     "services.partners.imports:import_jurisdictions": "tests/services/partners/test_imports.py::given",
 }
@@ -95,6 +102,29 @@ def test_every_reader_has_a_property_test_and_stands_where_the_table_says() -> N
 
         assert hasattr(import_module(module), name), reader
         assert [True for one in paragraphs if "@given(" in one and (test == "given" or f"def {test}(" in one)], place
+
+
+NO_READERS = {
+    "libs.chassis.audit:verify_stream": "looks at the service's own database; each tampering is tried in tests/chassis/test_audit.py",
+    "libs.client.importing:import_communes": "reads by read_communes",
+    "libs.client.importing:import_jurisdictions": "reads by read_jurisdictions",
+}
+"""Functions called like readers that read nothing from outside themselves, with the reason."""
+
+
+def test_no_reader_is_missing_in_the_table() -> None:
+    """Every function that reads, parses, imports or verifies what came from outside; an endpoint is fuzzed by schemathesis."""
+    found = {
+        f"{file.with_suffix('').as_posix().replace('/', '.')}:{one.name}"
+        for room in ("libs", "services")
+        for file in Path(room).rglob("*.py")
+        for one in ast.parse(file.read_text()).body
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not one.decorator_list
+        and re.match(r"parse|verify|(read|import|decode)_", one.name)
+    }
+
+    assert found - READERS.keys() == NO_READERS.keys()
 
 
 # Headers of a request

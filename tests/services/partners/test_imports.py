@@ -369,7 +369,24 @@ _good = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+_commune_rows = st.dictionaries(
+    st.sampled_from(["code", "name", "departement", "region", "population", "postcodes", "x"]), _values, max_size=7
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@given(rows=st.lists(st.one_of(_commune_rows, st.builds(commune, st.sampled_from(["95001", "95127"]))), min_size=1, max_size=8))
+async def test_no_rows_break_an_import_of_communes_and_the_same_rows_again_change_nothing(
+    known: Partners, rows: list[dict[str, Any]]
+) -> None:
+    first = await sent(known, COMMUNES, *rows)
+    again = await sent(known, COMMUNES, *rows)
+
+    assert [outcome == "refused" for outcome in outcomes(first)] == [outcome == "refused" for outcome in outcomes(again)]
+    assert set(outcomes(again)) <= {"unchanged", "refused"}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
 @given(rows=st.lists(st.one_of(_rows, _good), min_size=1, max_size=8))
 async def test_no_rows_break_an_import_and_the_same_rows_again_change_nothing(known: Partners, rows: list[dict[str, Any]]) -> None:
     first = await sent(known, JURISDICTIONS, *rows)
