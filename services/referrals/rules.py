@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import date, datetime
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
+from uuid import UUID
 
 from libs.chassis.refusals import Conflict, Forbidden, Invalid
 from libs.contracts.vocabularies import AgeBand, ContactAgreement, LegalGround, OrientationStatus, PersonRole, Role
-from services.referrals.domain import CLOCK_SKEW, OLDEST, PersonRefused, local_day
+from services.referrals.domain import CLOCK_SKEW, OLDEST, ORIENTATION_LIVES, PersonRefused, local_day
 
 
 class ContentErased(Conflict):
@@ -139,6 +140,29 @@ def check_sides(role: str, others: Collection[str]) -> None:
         raise BothSides(
             "Cette structure a déjà été sollicitée pour l'autre partie de cette situation : choisissez-en une autre,"
             " pour que personne n'y lise les coordonnées des deux."
+        )
+
+
+class Asked(NamedTuple):
+    """An organization was asked to take somebody of a situation, of this role."""
+
+    organization_id: UUID
+    role: str
+    status: OrientationStatus
+
+
+def check_sides_apart(asked: Collection[Asked]) -> None:
+    """After a role was corrected: what was asked in this situation, all of it. Raises BothSides.
+
+    Refused while an organization that was asked for both sides still reads one of them. Once it reads neither, a true role can be written
+    down (GDPR, article 16): `check_sides` then lets it be asked for neither again.
+    """
+    accused = PersonRole.ALLEGED_PERPETRATOR
+    sides = {(one.organization_id, one.role == accused) for one in asked}
+    if any((one.organization_id, one.role != accused) in sides for one in asked if one.status in ORIENTATION_LIVES):
+        raise BothSides(
+            "Avec ce rôle, une même structure serait sollicitée pour les deux parties de cette situation :"
+            " faites d'abord mettre fin à ces orientations, puis corrigez le rôle."
         )
 
 

@@ -43,7 +43,15 @@ from services.referrals.domain import (
 from services.referrals.models import Orientation, Person, Referral, ServiceHeard
 from services.referrals.notices import Notice, NoticeKind
 from services.referrals.orientations.links import Links
-from services.referrals.rules import UnknownOrientation, UnknownService, check_orientation, check_replaced, check_sides
+from services.referrals.rules import (
+    Asked,
+    UnknownOrientation,
+    UnknownService,
+    check_orientation,
+    check_replaced,
+    check_sides,
+    check_sides_apart,
+)
 from services.referrals.schemas import (
     CompleteIn,
     FailIn,
@@ -147,6 +155,16 @@ async def _check_sides(session: AsyncSession, referral_id: UUID, person: Person,
         .where(col(Orientation.referral_id) == referral_id, col(Orientation.organization_id) == organization_id)
     )
     check_sides(person.role, roles.all())
+
+
+async def check_sides_of(session: AsyncSession, referral_id: UUID) -> None:
+    """After a role was corrected, its row locked and flushed. Raises BothSides."""
+    asked = await session.execute(
+        select(col(Orientation.organization_id), col(Person.role), col(Orientation.status))
+        .join(Person, col(Orientation.person_id) == col(Person.id))
+        .where(col(Orientation.referral_id) == referral_id)
+    )
+    check_sides_apart([Asked(organization_id, role, OrientationStatus(status)) for organization_id, role, status in asked])
 
 
 async def _check_replaced(session: AsyncSession, referral_id: UUID, person_id: UUID, replaced_id: UUID) -> None:

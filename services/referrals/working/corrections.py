@@ -30,6 +30,7 @@ from libs.contracts.vocabularies import (
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, local_day
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
+from services.referrals.orientations.commands import check_sides_of
 from services.referrals.persons import PERSON, age_band_on, reseal
 from services.referrals.queries import visible
 from services.referrals.receiving.intake import NARRATIVE
@@ -76,7 +77,7 @@ async def correct(
 ) -> CorrectedOut:
     """Say what is right instead, and keep what was there. A correction that changes nothing leaves no trace.
 
-    Raises NotFound, Forbidden, StaleVersion, MoveRefused, OutsidePerimeter, TimeImpossible, UnknownPerson, ContentErased, Invalid.
+    Raises NotFound, Forbidden, StaleVersion, MoveRefused, OutsidePerimeter, TimeImpossible, UnknownPerson, ContentErased, BothSides, Invalid.
     """
     referral = await locked_for(session, caller, referral_id, Move.CORRECT, version)
     _check(referral, body, now)
@@ -97,6 +98,8 @@ async def correct(
         await session.flush()
         session.add_all(kept)
         await session.flush()
+        if any(field.endswith("/role") for field in fields):
+            await check_sides_of(session, referral.id)
         await outbox.append(session, await _event(session, referral, persons, now))
     return CorrectedOut(id=made.id, referral_id=referral.id, fields=fields, corrected_at=now, version=referral.version)
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from sqlalchemy import text
 
@@ -164,6 +165,56 @@ async def test_a_child_and_its_mother_may_go_to_one_organization(referrals: Refe
 
     assert (await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE)).status_code == 201
     assert (await ask(referrals, referral_id, d.LEGAL_ADVICE_SERVICE, place=2)).status_code == 201
+
+
+async def two_asked_of_one_organization(referrals: Referrals) -> tuple[UUID, UUID, list[str]]:
+    """The victim and a witness, both oriented to the same association: the referral, the witness, the orientations."""
+    persons = [person("victim", "female", HERS), person("witness", "male", HIS)]
+    referral_id = await referrals.accepted(persons=persons)
+    asked = [
+        (await ask(referrals, referral_id, service, place=place)).json()["id"]
+        for place, service in enumerate((d.VICTIM_SUPPORT_SERVICE, d.LEGAL_ADVICE_SERVICE))
+    ]
+    return referral_id, (await referrals.persons(referral_id))[1], asked
+
+
+async def accuse(referrals: Referrals, referral_id: UUID, person_id: UUID) -> httpx.Response:
+    body = {"reason": "learned", "persons": [{"person_id": person_id, "role": "alleged_perpetrator"}]}
+    return await referrals.move("iscg-95", referral_id, "corrections", body)
+
+
+@pytest.mark.parametrize("living", [0, 1])
+async def test_a_corrected_role_does_not_let_an_organization_read_both_sides(referrals: Referrals, living: int) -> None:
+    referral_id, witness, asked = await two_asked_of_one_organization(referrals)
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text(f"UPDATE orientations SET status = 'completed' WHERE id = '{asked[1 - living]}'"))
+    before = await referrals.snapshot("referrals", "persons", "corrections", "outbox")
+
+    answer = await accuse(referrals, referral_id, witness)
+
+    assert answer.status_code == 409, answer.text
+    assert answer.json()["type"].endswith("both-sides")
+    assert await referrals.snapshot("referrals", "persons", "corrections", "outbox") == before
+
+
+async def test_a_role_is_corrected_once_the_organization_reads_neither_and_it_is_asked_for_neither_again(referrals: Referrals) -> None:
+    referral_id, witness, asked = await two_asked_of_one_organization(referrals)
+    for orientation in asked:
+        assert (await referrals.answer("iscg-95", orientation, "cancel")).status_code == 200
+
+    corrected = await accuse(referrals, referral_id, witness)
+    again = [await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE, place=place) for place in (0, 1)]
+
+    assert corrected.status_code == 201, corrected.text
+    assert [answer.json()["type"].rsplit("/", 1)[-1] for answer in again] == ["both-sides", "both-sides"]
+
+
+async def test_a_role_is_corrected_while_no_organization_was_asked_for_both(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=[person("victim", "female", HERS), person("witness", "male", HIS)])
+    await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE)
+    await ask(referrals, referral_id, d.SHELTER_SERVICE, place=1)
+
+    assert (await accuse(referrals, referral_id, (await referrals.persons(referral_id))[1])).status_code == 201
 
 
 async def test_each_person_and_the_narrative_have_a_key_of_their_own(referrals: Referrals) -> None:
