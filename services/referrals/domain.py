@@ -176,6 +176,14 @@ class OrientationMove(Code):
     FAIL = "fail", "Constater l'échec"
     CANCEL = "cancel", "Annuler"
     EXPIRE = "expire", "Constater l'expiration"
+    WITHDRAW = "withdraw", "Mettre fin"
+
+
+class Withdrawal(Code):
+    """Why the service itself ends an orientation."""
+
+    PERSON_REFUSED = "person_refused", "La personne refuse d'être contactée"
+    PERSON_ERASED = "person_erased", "Données de la personne effacées"
 
 
 class LegalOrientation(NamedTuple):
@@ -195,6 +203,9 @@ ORIENTATION_MOVES: Final[Mapping[OrientationMove, LegalOrientation]] = {
     OrientationMove.FAIL: LegalOrientation(_PARTNER, {_O.ACCEPTED: _O.FAILED, _O.IN_PROGRESS: _O.FAILED}),
     OrientationMove.CANCEL: LegalOrientation(_ISCG, {_O.REQUESTED: _O.CANCELLED}),
     OrientationMove.EXPIRE: LegalOrientation(_SYSTEM, {_O.REQUESTED: _O.EXPIRED}),
+    OrientationMove.WITHDRAW: LegalOrientation(
+        _SYSTEM, {_O.REQUESTED: _O.CANCELLED, _O.ACCEPTED: _O.CANCELLED, _O.IN_PROGRESS: _O.CANCELLED}
+    ),
 }
 """Every legal move of an orientation (`None`: none yet). They go on after the referral was closed: the partner took over."""
 

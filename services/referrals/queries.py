@@ -21,7 +21,7 @@ from services.referrals.orientations import commands as orientations
 from services.referrals.persons import identity_hash_of
 from services.referrals.receiving import repeats
 from services.referrals.receiving.intake import NARRATIVE
-from services.referrals.rules import MINORS
+from services.referrals.rules import MINORS, may_still_be_contacted
 from services.referrals.schemas import (
     ContactOut,
     Identity,
@@ -180,7 +180,10 @@ async def statuses_of(session: AsyncSession, caller: Principal, external_referen
 
 
 async def orientation(session: AsyncSession, caller: Principal, vault: Vault, orientation_id: UUID) -> OrientationOut:
-    """With the person concerned, and nobody else of the referral. Raises OrientationOver for the partner once it has ended."""
+    """With the person concerned, and nobody else of the referral. Raises OrientationOver for the partner once it has ended.
+
+    Of who refused meanwhile a partner reads no content, unless the orientation rests on a legal ground.
+    """
     found = await session.get(Orientation, orientation_id)
     referral = await session.get(Referral, found.referral_id) if found is not None else None
     if found is None or referral is None or not orientations.sees(caller, referral, found):
@@ -190,7 +193,13 @@ async def orientation(session: AsyncSession, caller: Principal, vault: Vault, or
             "Cette orientation est terminée : le contenu sur la personne n'est plus communiqué.", more={"status": found.status}
         )
     person = await session.get_one(Person, found.person_id)
+    reached = caller.role is not Role.PARTNER or may_still_be_contacted(person.agreement, found.legal_ground)
     contents = await contents_of(session, vault, [person])
+    shown = _person(person, contents.get(person.id))
+    moves = orientation_moves_open_to(caller.role, OrientationStatus(found.status))
+    if not reached:
+        shown = shown.model_copy(update=dict.fromkeys(PersonContent.model_fields))
+        moves = [move for move in moves if move not in orientations.REACHING]
     return OrientationOut.model_validate(
         orientations.summary(found).model_dump()
         | {
@@ -198,7 +207,7 @@ async def orientation(session: AsyncSession, caller: Principal, vault: Vault, or
             "commune": referral.commune,
             "urgency": referral.urgency,
             "danger": referral.danger,
-            "person": _person(person, contents.get(person.id)),
-            "moves": orientation_moves_open_to(caller.role, OrientationStatus(found.status)),
+            "person": shown,
+            "moves": moves,
         }
     )

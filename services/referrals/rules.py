@@ -86,6 +86,17 @@ def check_contact(agreement: str) -> None:
         raise PersonRefused("Cette personne a refusé d'être contactée : elle est comptée, mais personne ne l'appelle.")
 
 
+def check_kept(content: bytes) -> None:
+    """Of who was erased nothing is sealed any more, and nothing is done any more. Raises ContentErased."""
+    if not content:
+        raise ContentErased("Les données de cette personne ont été effacées : plus rien n'est fait pour elle.")
+
+
+def may_still_be_contacted(agreement: str, ground: str | None) -> bool:
+    """Whether an orientation still leads to the person: a refusal ends that, unless the orientation rests on a legal ground."""
+    return agreement != ContactAgreement.REFUSED or ground is not None
+
+
 MINORS: Final = frozenset({AgeBand.AGE_0_5, AgeBand.AGE_6_10, AgeBand.AGE_11_14, AgeBand.AGE_15_17})
 
 LEGAL_GROUNDS: Final[Mapping[LegalGround, tuple[frozenset[Role], Callable[[AgeBand], bool]]]] = {

@@ -306,15 +306,15 @@ async def test_an_erased_referral_is_over_for_the_police_stays_counted_and_says_
     assert answer.status_code == 201, answer.text
     assert await seen(world, referral_id) == Seen(
         police_status="closed",
-        timeline="received, accept, orientation_requested, close declined_by_person, erase request",
+        timeline="received, accept, orientation_requested, close declined_by_person, erase request, orientation_ended",
         police="received assigned accepted closed",
-        interior="received assigned accepted orientation.requested closed erased",
-        justice="received accepted orientation.requested closed erased",
-        departement="received assigned accepted orientation.requested closed erased",
-        association="orientation.requested erased",
+        interior="received assigned accepted orientation.requested orientation.cancelled closed erased",
+        justice="received accepted orientation.requested orientation.cancelled closed erased",
+        departement="received assigned accepted orientation.requested orientation.cancelled closed erased",
+        association="orientation.requested orientation.cancelled erased",
         counted="erased",
         reason="declined_by_person",
-        orientations="requested",
+        orientations="cancelled",
     )
     assert await world.figures("total", "persons") == counted
     facts = "".join(row.data for row in await world.reporting.rows("SELECT data FROM facts"))

@@ -13,7 +13,7 @@ from libs.chassis.refusals import Refusal, Unauthenticated
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import ContactAgreement, OrientationFailure, OrientationRejection, Purpose, Role
 from services.referrals.desk import told
-from services.referrals.domain import PARIS
+from services.referrals.domain import PARIS, Withdrawal
 from services.referrals.orientations import answer_pages
 
 STYLE: Final = Path(__file__).parent / "templates" / "desk.css"
@@ -43,7 +43,7 @@ def _days(numbers: list[int]) -> str:
 
 def _reason(value: str) -> str:
     """Why an orientation came to nothing."""
-    return told.label_of(value, (OrientationRejection, OrientationFailure))
+    return told.label_of(value, (OrientationRejection, OrientationFailure, Withdrawal))
 
 
 PAGES = Environment(loader=FileSystemLoader(_FOLDERS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -19,7 +19,7 @@ from libs.contracts.vocabularies import (
     OrientationRejection,
     Urgency,
 )
-from services.referrals.domain import CorrectionReason, DeclineReason, Move
+from services.referrals.domain import CorrectionReason, DeclineReason, Move, Withdrawal
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.working.followup_schemas import Step, TimelineEntry
 
@@ -46,7 +46,7 @@ _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.MOVED: (CloseReason, DeclineReason, ErasureCause),
     Step.CONTACT: (ContactResult,),
     Step.CORRECTION: (CorrectionReason,),
-    Step.ORIENTATION_ENDED: (OrientationRejection, OrientationFailure, OrientationOutcome),
+    Step.ORIENTATION_ENDED: (OrientationRejection, OrientationFailure, OrientationOutcome, Withdrawal),
 }
 """Which vocabularies the code and the reason of a step come from; the first that knows it says it."""
 

@@ -25,7 +25,7 @@ from libs.contracts.vocabularies import (
     Theme,
     Urgency,
 )
-from services.referrals.domain import PARIS, DeclineReason
+from services.referrals.domain import PARIS, DeclineReason, Withdrawal
 from services.referrals.exports.schemas import ExportOut
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.schemas import Contact, PersonContent, SafeContact
@@ -295,7 +295,7 @@ def _id(value: UUID) -> str:
 
 
 def _reason(code: str | None) -> str:
-    return label_of(code, (OrientationRejection, OrientationFailure)) or "–"
+    return label_of(code, (OrientationRejection, OrientationFailure, Withdrawal)) or "–"
 
 
 def label_of(code: Any, vocabularies: tuple[type[Code], ...]) -> str:

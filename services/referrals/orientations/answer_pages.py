@@ -37,6 +37,7 @@ from services.referrals.models import Orientation, OrientationLink, Person, Refe
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations import links
 from services.referrals.orientations.links import Links
+from services.referrals.rules import may_still_be_contacted
 from services.referrals.schemas import CompleteIn, FailIn, RejectIn
 from services.referrals.working.work import contents_of
 
@@ -89,6 +90,11 @@ async def _opened(session: AsyncSession, link_id: UUID, token: str, now: datetim
     found = _Opened(link, await session.get_one(Orientation, link.orientation_id))
     if link.used_at is not None or link.revoked_at is not None or link.expires_at <= now or not found.moves:
         raise LinkOver(_OVER)
+    person = await session.get_one(Person, found.orientation.person_id)
+    if not person.content:
+        raise LinkOver("Cette demande a été effacée : elle n'attend plus de réponse.")
+    if not may_still_be_contacted(person.agreement, found.orientation.legal_ground):
+        raise LinkOver("Cette personne a refusé depuis d'être contactée : cette demande n'attend plus de réponse.")
     return found
 
 

@@ -1,10 +1,11 @@
 """Orientations: the social worker asks a partner to take a person over; the partner answers. Their facts are facts of the referral, which is locked first."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -26,7 +27,7 @@ from libs.contracts.referrals import (
     OrientationRequested,
     OrientationStarted,
 )
-from libs.contracts.vocabularies import AgeBand, Need, OrientationStatus, PartnerKind, Role
+from libs.contracts.vocabularies import AgeBand, ContactAgreement, Need, OrientationStatus, PartnerKind, Role
 from services.referrals import notices
 from services.referrals.domain import (
     ORIENTATION_LIVES,
@@ -36,6 +37,8 @@ from services.referrals.domain import (
     OrientationMove,
     OrientationOver,
     OrientedAlready,
+    PersonRefused,
+    Withdrawal,
     minutes_between,
     mismatches,
     orientation_moved,
@@ -47,10 +50,12 @@ from services.referrals.rules import (
     Asked,
     UnknownOrientation,
     UnknownService,
+    check_kept,
     check_orientation,
     check_replaced,
     check_sides,
     check_sides_apart,
+    may_still_be_contacted,
 )
 from services.referrals.schemas import (
     CompleteIn,
@@ -209,7 +214,7 @@ async def _to_partner(session: AsyncSession, links: Links, orientation: Orientat
 
 
 async def make_link(session: AsyncSession, caller: Principal, links: Links, orientation_id: UUID, now: datetime) -> LinkMade:
-    """For the social worker to hand to a partner without account. Raises NotFound, OrientationOver."""
+    """For the social worker to hand to a partner without account. Raises NotFound, OrientationOver, ContentErased, PersonRefused."""
     referral_id = await session.scalar(select(col(Orientation.referral_id)).where(col(Orientation.id) == orientation_id))
     if referral_id is None:
         raise NotFound
@@ -219,6 +224,7 @@ async def make_link(session: AsyncSession, caller: Principal, links: Links, orie
         raise NotFound
     if OrientationStatus(orientation.status) not in ORIENTATION_LIVES:
         raise OrientationOver("Cette orientation est terminée : elle n'attend plus de réponse.", more={"status": orientation.status})
+    await check_reach(session, orientation)
     made = await links.make(session, orientation, now)
     await audit(session, caller, operation="make_orientation_link", subject=f"orientations/{orientation_id}")
     return LinkMade(id=made.id, orientation_id=orientation_id, expires_at=made.expires_at)
@@ -254,10 +260,24 @@ async def _locked(
     if caller.role not in ORIENTATION_MOVES[move].by:
         raise Forbidden("Votre rôle ne permet pas cette étape.")
     match(orientation.version, version)
+    if move in REACHING:
+        await check_reach(session, orientation)
     orientation.status = orientation_moved(OrientationStatus(orientation.status), move)
     orientation.version += 1
     referral.version += 1
     return referral, orientation
+
+
+REACHING: Final = frozenset({OrientationMove.ACCEPT, OrientationMove.START})
+"""What brings a partner to a person; an end can always be told."""
+
+
+async def check_reach(session: AsyncSession, orientation: Orientation) -> None:
+    """Raises ContentErased for who was erased, PersonRefused for who refused meanwhile."""
+    person = await session.get_one(Person, orientation.person_id)
+    check_kept(person.content)
+    if not may_still_be_contacted(person.agreement, orientation.legal_ground):
+        raise PersonRefused("Cette personne a refusé depuis d'être contactée : ses coordonnées ne sont plus communiquées.")
 
 
 def sees(caller: Principal, referral: Referral, orientation: Orientation) -> bool:
@@ -333,6 +353,34 @@ async def cancel(session: AsyncSession, caller: Principal, orientation_id: UUID,
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.CANCEL)
     orientation.ended_at = now
     return await _said(session, orientation, OrientationCancelled(**_common(referral, orientation), cancelled_at=now))
+
+
+async def end_refused(session: AsyncSession, referral: Referral, now: datetime) -> None:
+    """What is still to be answered for who refused goes, unless it rests on a legal ground. The caller has locked the referral and raises its version."""
+    refusing = select(col(Person.id)).where(col(Person.referral_id) == referral.id, col(Person.agreement) == ContactAgreement.REFUSED)
+    of_them = col(Orientation.person_id).in_(refusing), col(Orientation.legal_ground).is_(None)
+    await _withdraw(session, referral, Withdrawal.PERSON_REFUSED, now, col(Orientation.status) == OrientationStatus.REQUESTED, *of_them)
+
+
+async def end_erased(session: AsyncSession, referral: Referral, person_ids: Collection[UUID], now: datetime) -> None:
+    """What lives of who is erased ends. The caller has locked the referral and raises its version."""
+    of_them = col(Orientation.person_id).in_(person_ids)
+    await _withdraw(session, referral, Withdrawal.PERSON_ERASED, now, col(Orientation.status).in_(ORIENTATION_LIVES), of_them)
+
+
+async def _withdraw(session: AsyncSession, referral: Referral, reason: Withdrawal, now: datetime, *which: ColumnElement[bool]) -> None:
+    ending = await session.scalars(
+        select(Orientation)
+        .where(col(Orientation.referral_id) == referral.id, *which)
+        .order_by(col(Orientation.id))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    for orientation in ending.all():
+        orientation.status = orientation_moved(OrientationStatus(orientation.status), OrientationMove.WITHDRAW)
+        orientation.reason, orientation.ended_at = reason, now
+        orientation.version += 1
+        await _said(session, orientation, OrientationCancelled(**_common(referral, orientation), cancelled_at=now))
 
 
 async def expire(session: AsyncSession, now: datetime, limit: int = 100) -> int:

@@ -16,7 +16,7 @@ from services.referrals.models import Referral
 from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.rights.schemas import ErasureIn, ErasureMadeOut
-from services.referrals.working.work import may_see, person_of
+from services.referrals.working.work import anybody_of, may_see
 
 
 class ErasedAlready(Conflict):
@@ -33,7 +33,7 @@ async def erase(
         raise NotFound
     match(referral.version, version)
     for person_id in body.person_ids:
-        await person_of(session, referral.id, person_id)
+        await anybody_of(session, referral.id, person_id)
     made = await erasure.erase(
         session, vault, referral, body.person_ids, ErasureCause.REQUEST, now, by=caller.subject, narrative=body.narrative
     )

@@ -29,6 +29,7 @@ from libs.contracts.types import Code
 from libs.contracts.vocabularies import CloseReason, ReferralStatus
 from services.referrals.domain import Move
 from services.referrals.models import Erasure, ErasureNotice, Orientation, Person, Referral
+from services.referrals.orientations.commands import end_erased
 from services.referrals.working.work import note_move, say_closed
 
 _log = structlog.get_logger(__name__)
@@ -99,6 +100,7 @@ async def erase(
         .limit(100)
     )
     organizations = tuple(asked)
+    await end_erased(session, referral, [person.id for person in going], now)
     if whole:
         await _end(session, referral, cause, now, by=by)
     referral.version += 1

@@ -30,7 +30,7 @@ from libs.contracts.vocabularies import (
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, local_day
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
-from services.referrals.orientations.commands import check_sides_of
+from services.referrals.orientations.commands import check_sides_of, end_refused
 from services.referrals.persons import PERSON, age_band_on, reseal
 from services.referrals.queries import visible
 from services.referrals.receiving.intake import NARRATIVE
@@ -101,6 +101,8 @@ async def correct(
         if any(field.endswith("/role") for field in fields):
             await check_sides_of(session, referral.id)
         await outbox.append(session, await _event(session, referral, persons, now))
+        if any(field.endswith("/agreement") for field in fields):
+            await end_refused(session, referral, now)
     return CorrectedOut(id=made.id, referral_id=referral.id, fields=fields, corrected_at=now, version=referral.version)
 
 

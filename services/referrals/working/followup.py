@@ -16,7 +16,7 @@ from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, Inter
 from libs.contracts.units import police_id_of
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Assessment, ContactAttempt, Interview, Person
-from services.referrals.rules import ContentErased, NoContactYet, UnknownPerson, check_contact, check_past
+from services.referrals.rules import ContentErased, NoContactYet, UnknownPerson, check_contact, check_kept, check_past
 from services.referrals.schemas import ContactIn, ContactMadeOut
 from services.referrals.working import safe_contact
 from services.referrals.working.followup_schemas import AssessmentIn, AssessmentOut, InterviewIn, InterviewOut
@@ -91,24 +91,23 @@ async def contact(
 
 
 async def interview(session: AsyncSession, caller: Principal, referral_id: UUID, body: InterviewIn, now: datetime) -> InterviewOut:
-    """Note an interview with one or several persons of the referral. Raises NoContactYet, PersonRefused, UnknownPerson."""
+    """Note an interview with one or several persons of the referral. Raises NoContactYet, ContentErased, PersonRefused, UnknownPerson."""
     check_past(body.held_at, now, "/held_at")
     referral = await locked_for(session, caller, referral_id, Move.INTERVIEW)
     if referral.first_contact_at is None:
         raise NoContactYet(
             "Aucune tentative de contact n'est notée : notez-la d'abord (« sur place » si la personne est venue), puis l'entretien."
         )
-    agreements = {
-        person.id: person.agreement for person in await session.scalars(select(Person).where(col(Person.referral_id) == referral.id))
-    }
-    strangers = [place for place, person_id in enumerate(body.person_ids) if person_id not in agreements]
+    persons = {person.id: person for person in await session.scalars(select(Person).where(col(Person.referral_id) == referral.id))}
+    strangers = [place for place, person_id in enumerate(body.person_ids) if person_id not in persons]
     if strangers:
         raise UnknownPerson(
             "Une personne ne fait pas partie de la saisine.",
             pointers=[(f"/person_ids/{place}", "Aucune personne de cette saisine ne porte cet identifiant.") for place in strangers],
         )
     for person_id in body.person_ids:
-        check_contact(agreements[person_id])
+        check_kept(persons[person_id].content)
+        check_contact(persons[person_id].agreement)
     held = Interview(
         id=new_id(),
         referral_id=referral.id,

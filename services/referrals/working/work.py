@@ -49,7 +49,7 @@ from services.referrals.domain import (
 from services.referrals.models import ContactAttempt, Moved, Orientation, Person, PostHeard, Referral
 from services.referrals.persons import PERSON
 from services.referrals.receiving import routing
-from services.referrals.rules import UnknownPerson, UnknownPost
+from services.referrals.rules import UnknownPerson, UnknownPost, check_kept
 from services.referrals.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, PersonContent, TransferIn
 
 
@@ -273,7 +273,14 @@ def post_of(referral: Referral) -> UUID:
 
 
 async def person_of(session: AsyncSession, referral_id: UUID, person_id: UUID) -> Person:
-    """Raises UnknownPerson."""
+    """For work: who was erased is not worked any more. Raises UnknownPerson, ContentErased."""
+    person = await anybody_of(session, referral_id, person_id)
+    check_kept(person.content)
+    return person
+
+
+async def anybody_of(session: AsyncSession, referral_id: UUID, person_id: UUID) -> Person:
+    """Erased or not. Raises UnknownPerson."""
     person = await session.scalar(select(Person).where(col(Person.id) == person_id, col(Person.referral_id) == referral_id))
     if person is None:
         raise UnknownPerson(

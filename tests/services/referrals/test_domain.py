@@ -65,6 +65,9 @@ LEGAL_ORIENTATION = {
     ("in-progress", "fail", "failed"),
     ("requested", "cancel", "cancelled"),
     ("requested", "expire", "expired"),
+    ("requested", "withdraw", "cancelled"),
+    ("accepted", "withdraw", "cancelled"),
+    ("in-progress", "withdraw", "cancelled"),
 }
 
 

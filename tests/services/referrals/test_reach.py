@@ -1,0 +1,128 @@
+"""A refusal and an erasure reach what was asked of partners: by the API, by the answer link, by the jobs."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from tests.services.referrals.conftest import Referrals
+from tests.services.referrals.test_agreement import orient, persons_with, run
+from tests.services.referrals.test_erasure import erase
+from tests.services.referrals.test_links import fill, link, status
+
+
+async def refuse(referrals: Referrals, referral_id: UUID) -> None:
+    [person, *_] = await referrals.persons(referral_id)
+    body = {"reason": "learned", "persons": [{"person_id": person, "agreement": "refused"}]}
+    assert (await referrals.move("iscg-95", referral_id, "corrections", body)).status_code == 201
+
+
+async def read(referrals: Referrals, orientation: str) -> httpx.Response:
+    return await referrals.get("partner-95", f"/v1/orientations/{orientation}", "orientation")
+
+
+async def test_a_refusal_cancels_what_was_still_to_be_answered_and_the_partner_sees_that_it_is_over(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    asked = (await referrals.orient(referral_id)).json()["id"]
+    _, path = await link(referrals, orientation=asked)
+    await referrals.said()
+
+    await refuse(referrals, referral_id)
+
+    assert await referrals.said_types() == ["referral.corrected", "orientation.cancelled"]
+    [listed] = (await referrals.get("partner-95", "/v1/orientations")).json()["items"]
+    assert (listed["status"], listed["reason"]) == ("cancelled", "person_refused")
+    assert (await read(referrals, asked)).json()["type"].endswith("orientation-over")
+    assert (await referrals.answer("partner-95", asked, "accept", version=2)).status_code == 409
+    assert (await referrals.client.get(path)).status_code == 410
+    assert (await fill(referrals, path, answer="accept", version="2")).status_code == 410
+
+
+async def test_after_a_refusal_what_was_accepted_gives_no_contact_by_any_door_and_can_be_ended(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    asked = (await referrals.orient(referral_id)).json()["id"]
+    assert (await referrals.answer("partner-95", asked, "accept")).status_code == 200
+    _, path = await link(referrals, orientation=asked)
+
+    await refuse(referrals, referral_id)
+
+    shown = (await read(referrals, asked)).json()
+    contents = [shown["person"][name] for name in ("identity", "approximate_age", "contact", "safe_contact")]
+    assert (contents, shown["person"]["agreement"], shown["moves"]) == ([None] * 4, "refused", ["fail"])
+    assert (await referrals.answer("partner-95", asked, "start", version=2)).json()["type"].endswith("person-refused-contact")
+    assert (await referrals.client.get(path)).status_code == 410
+    assert (await fill(referrals, path, answer="start", version="2")).status_code == 410
+    assert (await referrals.post("iscg-95", f"/v1/orientations/{asked}/links")).json()["type"].endswith("person-refused-contact")
+    assert (await referrals.answer("partner-95", asked, "fail", {"reason": "declined_by_person"}, 2)).status_code == 200
+
+
+async def test_what_rests_on_a_legal_ground_outlives_a_refusal_and_keeps_the_person_until_it_ends(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="not_asked"))
+    asked = (await orient(referrals, referral_id, legal_ground="vital_danger")).json()["id"]
+    await refuse(referrals, referral_id)
+    later = datetime.now(UTC) + timedelta(hours=100)
+
+    kept = await run(referrals, later)
+    shown = (await read(referrals, asked)).json()
+    accepted = await referrals.answer("partner-95", asked, "accept")
+    ended = await referrals.answer("partner-95", asked, "fail", {"reason": "unreachable"}, 2)
+
+    assert kept == 0
+    assert shown["person"]["contact"] is not None
+    assert (accepted.status_code, ended.status_code) == (200, 200)
+    assert await run(referrals, later) == 1
+
+
+@pytest.mark.parametrize("steps", [(), ("accept",), ("accept", "start")])
+async def test_an_erasure_ends_what_lives_of_the_person_before_it_is_said(referrals: Referrals, steps: tuple[str, ...]) -> None:
+    referral_id = await referrals.accepted()
+    asked = (await referrals.orient(referral_id)).json()["id"]
+    for version, step in enumerate(steps, 1):
+        assert (await referrals.answer("partner-95", asked, step, version=version)).status_code == 200
+    _, path = await link(referrals, orientation=asked)
+    await referrals.said()
+
+    await erase(referrals, referral_id, await referrals.persons(referral_id))
+
+    assert await referrals.said_types() == ["orientation.cancelled", "referral.closed", "referral.erased"]
+    [row] = await referrals.rows("SELECT status, reason FROM orientations")
+    assert (row.status, row.reason) == ("cancelled", "person_erased")
+    assert (await referrals.post("iscg-95", f"/v1/orientations/{asked}/links")).status_code == 409
+    assert (await fill(referrals, path, answer="accept", version=str(len(steps) + 2))).status_code == 410
+    assert (await referrals.answer("partner-95", asked, "accept", version=len(steps) + 2)).status_code == 409
+
+
+async def test_an_erased_person_is_not_worked_any_more(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [person, other] = await referrals.persons(referral_id)
+    call = {"person_id": person, "mode": "phone", "result": "reached", "attempted_at": "2026-11-23T08:30:00Z"}
+    address = f"/v1/referrals/{referral_id}"
+    assert (await referrals.post("iscg-95", f"{address}/contacts", call)).status_code == 201
+    await erase(referrals, referral_id, [person])
+    await referrals.said()
+
+    oriented = await referrals.orient(referral_id)
+    assessed = await referrals.post(
+        "iscg-95", f"{address}/assessments", {"person_id": person, "needs": ["rights"], "known_to_services": "known"}
+    )
+    body = {"person_ids": [other, person], "place": "phone", "duration_minutes": 20, "held_at": "2026-11-23T09:00:00Z"}
+    interviewed = await referrals.post("iscg-95", f"{address}/interviews", body)
+
+    for answer in (oriented, assessed, interviewed):
+        assert answer.status_code == 409
+        assert answer.json()["type"].endswith("person-erased")
+    assert await referrals.said() == []
+
+
+@pytest.mark.parametrize("column", ["content = ''::bytea", "agreement = 'refused'"])
+async def test_a_link_and_an_acceptance_look_at_the_person_even_while_the_orientation_waits(referrals: Referrals, column: str) -> None:
+    asked, path = await link(referrals)
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text(f"UPDATE persons SET {column}"))
+
+    assert (await referrals.client.get(path)).status_code == 410
+    assert (await fill(referrals, path, answer="accept")).status_code == 410
+    assert (await referrals.answer("partner-95", asked, "accept")).status_code == 409
+    assert await status(referrals, asked) == "requested"
