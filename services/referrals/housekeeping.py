@@ -52,17 +52,19 @@ async def _run(settings: Settings, arguments: Sequence[str], found: Sequence[tup
 
 
 async def retain(runtime: Runtime, days: int, *, dry_run: bool) -> str:
-    """Erase what has reached its end, or say how much that is."""
+    """Erase what has reached its end, or say how much that is; and what is past the term, but still open."""
     now, erased, batch = datetime.now(UTC), 0, 50
+    async with runtime.database.transaction() as session:
+        due, left = await retention.due(session, now, days), await retention.still_open(session, now, days)
+    to_close = "".join(f"\nEncore ouverte au-delà du terme, à clore : {id} (département {departement})." for id, departement in left)
     if dry_run:
-        async with runtime.database.transaction() as session:
-            return f"{await retention.due(session, now, days)} saisine(s) seraient effacées : dernier contact il y a plus de {days} jours."
+        return f"{due} saisine(s) seraient effacées : dernier contact il y a plus de {days} jours.{to_close}"
     while True:
         async with runtime.database.transaction() as session:
             gone = await retention.erase_due(session, runtime.vault, now, days, batch)
         erased += gone
         if gone < batch:
-            return f"{erased} saisine(s) effacée(s)."
+            return f"{erased} saisine(s) effacée(s).{to_close}"
 
 
 def erased_in(lines: Iterable[str]) -> list[tuple[UUID, list[UUID], bool]]:

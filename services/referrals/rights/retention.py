@@ -1,6 +1,7 @@
 """The end of the retention: two years after the last contact with the person (CNIL, délibération 2023-095; a setting), everything sealed is erased.
 
-A contact is the reception, an attempt to reach the person, an interview, or a step of an orientation.
+A contact is the reception, an acceptance or a reopening, an attempt to reach the person, an interview, an assessment, or a step of an orientation.
+Only what is closed is erased: what is still open and past the term is told (`still_open`), so that somebody closes it.
 """
 
 from datetime import datetime, timedelta
@@ -15,11 +16,18 @@ from services.referrals.models import Person, Referral
 from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause
 
-_DUE = (
-    "FROM referrals r WHERE r.status <> 'erased' AND r.received_at < :before"
+_PAST = (
+    " AND r.received_at < :before"
+    " AND NOT EXISTS (SELECT FROM moves m WHERE m.referral_id = r.id AND m.move IN ('accept', 'reopen', 'reopen_unrouted') AND m.at >= :before)"
+    " AND NOT EXISTS (SELECT FROM assessments a WHERE a.referral_id = r.id AND a.recorded_at >= :before)"
     " AND NOT EXISTS (SELECT FROM contact_attempts c WHERE c.referral_id = r.id AND c.attempted_at >= :before)"
     " AND NOT EXISTS (SELECT FROM interviews i WHERE i.referral_id = r.id AND i.held_at >= :before)"
     " AND NOT EXISTS (SELECT FROM orientations o WHERE o.referral_id = r.id AND greatest(o.requested_at, o.answered_at, o.ended_at) >= :before)"
+)
+_DUE = f"FROM referrals r WHERE r.status = 'closed'{_PAST}"
+_OPEN = text(
+    f"SELECT r.id, r.departement FROM referrals r WHERE r.status NOT IN ('closed', 'erased'){_PAST}"  # noqa: S608 - constants
+    " ORDER BY r.departement, r.received_at, r.id LIMIT :limit"
 )
 _COUNT = text(f"SELECT count(*) {_DUE}")
 _NEXT = text(f"SELECT r.id {_DUE} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE SKIP LOCKED")
@@ -28,6 +36,12 @@ _NEXT = text(f"SELECT r.id {_DUE} ORDER BY r.received_at, r.id LIMIT :limit FOR 
 async def due(session: AsyncSession, now: datetime, days: int) -> int:
     """How many referrals have reached the end: what `--dry-run` says."""
     return await session.scalar(_COUNT, {"before": now - timedelta(days=days)}) or 0
+
+
+async def still_open(session: AsyncSession, now: datetime, days: int, limit: int = 1000) -> list[tuple[UUID, str]]:
+    """What is past the term and not closed, with its département."""
+    rows = await session.execute(_OPEN, {"before": now - timedelta(days=days), "limit": limit})
+    return [(row.id, row.departement) for row in rows]
 
 
 async def erase_due(session: AsyncSession, vault: Vault, now: datetime, days: int, limit: int = 50) -> int:

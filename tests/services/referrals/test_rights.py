@@ -152,17 +152,71 @@ async def test_two_years_after_the_last_contact_everything_sealed_is_erased_and_
     old, contacted_since, fresh = await contacted(referrals), await contacted(referrals), await referrals.receive()
     await age(referrals, old, 800, 731)
     await age(referrals, contacted_since, 800, 700)
+    await close(referrals, old, contacted_since)
 
     await end_retention(referrals.runtime)
 
     statuses = {row.id: row.status for row in await referrals.rows("SELECT id, status FROM referrals")}
-    assert statuses == {old: "erased", contacted_since: "accepted", fresh: "assigned"}
+    assert statuses == {old: "erased", contacted_since: "closed", fresh: "assigned"}
     [row] = await referrals.rows("SELECT cause FROM erasures")
     assert row.cause == "retention"
 
 
+async def close(referrals: Referrals, *ids: UUID) -> None:
+    for referral_id in ids:
+        assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})).status_code == 200
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE moves SET at = at - interval '800 days'"))
+
+
+@pytest.mark.parametrize(
+    "activity",
+    [
+        "UPDATE moves SET at = now() WHERE move = 'accept'",
+        "UPDATE moves SET at = now(), move = 'reopen' WHERE move = 'accept'",
+        "UPDATE assessments SET recorded_at = now()",
+        "UPDATE interviews SET held_at = now()",
+    ],
+)
+async def test_what_was_done_for_a_person_counts_like_a_contact(referrals: Referrals, activity: str) -> None:
+    referral_id = await contacted(referrals)
+    [victim, _] = await referrals.persons(referral_id)
+    address = f"/v1/referrals/{referral_id}"
+    interview = {"person_ids": [victim], "place": "phone", "duration_minutes": 20, "held_at": "2020-11-23T09:00:00Z"}
+    assessment = {"person_id": victim, "needs": ["rights"], "known_to_services": "known"}
+    for noun, body in (("interviews", interview), ("assessments", assessment)):
+        assert (await referrals.post("iscg-95", f"{address}/{noun}", body)).status_code == 201
+    await age(referrals, referral_id, 800)
+    await close(referrals, referral_id)
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE assessments SET recorded_at = now() - interval '800 days'"))
+        before = await retention.due(session, datetime.now(UTC), 730)
+        await session.execute(text(activity))
+        after = await retention.due(session, datetime.now(UTC), 730)
+
+    assert (before, after) == (1, 0)
+
+
+async def test_an_open_case_is_never_erased_by_the_retention_but_told_so_that_somebody_closes_it(referrals: Referrals) -> None:
+    referral_id = await contacted(referrals)
+    await age(referrals, referral_id, 800)
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE moves SET at = at - interval '800 days'"))
+
+    told = await housekeeping.retain(referrals.runtime, 730, dry_run=True)
+    done = await housekeeping.retain(referrals.runtime, 730, dry_run=False)
+    await end_retention(referrals.runtime)
+
+    assert told.startswith("0 saisine(s) seraient effacées")
+    for sentence in (told, done):
+        assert f"{referral_id} (département 95)" in sentence
+    assert {row.status for row in await referrals.rows("SELECT status FROM referrals")} == {"accepted"}
+
+
 async def test_a_dry_run_counts_and_changes_nothing(referrals: Referrals) -> None:
-    await age(referrals, await contacted(referrals), 800)
+    referral_id = await contacted(referrals)
+    await age(referrals, referral_id, 800)
+    await close(referrals, referral_id)
     tables = ("referrals", "persons", "vault_keys", "outbox")
     before = await referrals.snapshot(*tables)
 
