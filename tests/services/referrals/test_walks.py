@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -71,7 +71,10 @@ CORRECTIONS: dict[str, tuple[str, str, list[Any]]] = {
     "the coordinator corrects": ("coordinator-95", "danger", [False, True]),
 }
 """Who corrects which field; of the values the first that differs from what is there."""
+ENDING = {"the person agrees or refuses": "referral.corrected", "erase the person": "referral.erased", "erase all": "referral.erased"}
+"""What ends orientations besides, and may close the referral: the fact it must say."""
 OTHERS = (
+    *ENDING,
     "contact",
     "interview",
     "assess",
@@ -93,6 +96,8 @@ WAITING = {"unrouted", "assigned", "accepted"}
 def _status_after(type: str, data: dict[str, Any], before: str) -> str:
     """The state that a listener, who knows the facts alone, would believe in."""
     known = {"received": "received", "assigned": "assigned", "unrouted": "unrouted", "accepted": "accepted", "closed": "closed"}
+    if type == "referral.erased":
+        return "erased" if data["whole"] else before
     noun, _, fact = type.partition(".")
     if noun != "referral" or fact in {"corrected", "overdue"}:
         return before
@@ -115,13 +120,16 @@ class Walk:
 
         if answered is None:  # the job
             assert {type for type, _ in said} <= {expected}
+        elif answered < 300 and name in ENDING:
+            assert [type for type, _ in said if type not in {"orientation.cancelled", "referral.closed"}] == [expected]
         elif answered < 300:
             assert [type for type, _ in said] == [expected]
         else:
             assert answered in {403, 404, 409}, f"{name}: {answered}"
             assert said == []
             assert after == before
-        self._hear(said)
+        self._hear(said, withdrawn=name in ENDING)
+        assert after["reached"] == 0, "a partner is still to answer for who refused, or works for who was erased"
         assert (after["status"], after["orientations"]) == (self.status, self.orientations)
         if any(type != "referral.overdue" for type, _ in said):
             assert after["version"] > before["version"]
@@ -130,7 +138,7 @@ class Walk:
         assert after["overdues"] - before["overdues"] == [type for type, _ in said].count("referral.overdue")
         assert after["corrections"] - before["corrections"] == [type for type, _ in said].count("referral.corrected")
 
-    def _hear(self, said: list[tuple[str, dict[str, Any]]]) -> None:
+    def _hear(self, said: list[tuple[str, dict[str, Any]]], *, withdrawn: bool = False) -> None:
         for type, data in said:
             status = _status_after(type, data, self.status)
             if type in MOVES_OF:
@@ -138,7 +146,8 @@ class Walk:
             self.status = status
             if type in MOVE_OF_ORIENTATION:
                 told = self.orientations.get(data["orientation_id"])
-                states = ORIENTATION_MOVES[MOVE_OF_ORIENTATION[type]].states
+                cancelled = withdrawn and type == "orientation.cancelled"
+                states = ORIENTATION_MOVES[OrientationMove.WITHDRAW if cancelled else MOVE_OF_ORIENTATION[type]].states
                 before = None if told is None else OrientationStatus(told)
                 assert before in states, f"{type}: {told}"
                 self.orientations[data["orientation_id"]] = str(states[before])
@@ -148,6 +157,9 @@ class Walk:
         [row] = await self.referrals.rows(
             "SELECT status, version, post_id, urgency, children_present, danger, first_contact_at IS NOT NULL AS called,"
             f" (SELECT jsonb_object_agg(id, status) FROM orientations WHERE referral_id = r.id) AS orientations, {counts}"
+            " , (SELECT count(*) FROM orientations o JOIN persons p ON p.id = o.person_id WHERE o.referral_id = r.id"
+            " AND (p.agreement = 'refused' AND o.status = 'requested'"
+            " OR p.content = ''::bytea AND o.status IN ('requested', 'accepted', 'in-progress'))) AS reached"
             f" FROM referrals r WHERE id = '{self.referral_id}'"
         )
         found: dict[str, Any] = dict(row._mapping)
@@ -166,6 +178,8 @@ class Walk:
             there = (await self._state())[field]
             body = {"reason": "learned", field: next(value for value in values if value != there)}
             return "referral.corrected", (await self.referrals.move(who, self.referral_id, "corrections", body)).status_code
+        if name in ENDING:
+            return ENDING[name], await self._end(name)
         if name in ANSWERS:
             return await self._answer(*ANSWERS[name])
         if name == "time passes":
@@ -204,6 +218,16 @@ class Walk:
         service = d.VICTIM_SUPPORT_SERVICE if name == "orient" else d.LEGAL_ADVICE_SERVICE
         return "orientation.requested", (await self.referrals.orient(self.referral_id, service)).status_code
 
+    async def _end(self, name: str) -> int:
+        persons = await self.referrals.persons(self.referral_id)
+        if name != "the person agrees or refuses":
+            going = {"person_ids": persons if name == "erase all" else persons[:1]}
+            return (await self.referrals.move("coordinator-95", self.referral_id, "erasures", going)).status_code
+        [row] = await self.referrals.rows(f"SELECT agreement FROM persons WHERE id = '{persons[0]}'")
+        changed = {"person_id": persons[0], "agreement": "accepted" if row.agreement == "refused" else "refused"}
+        body = {"reason": "learned", "persons": [changed]}
+        return (await self.referrals.move("iscg-95", self.referral_id, "corrections", body)).status_code
+
     async def _answer(self, who: str, move: str, body: Any, expected: str) -> tuple[str, int]:
         rows = await self.referrals.rows(
             f"SELECT id, version FROM orientations WHERE referral_id = '{self.referral_id}' ORDER BY id DESC LIMIT 1"
@@ -215,6 +239,11 @@ class Walk:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(routed=st.booleans(), steps=st.lists(st.sampled_from([*STEPS, *CORRECTIONS, *ANSWERS, *OTHERS]), max_size=15))
+@example(
+    True,
+    ["orient", "the person agrees or refuses", "orient", "the person agrees or refuses", "orient", "partner accepts", "erase the person"],
+)
+@example(True, ["orient", "partner accepts", "the person agrees or refuses", "partner starts", "erase all", "partner fails", "erase all"])
 async def test_no_walk_reaches_an_illegal_state_or_parts_a_fact_from_its_change(
     referrals: Referrals, routed: bool, steps: list[str]
 ) -> None:
