@@ -16,6 +16,7 @@ from libs.contracts.vocabularies import (
     ContactAgreement,
     ContactMode,
     ContactResult,
+    InterviewPlace,
     KnownToServices,
     LegalGround,
     Need,
@@ -227,6 +228,8 @@ class OrientationSummary(Answer):
     outcome: OrientationOutcome | None
     replaces_id: Id | None
     """The orientation that came to nothing before; not told to partners."""
+    legal_ground: LegalGround | None
+    """On what it rests, when the person did not agree."""
     requested_at: Instant
     expires_at: Instant
     answered_at: Instant | None
@@ -265,6 +268,24 @@ class PersonsFound(Answer):
     items: list[PersonFound]
 
 
+class InterviewOut(Answer):
+    id: Id
+    referral_id: Id
+    person_ids: list[Id]
+    place: InterviewPlace
+    duration_minutes: int
+    held_at: Instant
+
+
+class AssessmentOut(Answer):
+    id: Id
+    referral_id: Id
+    person_id: Id
+    needs: list[Need]
+    known_to_services: KnownToServices
+    recorded_at: Instant
+
+
 class ReferralOut(ReferralSummary):
     """Everything, for the social worker and the coordinator. `moves`: what the caller may do next."""
 
@@ -277,6 +298,8 @@ class ReferralOut(ReferralSummary):
     people: list[PersonOut]
     already_known: list[AlreadyKnownOut]
     contacts: list[ContactOut]
+    interviews: list[InterviewOut]
+    assessments: list[AssessmentOut]
     orientations: list[OrientationSummary]
     accepted_at: Instant | None
     closed_at: Instant | None
@@ -408,7 +431,6 @@ class OrientationIn(Body):
 
 
 class OrientationRequestedOut(OrientationSummary):
-    legal_ground: LegalGround | None
     warnings: list[Mismatch]
     """Why it may not fit; it was sent all the same."""
 

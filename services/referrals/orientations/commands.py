@@ -148,9 +148,7 @@ async def request(
         ),
     )
     await notices.notify(session, await _to_partner(session, links, orientation, NoticeKind.ORIENTATION_TO_ANSWER, now), now=now)
-    return OrientationRequestedOut(
-        **summary(orientation).model_dump(), legal_ground=ground, warnings=mismatches(offer, body.need, referral.commune)
-    )
+    return OrientationRequestedOut(**summary(orientation).model_dump(), warnings=mismatches(offer, body.need, referral.commune))
 
 
 async def _check_sides(session: AsyncSession, referral_id: UUID, person: Person, organization_id: UUID) -> None:

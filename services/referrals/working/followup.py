@@ -17,9 +17,9 @@ from libs.contracts.units import police_id_of
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Assessment, ContactAttempt, Interview, Person
 from services.referrals.rules import ContentErased, NoContactYet, UnknownPerson, check_contact, check_kept, check_past
-from services.referrals.schemas import ContactIn, ContactMadeOut
+from services.referrals.schemas import AssessmentOut, ContactIn, ContactMadeOut, InterviewOut
 from services.referrals.working import safe_contact
-from services.referrals.working.followup_schemas import AssessmentIn, AssessmentOut, InterviewIn, InterviewOut
+from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
 from services.referrals.working.work import content_of, locked_for, person_of, post_of
 
 

@@ -14,9 +14,9 @@ from libs.chassis.security import Caller, Purpose
 from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, VICTIM
 from libs.contracts.types import Id
 from services.referrals.delays.due import Delays
-from services.referrals.schemas import MovedOut, TransferIn
+from services.referrals.schemas import AssessmentOut, InterviewOut, MovedOut, TransferIn
 from services.referrals.working import followup, work
-from services.referrals.working.followup_schemas import AssessmentIn, AssessmentOut, InterviewIn, InterviewOut, TimelineOut
+from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn, TimelineOut
 from services.referrals.working.timeline import timeline
 
 router = APIRouter(tags=["Saisines"])

@@ -17,29 +17,11 @@ class InterviewIn(Body):
     held_at: Instant
 
 
-class InterviewOut(Answer):
-    id: Id
-    referral_id: Id
-    person_ids: list[Id]
-    place: InterviewPlace
-    duration_minutes: int
-    held_at: Instant
-
-
 class AssessmentIn(Body):
     person_id: Id
     needs: Annotated[list[Need], Field(max_length=18), AfterValidator(unique)]
     """Empty: assessed, and nothing is needed."""
     known_to_services: KnownToServices
-
-
-class AssessmentOut(Answer):
-    id: Id
-    referral_id: Id
-    person_id: Id
-    needs: list[Need]
-    known_to_services: KnownToServices
-    recorded_at: Instant
 
 
 class Step(Code):

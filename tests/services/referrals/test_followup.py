@@ -186,6 +186,22 @@ async def test_an_assessment_says_the_needs_and_corrects_whether_services_know_t
     assert (await referrals.read_as("iscg-95", referral_id))["people"][0]["known_to_services"] == "known"
 
 
+async def test_what_was_held_and_assessed_is_read_back_with_the_referral(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    await call(referrals, referral_id)
+    held = (await interview(referrals, referral_id, [victim])).json()
+    body = {"person_id": victim, "needs": ["protection"], "known_to_services": "known"}
+    assessed = (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/assessments", body)).json()
+    asked = (await referrals.orient(referral_id)).json()
+
+    found = await referrals.read_as("iscg-95", referral_id)
+
+    assert found["interviews"] == [held]
+    assert found["assessments"] == [assessed]
+    assert [(one["id"], one["legal_ground"]) for one in found["orientations"]] == [(asked["id"], None)]
+
+
 async def test_a_transferred_referral_belongs_to_the_other_post(referrals: Referrals) -> None:
     referral_id = await referrals.accepted()
     await referrals.said()
