@@ -241,7 +241,7 @@ def _lower(label: str) -> str:
 
 
 class ReferenceTaken(Conflict):
-    """The unit (or, without a unit, the client) already used this external reference. The same client is given the first one's id."""
+    """The unit (or, without a unit, the client) already used this external reference. Only the same client is given the first one's id."""
 
     type: ClassVar[str] = "external-reference-taken"
     title: ClassVar[str] = "Référence déjà utilisée"

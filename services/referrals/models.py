@@ -54,13 +54,9 @@ _WAITING = "first_contact_at IS NULL AND status IN ('unrouted', 'assigned', 'acc
 class Referral(Table, table=True):
     __tablename__ = "referrals"
     __table_args__ = (
-        Index(
-            "referrals_reference",
-            "client_id",
-            text("coalesce(unit_id, '00000000-0000-0000-0000-000000000000'::uuid)"),
-            "external_reference",
-            unique=True,
-        ),
+        # a reference is of the unit, whoever sends it; without a unit, of the client
+        Index("referrals_reference_unit", "external_reference", "unit_id", unique=True, postgresql_where=text("unit_id IS NOT NULL")),
+        Index("referrals_reference_client", "external_reference", "client_id", unique=True, postgresql_where=text("unit_id IS NULL")),
         Index("referrals_post", "post_id", "received_at", "id"),
         Index("referrals_departement", "departement", "received_at", "id"),
         Index("referrals_received", "received_at", "id"),

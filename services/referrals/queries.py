@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import select, true
+from sqlalchemy import and_, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -185,7 +185,10 @@ async def status(session: AsyncSession, caller: Principal, referral_id: UUID) ->
 
 async def statuses_of(session: AsyncSession, caller: Principal, external_reference: str, unit_id: UUID | None) -> list[StatusOut]:
     """The caller's own referrals of this reference, of one unit when it is named; at most 100."""
-    query = select(Referral).where(col(Referral.client_id) == caller.client_id, col(Referral.external_reference) == external_reference)
+    reference, unit = col(Referral.external_reference) == external_reference, col(Referral.unit_id)
+    # each side is a range of one of the two unique indexes
+    either = or_(and_(reference, unit.is_not(None)), and_(reference, unit.is_(None)))
+    query = select(Referral).where(either, col(Referral.client_id) == caller.client_id)
     if unit_id is not None:
         query = query.where(col(Referral.unit_id) == unit_id)
     return [

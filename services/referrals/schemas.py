@@ -120,7 +120,7 @@ class ReferralIn(Body):
     """A referral (saisine) as police software posts it. DOMAIN §3."""
 
     external_reference: Annotated[str, line(100)]
-    """The caller's own number of the case, unique for the unit. Opaque; never shown to others."""
+    """The caller's own number of the case, unique for the unit (without a unit: for the caller). Opaque; never shown to others."""
     unit_id: Id | None = None
     """The unit that refers, as in the directory (partners, GET /v1/units); without it the referral is routed by its commune."""
     commune: CommuneCode

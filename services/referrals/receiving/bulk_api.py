@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -138,15 +139,22 @@ async def _line(runtime: Runtime, caller: Principal, trace: Trace, line: bytes |
     line = line.removesuffix(b"\r")
     key: str | None = None
     try:
-        read = ReferralLine.model_validate(read_json(line))
-        key = read.key
-        claim = claim_of(caller.client_id, key, _OPERATION, _PATH, line)
+        raw = read_json(line)
+        key = _key_of(raw)
+        read = ReferralLine.model_validate(raw)
+        claim = claim_of(caller.client_id, read.key, _OPERATION, _PATH, line)
         intake = Intake(caller.client_id, read.referral, request_digest(line), departements=caller.departements(), trace=trace)
         return key, await desk(runtime)(claim, intake)
     except ValidationError as error:
-        return None, Invalid("Cette ligne est à corriger.", pointers=pointers_of(error, ReferralLine))
+        return key, Invalid("Cette ligne est à corriger.", pointers=pointers_of(error, ReferralLine))
     except Exception as error:
         return key, error  # told on its line: the neighbours go on
+
+
+def _key_of(raw: Any) -> str | None:
+    """The key of a line whose referral may be wrong: by it the client finds what to correct."""
+    key = raw.get("key") if isinstance(raw, dict) else None
+    return key if isinstance(key, str) and re.fullmatch(KEY_PATTERN, key, re.ASCII) else None
 
 
 def _said(number: int, key: str | None, outcome: Done | Exception) -> bytes:

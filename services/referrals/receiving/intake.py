@@ -91,7 +91,7 @@ class Intakes:
     async def receive(self, session: AsyncSession, intakes: Sequence[Intake], now: datetime) -> list[ReferralReceivedOut | Refusal]:
         """Store, route and say referrals; the outcomes in the order given.
 
-        Refused: a reference that this client already gave for this unit, a date to come, a commune outside the client's perimeter.
+        Refused: a reference already given for this unit (without a unit: by this client), a date to come, a commune outside the client's perimeter.
         """
         outcomes: dict[int, ReferralReceivedOut | Refusal] = {}
         possible: list[tuple[int, Intake]] = []
@@ -116,9 +116,10 @@ class Intakes:
             if referral.id in stored:
                 outcomes[number] = self._answer(referral, now)
             else:
+                first_id = taken.get(_reference(referral.intake))
                 outcomes[number] = ReferenceTaken(
                     "Une saisine portant cette référence a déjà été reçue de cette unité.",
-                    more={"referral_id": str(taken[_reference(referral.intake)])},
+                    more={"referral_id": str(first_id)} if first_id is not None else {},
                 )
         return [outcomes[number] for number in range(len(intakes))]
 
@@ -227,12 +228,12 @@ def _check(intake: Intake, now: datetime) -> None:
             check_birth(person.identity.birth_on, now, f"/persons/{place}/identity/birth_on")
 
 
-Reference = tuple[str, UUID | None, str]
+Reference = tuple[str, str | UUID]
 
 
 def _reference(intake: Intake) -> Reference:
-    """What is unique: the client's reference for a unit, or for none."""
-    return intake.client_id, intake.request.unit_id, intake.request.external_reference
+    """What is unique: a reference of a unit, whoever sends it; without a unit, of the client."""
+    return intake.request.external_reference, intake.request.unit_id or intake.client_id
 
 
 def _keys(referral: _Referral) -> list[FreshKey]:
@@ -299,25 +300,24 @@ _FIRST_ONES = text(
     "SELECT r.id, r.client_id, r.unit_id, r.external_reference"
     " FROM unnest(CAST(:clients AS text[]), CAST(:units AS uuid[]), CAST(:external_references AS text[])) AS asked (client_id, unit_id, reference)"
     " JOIN referrals r ON r.client_id = asked.client_id AND r.external_reference = asked.reference"
-    # written as the unique index has it
-    " AND coalesce(r.unit_id, '00000000-0000-0000-0000-000000000000'::uuid) = coalesce(asked.unit_id, '00000000-0000-0000-0000-000000000000'::uuid)"
+    # the unique indexes, one for each side
+    " AND ((r.unit_id IS NOT NULL AND r.unit_id = asked.unit_id) OR (r.unit_id IS NULL AND asked.unit_id IS NULL))"
 )
 
 
 async def _first_ones(session: AsyncSession, intakes: Sequence[Intake]) -> dict[Reference, UUID]:
-    """The referrals that have these references: those of the same client, so that their ids may be told."""
+    """The referrals that have these references: those of the same client, whose ids may be told."""
     if not intakes:
         return {}
-    references = [_reference(intake) for intake in intakes]
     rows = await session.execute(
         _FIRST_ONES,
         {
-            "clients": [client for client, _, _ in references],
-            "units": [unit for _, unit, _ in references],
-            "external_references": [reference for _, _, reference in references],
+            "clients": [intake.client_id for intake in intakes],
+            "units": [intake.request.unit_id for intake in intakes],
+            "external_references": [intake.request.external_reference for intake in intakes],
         },
     )
-    return {(row.client_id, row.unit_id, row.external_reference): row.id for row in rows}
+    return {(row.external_reference, row.unit_id or row.client_id): row.id for row in rows}
 
 
 def _notice(referral: _Referral, now: datetime) -> notices.Notice:

@@ -6,11 +6,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.chassis import outbox
 from libs.chassis.ids import new_id
+from libs.chassis.problems import sqlstate
 from libs.chassis.refusals import Invalid
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
@@ -28,7 +30,7 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals.delays.due import Delays
-from services.referrals.domain import Move, local_day
+from services.referrals.domain import Move, ReferenceTaken, local_day
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
 from services.referrals.orientations.commands import check_sides_of, end_refused
 from services.referrals.persons import PERSON, age_band_on, reseal
@@ -47,6 +49,7 @@ from services.referrals.working.corrections_schemas import (
 )
 from services.referrals.working.work import content_of, locked_for
 
+_UNIQUE_VIOLATION: Final = "23505"
 _PLAIN: Final = (
     "unit_id",
     "commune",
@@ -77,7 +80,8 @@ async def correct(
 ) -> CorrectedOut:
     """Say what is right instead, and keep what was there. A correction that changes nothing leaves no trace.
 
-    Raises NotFound, Forbidden, StaleVersion, MoveRefused, OutsidePerimeter, TimeImpossible, UnknownPerson, ContentErased, BothSides, Invalid.
+    Raises NotFound, Forbidden, StaleVersion, MoveRefused, OutsidePerimeter, ReferenceTaken, TimeImpossible, UnknownPerson, ContentErased, BothSides,
+    Invalid.
     """
     referral = await locked_for(session, caller, referral_id, Move.CORRECT, version)
     _check(referral, body, now)
@@ -85,6 +89,8 @@ async def correct(
     made = Correction(id=new_id(), referral_id=referral.id, reason=body.reason, actor=caller.subject, changes={}, corrected_at=now)
     kept: list[CorrectedContent] = []
     fields = _write(referral, body, _PLAIN, "", made.changes)
+    if "/unit_id" in fields:
+        await _claim_reference(session)
     if "narrative" in body.model_fields_set and await _narrate(session, vault, referral, body.narrative, made.id, kept):
         fields.append("/narrative")
     fields += await _persons(session, vault, search_key, referral, persons, body.persons or [], made, kept)
@@ -122,6 +128,19 @@ def _check(referral: Referral, body: CorrectionIn, now: datetime) -> None:
     for place, person in enumerate(body.persons or []):
         if person.identity is not None and person.identity.birth_on is not None:
             check_birth(person.identity.birth_on, now, f"/persons/{place}/identity/birth_on")
+
+
+async def _claim_reference(session: AsyncSession) -> None:
+    """In the unit it moves to, its reference must be free. Raises ReferenceTaken; nothing more is possible in this transaction then."""
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        if sqlstate(error) != _UNIQUE_VIOLATION:
+            raise
+        raise ReferenceTaken(
+            "Une autre saisine de cette unité porte déjà la même référence.",
+            pointers=[("/unit_id", "Une autre saisine de cette unité porte déjà la même référence.")],
+        ) from None
 
 
 def _write(row: Any, given: CorrectionIn | PersonCorrection, names: Sequence[str], at: str, changes: dict[str, Any]) -> list[str]:

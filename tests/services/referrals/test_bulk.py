@@ -215,3 +215,16 @@ async def test_the_documented_example_works(referrals: Referrals) -> None:
     content = referrals.openapi()["paths"][ADDRESS]["post"]["requestBody"]["content"]["application/x-ndjson"]
 
     assert [one["outcome"] for one in results(await send(referrals, content["example"].encode()))] == ["created"]
+
+
+async def test_a_line_whose_referral_is_wrong_is_told_with_its_key(referrals: Referrals) -> None:
+    sent = line(referrals, "readable", commune="nowhere") + b'{"key":"bad key","referral":{}}\n' + b'{"key":7,"referral":{}}\n[]\n'
+
+    said = results(await send(referrals, sent))
+
+    assert [(one["key"], one["outcome"]) for one in said] == [
+        ("readable", "refused"),
+        (None, "refused"),
+        (None, "refused"),
+        (None, "refused"),
+    ]
