@@ -185,6 +185,14 @@ def check_past(moment: datetime, now: datetime, pointer: str) -> None:
         raise TimeImpossible("Une date ou une heure est trop ancienne.", pointers=[(pointer, "Cette date est trop ancienne.")])
 
 
+def check_since(moment: datetime, occurred_at: datetime, pointer: str) -> None:
+    """Nothing is done about facts before they occurred, but for the difference of two clocks: no delay is met by a date of long ago. Raises TimeImpossible."""
+    if moment < occurred_at - CLOCK_SKEW:
+        raise TimeImpossible(
+            "Une date ou une heure précède les faits.", pointers=[(pointer, "Cette date précède les faits de la saisine.")]
+        )
+
+
 def check_birth(birth_on: date, now: datetime, pointer: str) -> None:
     """Nobody is born tomorrow, by the calendar of Paris: at half past midnight a newborn's day has not begun in UTC. Raises TimeImpossible."""
     if birth_on > local_day(now):

@@ -115,7 +115,7 @@ async def _contact(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
 
 
 async def _interview(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
-    return await followup.interview(session, it.caller, it.id, body, it.now)
+    return await followup.interview(session, it.caller, it.runtime.vault, it.id, body, it.now)
 
 
 async def _assess(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
@@ -143,6 +143,15 @@ CLOSE: Final = Change(
 )
 REOPEN: Final = Change("Rouvrir la saisine", "Rouvrir", "La saisine est rouverte.", _reopen)
 
+_OVERRIDE: Final = Field(
+    "override_reason",
+    "Motif pour passer outre une consigne",
+    "select",
+    of_codes(OverrideReason),
+    required=False,
+    hint="Seulement si une consigne l'interdit : ce motif est conservé et inscrit au journal.",
+)
+
 CHANGES: Final[Mapping[Move, Change]] = {
     Move.ACCEPT: Change("Accepter la saisine", "Accepter la saisine", "La saisine est acceptée.", _accept),
     Move.CONTACT: Change(
@@ -156,14 +165,7 @@ CHANGES: Final[Mapping[Move, Change]] = {
             Field("mode", "Moyen", "select", of_codes(ContactMode)),
             Field("result", "Résultat", "select", of_codes(ContactResult)),
             Field("attempted_at", "Jour et heure", "moment", otherwise=now_in_paris),
-            Field(
-                "override_reason",
-                "Motif pour passer outre une consigne",
-                "select",
-                of_codes(OverrideReason),
-                required=False,
-                hint="Seulement si une consigne l'interdit : ce motif est conservé et inscrit au journal.",
-            ),
+            _OVERRIDE,
         ),
     ),
     Move.INTERVIEW: Change(
@@ -177,6 +179,7 @@ CHANGES: Final[Mapping[Move, Change]] = {
             Field("place", "Lieu", "select", of_codes(InterviewPlace)),
             Field("duration_minutes", "Durée en minutes", "number"),
             Field("held_at", "Jour et heure", "moment", otherwise=now_in_paris),
+            _OVERRIDE,
         ),
     ),
     Move.ASSESS: Change(

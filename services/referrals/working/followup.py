@@ -1,6 +1,8 @@
 """What the social worker does with a referral it accepted: contact attempts, interviews, assessments. Each locks the referral first; none commits."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import select
@@ -14,13 +16,14 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, InterviewHeld
 from libs.contracts.units import police_id_of
+from libs.contracts.vocabularies import ContactMode, ContactResult, InterviewPlace
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Assessment, ContactAttempt, Interview, Person
-from services.referrals.rules import ContentErased, NoContactYet, UnknownPerson, check_contact, check_kept, check_past
+from services.referrals.rules import ContentErased, NoContactYet, UnknownPerson, check_contact, check_kept, check_past, check_since
 from services.referrals.schemas import AssessmentOut, ContactIn, ContactMadeOut, InterviewOut
 from services.referrals.working import safe_contact
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
-from services.referrals.working.work import content_of, locked_for, person_of, post_of
+from services.referrals.working.work import content_of, contents_of, locked_for, person_of, post_of
 
 
 async def contact(
@@ -32,6 +35,7 @@ async def contact(
     """
     check_past(body.attempted_at, now, "/attempted_at")
     referral = await locked_for(session, caller, referral_id, Move.CONTACT)
+    check_since(body.attempted_at, referral.occurred_at, "/attempted_at")
     person = await person_of(session, referral.id, body.person_id)
     check_contact(person.agreement)
     content = await content_of(session, vault, person)
@@ -51,7 +55,8 @@ async def contact(
         overridden=[str(rule) for rule in broken],
     )
     session.add(attempt)
-    first = referral.first_contact_at is None
+    told = referral.first_contact_at is not None
+    first = referral.first_contact_at is None or body.attempted_at < referral.first_contact_at  # whatever the order of noting
     if first:
         referral.first_contact_at = body.attempted_at
     referral.version += 1
@@ -73,7 +78,7 @@ async def contact(
             first=first,
             delay_minutes=delay,
             attempted_at=body.attempted_at,
-            police_id=police_id_of(referral.client_id) if first else None,
+            police_id=None if told else police_id_of(referral.client_id),
         ),
         occurred_at=body.attempted_at,
     )
@@ -90,14 +95,20 @@ async def contact(
     )
 
 
-async def interview(session: AsyncSession, caller: Principal, referral_id: UUID, body: InterviewIn, now: datetime) -> InterviewOut:
-    """Note an interview with one or several persons of the referral. Raises NoContactYet, ContentErased, PersonRefused, UnknownPerson."""
+_REACHED_BY: Final = {InterviewPlace.PHONE: ContactMode.PHONE, InterviewPlace.HOME: ContactMode.VISIT}
+"""An interview where the person is found at an hour that somebody else may know of: the safe-contact rules hold as for a contact."""
+
+
+async def interview(
+    session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID, body: InterviewIn, now: datetime
+) -> InterviewOut:
+    """Note an interview with one or several persons of the referral, one of whom was contacted.
+
+    Raises NoContactYet, ContentErased, PersonRefused, UnknownPerson, UnsafeContact.
+    """
     check_past(body.held_at, now, "/held_at")
     referral = await locked_for(session, caller, referral_id, Move.INTERVIEW)
-    if referral.first_contact_at is None:
-        raise NoContactYet(
-            "Aucune tentative de contact n'est notée : notez-la d'abord (« sur place » si la personne est venue), puis l'entretien."
-        )
+    check_since(body.held_at, referral.occurred_at, "/held_at")
     persons = {person.id: person for person in await session.scalars(select(Person).where(col(Person.referral_id) == referral.id))}
     strangers = [place for place, person_id in enumerate(body.person_ids) if person_id not in persons]
     if strangers:
@@ -105,9 +116,20 @@ async def interview(session: AsyncSession, caller: Principal, referral_id: UUID,
             "Une personne ne fait pas partie de la saisine.",
             pointers=[(f"/person_ids/{place}", "Aucune personne de cette saisine ne porte cet identifiant.") for place in strangers],
         )
+    contacted = await session.scalar(
+        select(col(ContactAttempt.id))
+        .where(col(ContactAttempt.referral_id) == referral.id, col(ContactAttempt.person_id).in_(body.person_ids))
+        .limit(1)
+    )
+    if contacted is None:
+        raise NoContactYet(
+            "Aucune tentative de contact avec ces personnes n'est notée : notez-la d'abord (« sur place » si la personne est venue), puis l'entretien."
+        )
     for person_id in body.person_ids:
         check_kept(persons[person_id].content)
         check_contact(persons[person_id].agreement)
+    broken = await _broken(session, vault, [persons[person_id] for person_id in body.person_ids], body)
+    safe_contact.check(broken, overridden=body.override_reason is not None)
     held = Interview(
         id=new_id(),
         referral_id=referral.id,
@@ -120,6 +142,9 @@ async def interview(session: AsyncSession, caller: Principal, referral_id: UUID,
     session.add(held)
     referral.version += 1
     await session.flush()
+    if broken and body.override_reason is not None:
+        detail = {"interview": str(held.id), "reason": str(body.override_reason)} | {f"rule.{rule}": "overridden" for rule in broken}
+        await audit(session, caller, operation="override_safe_contact", subject=f"referrals/{referral.id}", detail=detail)
     await outbox.append(
         session,
         InterviewHeld(
@@ -134,7 +159,18 @@ async def interview(session: AsyncSession, caller: Principal, referral_id: UUID,
         ),
         occurred_at=body.held_at,
     )
-    return InterviewOut(id=held.id, referral_id=referral.id, **body.model_dump())
+    return InterviewOut(id=held.id, referral_id=referral.id, **body.model_dump(exclude={"override_reason"}))
+
+
+async def _broken(session: AsyncSession, vault: Vault, persons: Sequence[Person], body: InterviewIn) -> list[safe_contact.SafeRule]:
+    """The rules that an interview at this place and hour breaks, of whichever of the persons."""
+    mode = _REACHED_BY.get(body.place)
+    if mode is None:
+        return []
+    contents = await contents_of(session, vault, persons)
+    rules = [content.safe_contact for content in contents.values() if content is not None]
+    found = [rule for one in rules for rule in safe_contact.broken_rules(one, mode, ContactResult.REACHED, body.held_at)]
+    return list(dict.fromkeys(found))
 
 
 async def assess(session: AsyncSession, caller: Principal, referral_id: UUID, body: AssessmentIn, now: datetime) -> AssessmentOut:

@@ -54,9 +54,9 @@ async def transfer_referral(referral_id: Id, body: TransferIn, caller: Caller, v
         )
     ),
 )
-async def hold_interview(referral_id: Id, body: InterviewIn, caller: Caller, once: Once) -> Response:
+async def hold_interview(referral_id: Id, body: InterviewIn, caller: Caller, runtime: Run, once: Once) -> Response:
     """Note an interview, once a contact attempt is noted."""
-    return await once(lambda session: followup.interview(session, caller, referral_id, body, _now()), status=201)
+    return await once(lambda session: followup.interview(session, caller, runtime.vault, referral_id, body, _now()), status=201)
 
 
 @router.post(

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from libs.chassis.strict import Answer, Body
 from libs.contracts.types import Code, Id, Instant
 from libs.contracts.vocabularies import InterviewPlace, KnownToServices, Need, ReferralStatus
+from services.referrals.domain import OverrideReason
 from services.referrals.schemas import unique
 
 
@@ -15,6 +16,8 @@ class InterviewIn(Body):
     place: InterviewPlace
     duration_minutes: Annotated[int, Field(ge=1, le=24 * 60)]
     held_at: Instant
+    override_reason: OverrideReason | None = None
+    """Why a safe-contact rule had to be passed over, by phone or at home; audited. Of no effect where no rule forbids."""
 
 
 class AssessmentIn(Body):

@@ -64,6 +64,12 @@ async def _put(referrals: Referrals, status: str, orientation: str | None) -> No
         await _set(f"UPDATE orientations SET id = '{d.ORIENTATION}', status = '{orientation}', version = 1", referrals)
     if status == "contacted":
         await _set("UPDATE referrals SET first_contact_at = received_at", referrals)
+        await _set(
+            "INSERT INTO contact_attempts (id, referral_id, person_id, post_id, mode, result, attempted_at, overridden)"
+            " SELECT gen_random_uuid(), r.id, p.id, r.post_id, 'phone', 'reached', r.received_at, '{}'"
+            " FROM referrals r JOIN persons p ON p.referral_id = r.id",
+            referrals,
+        )
     await _set(f"UPDATE referrals SET status = '{'accepted' if status == 'contacted' else status}', version = 1", referrals)
 
 

@@ -81,7 +81,7 @@ async def call(referrals: Referrals, referral_id: UUID, **changes: Any) -> httpx
 @pytest.mark.parametrize(
     ("changes", "rules"),
     [
-        ({"attempted_at": "2026-11-22T09:00:00Z"}, "hours"),
+        ({"attempted_at": "2026-11-23T17:00:00Z"}, "hours"),
         ({"result": "message_left"}, "voicemail"),
         ({"mode": "text", "result": "message_left"}, "mode,text"),
     ],
@@ -169,6 +169,50 @@ async def test_an_interview_that_cannot_be_is_refused_with_its_place(referrals: 
 
     assert answer.status_code == 422
     assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(("place", "hour"), [("phone", "22:30"), ("home", "03:30")])
+async def test_an_interview_by_phone_or_at_home_keeps_the_safe_contact_rules_unless_overridden(
+    referrals: Referrals, place: str, hour: str
+) -> None:
+    referral_id = await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    await call(referrals, referral_id)
+    at_night = {"place": place, "held_at": f"2026-11-23T{hour}:00Z"}
+
+    refused = await interview(referrals, referral_id, [victim], **at_night)
+    overridden = await interview(referrals, referral_id, [victim], **at_night, override_reason="immediate_danger")
+    station = await interview(referrals, referral_id, [victim], held_at=at_night["held_at"])
+
+    assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (409, "unsafe-contact")
+    assert "hours" in refused.json()["rules"]
+    assert (overridden.status_code, station.status_code) == (201, 201)
+    [entry] = await referrals.rows(
+        "SELECT data FROM outbox WHERE stream = 'audit' AND position('override_safe_contact'::bytea in data) > 0"
+    )
+    assert f'"interview":"{overridden.json()["id"]}"'.encode() in bytes(entry.data)
+
+
+async def test_who_was_never_contacted_was_not_interviewed(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [_, other] = await referrals.persons(referral_id)
+    await call(referrals, referral_id)  # the victim
+
+    assert (await interview(referrals, referral_id, [other])).json()["type"].endswith("no-contact-yet")
+
+
+async def test_no_contact_precedes_the_facts_and_the_earliest_is_the_first(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+
+    faked = await call(referrals, referral_id, attempted_at="1950-01-01T10:00:00Z")
+    late = await call(referrals, referral_id, attempted_at="2026-11-23T10:00:00Z")
+    early = await call(referrals, referral_id, attempted_at="2026-11-23T09:00:00Z")
+    later = await call(referrals, referral_id, attempted_at="2026-11-23T11:00:00Z")
+
+    assert faked.status_code == 422
+    assert [one["pointer"] for one in faked.json()["errors"]] == ["/attempted_at"]
+    assert [one.json()["first"] for one in (late, early, later)] == [True, True, False]
+    assert (await referrals.read_as("iscg-95", referral_id))["first_contact_at"] == "2026-11-23T09:00:00.000000Z"
 
 
 async def test_an_assessment_says_the_needs_and_corrects_whether_services_know_the_person(referrals: Referrals) -> None:
