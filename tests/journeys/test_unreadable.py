@@ -130,7 +130,7 @@ async def test_planted_copies_sealed_by_another_key_are_found(lived: tuple[House
         another = await up["referrals"].runtime.vault.new_key(session, "narrative")
         copy = {"copy": another.seal(WORD.encode(), context="copy")}
         await session.execute(text("UPDATE idempotency_keys SET body = :copy WHERE status IS NOT NULL"), copy)
-        await session.execute(text("UPDATE stream_events SET data = :copy WHERE stream = 'internal'"), copy)
+        await session.execute(text("UPDATE stream_events SET data = :copy WHERE stream = 'interior'"), copy)  # nobody listens to it here
 
     await destroy(up, keys)
 
