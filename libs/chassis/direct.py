@@ -1,4 +1,4 @@
-"""Busy routes past FastAPI's solving of dependencies, which takes longer than validating and routing a referral (docs/decisions/0009).
+"""Busy routes past FastAPI's solving of dependencies, which takes longer than validating and routing a referral (docs/decisions/0011).
 
 For an endpoint that asks only for its body, the request and what the chassis brings, and answers with a Response: its arguments are put together here,
 once for all requests. Whatever is wrong with a body goes FastAPI's way, from the beginning, so that its refusals stay the only ones.

@@ -221,7 +221,7 @@ def _serve(service: Service, settings: Settings, roles: tuple[str, ...]) -> None
 def spare_the_collector() -> None:
     """What lives now (modules, schemas, routes) lives as long as the process: the garbage collector need not look through it again and again.
 
-    It took 15 % of the time of a busy intake (docs/decisions/0009).
+    It took 15 % of the time of a busy intake (docs/decisions/0011).
     """
     gc.collect()
     gc.freeze()
