@@ -38,8 +38,10 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--commits", type=int, default=300, help="at least so many acknowledged changes (300)")
     parser.add_argument("--kills", type=int, default=30, help="at least so many SIGKILLs (30)")
     parser.add_argument("--clients", type=int, default=4, help="so many at the same time (4)")
-    parser.add_argument("--seed", type=int, default=None, help="of the dice; printed, so that a campaign can be played again")
-    parser.add_argument("--keep", type=Path, default=None, help="keep data and logs in this folder")
+    parser.add_argument("--seed", type=int, default=None, help="of the dice; printed: the same dice, though not the same moments")
+    parser.add_argument(
+        "--keep", type=Path, default=None, help="keep data and logs in this folder (they are kept in any case when something is found)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -61,7 +63,8 @@ async def campaign(chosen: argparse.Namespace, folder: Path) -> dict[str, int]:
             Network({name: f"http://127.0.0.1:{port}" for name, port in house.second.items()}, house.plan.token_url) as second,
         ):
             await demonstration.seed(network, house.folder, lambda what: None)
-            await settled(house, 60, say)
+            if not await settled(house, 120, say):
+                raise TimeoutError("the territory was not heard everywhere: nothing can be proven on it")
             say("the territory is heard everywhere; clients begin")
             clients = Clients((network, second), seed, chosen.clients)
             told = clients.told
@@ -73,9 +76,10 @@ async def campaign(chosen: argparse.Namespace, folder: Path) -> dict[str, int]:
                 await faults.run(lambda: told.commits >= chosen.commits)
                 clients.stop()
             say(f"{told.commits} commits acknowledged, {told.repeated} times repeated, {faults.kills} kills: {dict(faults.done)}")
-            await settled(house, 150, say)
+            quiet = await settled(house, 150, say)
             say("comparing the accounts")
             verdict, events = await reckon(house, kafka, network, told, wiped=faults.wiped)
+            verdict.add("heard by everybody in the end", missing=int(not quiet))
         for finding in verdict.findings[:50]:
             say(finding)
         return {"commits": told.commits, "kills": faults.kills, "events": events, **verdict.counts}
@@ -100,13 +104,17 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     if chosen.keep is None:
         folder.chmod(0o711)  # PostgreSQL runs as another user when this is root
+    wrong = True
     try:
         found = asyncio.run(_until_stopped(chosen, folder))
+        wrong = any(found[name] for name in ("missing", "doubled", "out_of_order", "chain_breaks"))
     finally:
-        if chosen.keep is None:
+        if wrong:
+            say(f"data and logs are kept in {folder}")
+        elif chosen.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
     sys.stdout.write(json.dumps(found) + "\n")
-    return int(any(found[name] for name in ("missing", "doubled", "out_of_order", "chain_breaks")))
+    return int(wrong)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,9 @@ async def _feed(verdict: Verdict, network: Network, service: str, stream: str, k
             break
         found += [streams.Record.of_cloudevent(stream, event) for event in page]
     wrong = sum(one != other for one, other in zip(found, kept, strict=False))
-    verdict.add(f"{service}, {stream}, feed", chain_breaks=wrong, missing=max(0, len(kept) - len(found)))
+    verdict.add(
+        f"{service}, {stream}, feed", chain_breaks=wrong, missing=max(0, len(kept) - len(found)), doubled=max(0, len(found) - len(kept))
+    )
 
 
 async def _referrals(verdict: Verdict, database: Database, kept: dict[str, list[streams.Record]], told: Told) -> None:
@@ -146,7 +148,9 @@ async def _referrals(verdict: Verdict, database: Database, kept: dict[str, list[
     verdict.compare("told / said", told.facts, said)
     async with database.transaction() as session:
         rows = {str(id): [status] for id, status in await session.execute(text("SELECT id, status FROM referrals"))}
-        orientations = {str(id): [status] for id, status in await session.execute(text("SELECT referral_id, status FROM orientations"))}
+        orientations: dict[str, list[str]] = defaultdict(list)
+        for id, status in await session.execute(text("SELECT referral_id, status FROM orientations")):
+            orientations[str(id)].append(status)
     verdict.compare("told / referrals", {one: ["closed"] for one in told.facts}, rows)
     ends = {one: [facts[-2].removeprefix("orientation.")] for one, facts in told.facts.items()}
     verdict.compare("told / orientations", ends, orientations)

@@ -147,7 +147,7 @@ def stored(decided: Decision, at: datetime) -> dict[str, Any]:
 
 
 async def mark_due(session: AsyncSession, departement: str) -> None:
-    """Coverage changed in a département: unrouted referrals are worth another try."""
+    """Coverage changed in a département, or where one of its unrouted referrals is from: they are worth another try."""
     await session.execute(
         text(
             "INSERT INTO routing_due (departement, marked_at) VALUES (:departement, clock_timestamp())"
@@ -179,6 +179,13 @@ async def settle(session: AsyncSession, tried: Sequence[Mark]) -> None:
 
 Tried = tuple[datetime, UUID]
 """Where a try of all unrouted referrals stands: reception and id of the last one looked at."""
+
+
+_STILL_UNROUTED = text(
+    "UPDATE referrals SET routing = CAST(:routing AS jsonb)"
+    " WHERE id = :id AND routing - 'decided_at' IS DISTINCT FROM CAST(:routing AS jsonb) - 'decided_at'"
+)
+"""Why it found no post this time, when that is another reason."""
 
 
 async def route_again(session: AsyncSession, delays: Delays, now: datetime, after: Tried | None = None, limit: int = 200) -> Tried | None:
@@ -215,6 +222,8 @@ async def route_again(session: AsyncSession, delays: Delays, now: datetime, afte
             )
             urgent = notices.is_urgent(row.urgency, row.danger)
             await notices.notify(session, notices.of_assigned(row.id, decided.post_id, now, urgent=urgent), now=now)
+        else:
+            await session.execute(_STILL_UNROUTED, {"id": row.id, "routing": json.dumps(stored(decided, now))})
     return (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
 
 

@@ -25,6 +25,7 @@ from libs.contracts.vocabularies import (
     Force,
     KnownToServices,
     PersonRole,
+    ReferralStatus,
     Sex,
     Theme,
     Urgency,
@@ -36,6 +37,7 @@ from services.referrals.orientations.commands import check_sides_of, end_refused
 from services.referrals.persons import PERSON, age_band_on, reseal
 from services.referrals.queries import visible
 from services.referrals.receiving.intake import NARRATIVE
+from services.referrals.receiving.routing import mark_due
 from services.referrals.rules import ContentErased, OutsidePerimeter, UnknownPerson, check_birth, check_past
 from services.referrals.schemas import PersonContent
 from services.referrals.working.corrections_schemas import (
@@ -50,6 +52,7 @@ from services.referrals.working.corrections_schemas import (
 from services.referrals.working.work import content_of, locked_for
 
 _UNIQUE_VIOLATION: Final = "23505"
+_ROUTED_BY: Final = frozenset({"/unit_id", "/commune", "/channel"})
 _PLAIN: Final = (
     "unit_id",
     "commune",
@@ -96,6 +99,8 @@ async def correct(
     fields += await _persons(session, vault, search_key, referral, persons, body.persons or [], made, kept)
     if "/urgency" in fields and referral.first_contact_at is None:
         await delays.settle(session, referral)
+    if referral.status == ReferralStatus.UNROUTED and _ROUTED_BY.intersection(fields):
+        await mark_due(session, referral.departement)
     if "/occurred_at" in fields:
         await _ages(session, vault, referral, persons)
     if fields:

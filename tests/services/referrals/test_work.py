@@ -1,5 +1,6 @@
 """Working a referral: every rule a sentence. Nobody sees what is not theirs; who refused is counted, never called."""
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -172,6 +173,20 @@ async def test_of_two_changes_from_one_version_the_second_is_told_to_read_again(
     assert (first.status_code, second.status_code, without.status_code) == (200, 412, 428)
 
 
+async def test_of_four_who_change_one_referral_at_once_one_does_and_three_are_told_that_it_changed(referrals: Referrals) -> None:
+    for _ in range(3):
+        referral_id = await referrals.receive()
+        version = await referrals.version(referral_id)
+        accept = f"/v1/referrals/{referral_id}/accept"
+
+        answers = await asyncio.gather(
+            *(referrals.post("iscg-95", accept, version=version) for _ in range(3)),
+            referrals.post("iscg-95", f"/v1/referrals/{referral_id}/decline", {"reason": "overloaded"}, version=version),
+        )
+
+        assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412]
+
+
 async def test_a_declined_referral_goes_to_the_coordinator_who_gives_it_to_another_post(referrals: Referrals) -> None:
     referral_id = await referrals.receive()
 
@@ -208,6 +223,32 @@ async def test_an_unrouted_referral_finds_its_post_when_coverage_changes(referra
 
     [(type, data)] = await referrals.said()
     assert (type, data["referral_id"], data["post_id"]) == ("referral.assigned", str(referral_id), str(d.POST_CERGY))
+
+
+async def test_an_unrouted_referral_whose_place_is_corrected_finds_its_post(referrals: Referrals) -> None:
+    referral_id = await referrals.receive(unit_id=None, commune="95008")
+    await route_unrouted(referrals.runtime)
+    await referrals.said()
+
+    corrected = await referrals.move("coordinator-95", referral_id, "corrections", {"reason": "learned", "commune": d.COMMUNE_SARCELLES})
+    await route_unrouted(referrals.runtime)
+
+    assert corrected.status_code == 201, corrected.text
+    assert ("referral.assigned", str(d.POST_SARCELLES)) in [(type, data.get("post_id")) for type, data in await referrals.said()]
+
+
+async def test_a_referral_that_stays_unrouted_says_why_as_of_the_last_try(referrals: Referrals) -> None:
+    referral_id = await referrals.receive(unit_id=None, commune="95008")
+    covered = CoverageChanged(
+        departement="95", post_id=d.POST_CERGY, employer_id=d.EMPLOYER, units=(d.UNIT_CERGY,), communes=("95008",), changed_at=MORNING
+    )
+    vacant = PostVacant(departement="95", employer_id=d.EMPLOYER, post_id=d.POST_CERGY, vacant_at=MORNING)
+
+    await referrals.hear("partners", vacant, covered)
+    await route_unrouted(referrals.runtime)
+
+    routing = (await referrals.get("coordinator-95", f"/v1/referrals/{referral_id}/routing")).json()
+    assert routing["reason"] == "no_open_post"
 
 
 async def test_a_vacant_or_closed_post_is_given_nothing(referrals: Referrals) -> None:
