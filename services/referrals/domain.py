@@ -145,7 +145,7 @@ def moved(status: ReferralStatus, move: Move) -> ReferralStatus:
     after = MOVES[move].states.get(status)
     if after is None:
         raise MoveRefused(
-            f"Une saisine à l'état « {status.label} » ne permet pas : {_lower(move.label)}.",
+            f"Une saisine à l'état « {status.label} » ne permet pas : {within_sentence(move.label)}.",
             more={"status": str(status), "move": str(move)},
         )
     return after
@@ -222,7 +222,7 @@ def orientation_moved(status: OrientationStatus | None, move: OrientationMove) -
     if after is None:
         now = status.label if status is not None else "Inexistante"
         raise MoveRefused(
-            f"Une orientation à l'état « {now} » ne permet pas : {_lower(move.label)}.",
+            f"Une orientation à l'état « {now} » ne permet pas : {within_sentence(move.label)}.",
             more={"status": str(status) if status is not None else "none", "move": str(move)},
         )
     return after
@@ -232,8 +232,9 @@ def orientation_moves_open_to(role: Role, status: OrientationStatus) -> list[Ori
     return [move for move, row in ORIENTATION_MOVES.items() if role in row.by and status in row.states]
 
 
-def _lower(label: str) -> str:
-    return label[0].lower() + label[1:]
+def within_sentence(label: str) -> str:
+    """A label inside a sentence: its first letter small, unless it begins with an acronym; what is a name later in it stays."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
 
 
 # ------------------------------------------------------------------------------------------------------------------------

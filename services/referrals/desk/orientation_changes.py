@@ -18,7 +18,7 @@ from libs.contracts.vocabularies import (
 from services.referrals.desk.changes import Change, Choices, Doing, Field, of_codes
 from services.referrals.desk.directory import ServiceChoice
 from services.referrals.desk.moves import Shown, named
-from services.referrals.domain import OrientationMove
+from services.referrals.domain import OrientationMove, within_sentence
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.links import Links
 from services.referrals.schemas import CompleteIn, FailIn, OrientationIn, OrientationSummary, PersonOut, RejectIn
@@ -47,7 +47,7 @@ def service_line(one: ServiceChoice) -> str:
     area = "tout le département" if not one.communes else f"{len(one.communes)} commune(s)"
     room = "" if one.capacity is None else f", {one.capacity} place(s)"
     doubts = "".join(f" — Attention : {doubt.label}" for doubt in one.mismatches)
-    needs = ", ".join(need.label.lower() for need in one.needs)
+    needs = ", ".join(within_sentence(need.label) for need in one.needs)
     return f"{one.kind.label}, …{str(one.id)[-8:]} ({one.departement}) : {needs} ; {area}{room}{doubts}"
 
 
@@ -56,7 +56,7 @@ def replaceable(shown: Shown) -> Choices:
     asked: list[OrientationSummary] = shown["referral"].orientations
     people: Mapping[Any, PersonOut] = shown["people"]
     return [
-        (str(one.id), f"{one.need.label}, {named(people[one.person_id])}, {one.status.label.lower()}")
+        (str(one.id), f"{one.need.label}, {named(people[one.person_id])}, {within_sentence(one.status.label)}")
         for one in asked
         if one.status in _CAME_TO_NOTHING
     ]

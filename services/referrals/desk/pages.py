@@ -13,7 +13,7 @@ from libs.chassis.refusals import Refusal, Unauthenticated
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import ContactAgreement, OrientationFailure, OrientationRejection, Purpose, Role
 from services.referrals.desk import told
-from services.referrals.domain import PARIS, Withdrawal
+from services.referrals.domain import PARIS, Withdrawal, within_sentence
 from services.referrals.orientations import answer_pages
 
 STYLE: Final = Path(__file__).parent / "templates" / "desk.css"
@@ -47,7 +47,7 @@ def _reason(value: str) -> str:
 
 
 PAGES = Environment(loader=FileSystemLoader(_FOLDERS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-PAGES.filters.update(moment=_moment, day=_day, reference=_reference, days=_days, reason=_reason)
+PAGES.filters.update(moment=_moment, day=_day, reference=_reference, days=_days, reason=_reason, within_sentence=within_sentence)
 PAGES.globals.update(Role=Role, purposes=list(Purpose), agreements=list(ContactAgreement))
 
 

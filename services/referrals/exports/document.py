@@ -25,7 +25,7 @@ from libs.contracts.vocabularies import (
     Theme,
     Urgency,
 )
-from services.referrals.domain import PARIS, DeclineReason, Withdrawal
+from services.referrals.domain import PARIS, DeclineReason, Withdrawal, within_sentence
 from services.referrals.exports.schemas import ExportOut
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.schemas import Contact, PersonContent, SafeContact
@@ -346,7 +346,7 @@ def _corrected(one: Any) -> Iterable[tuple[str, str, str, str]]:
     when, why = _said(one.corrected_at), one.reason.label
     for change in one.changes:
         label, vocabulary = _CHANGED[change.field.rpartition("/")[2]]
-        yield when, f"{why} : {label.lower()}", _changed(change.before, vocabulary), _changed(change.after, vocabulary)
+        yield when, f"{why} : {within_sentence(label)}", _changed(change.before, vocabulary), _changed(change.after, vocabulary)
     if one.before is not None:
         yield when, why, _before(one.before), "voir « Vous »"
     if one.narrative_before is not None:

@@ -19,10 +19,12 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from libs.chassis.audit import audit
 from libs.chassis.limits import BODY_LIMIT
 from libs.chassis.rates import Rates
-from libs.chassis.refusals import Gone, Malformed, NotFound, Refusal
+from libs.chassis.refusals import Gone, Malformed, NotFound, Refusal, StaleVersion
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import (
+    ContactAgreement,
+    LegalGround,
     Need,
     OrientationFailure,
     OrientationOutcome,
@@ -124,6 +126,8 @@ async def _shown(session: AsyncSession, runtime: Runtime, found: _Opened, error:
         need=Need(orientation.need).label,
         urgency=Urgency(referral.urgency).label,
         danger=referral.danger,
+        ground=LegalGround(orientation.legal_ground).label if orientation.legal_ground else None,
+        refused=person.agreement == ContactAgreement.REFUSED,
         safe=safe,
         modes=[mode.label for mode in safe.modes] if safe else [],
         windows=[(", ".join(_DAYS[day - 1] for day in sorted(one.days)), one.begins, one.ends) for one in safe.windows] if safe else [],
@@ -139,9 +143,14 @@ def _page(html: str, status: int = 200) -> Response:
     return HTMLResponse(html, status, _HEADERS)
 
 
+_CHANGED = "La demande a changé pendant que vous la lisiez, ou votre réponse est déjà enregistrée. Revoyez la demande avant de répondre."
+
+
 def _refused(refusal: Refusal) -> Response:
-    """A refusal as a page."""
-    html = _PAGES.get_template("message.html").render(title=refusal.title, sentence=refusal.detail)
+    """A refusal as a page; from an answer to what changed meanwhile there is a way back."""
+    stale = isinstance(refusal, StaleVersion)
+    sentence = _CHANGED if stale else refusal.detail
+    html = _PAGES.get_template("message.html").render(title=refusal.title, sentence=sentence, again=stale)
     return HTMLResponse(html, refusal.status, _HEADERS | refusal.headers)
 
 

@@ -133,8 +133,24 @@ async def test_a_page_read_before_a_change_answers_nothing(referrals: Referrals)
     orientation, path = await link(referrals)
     await execute(referrals, "UPDATE orientations SET version = 2")
 
-    assert (await fill(referrals, path, answer="accept")).status_code == 412
+    answer = await fill(referrals, path, answer="accept")
+
+    assert answer.status_code == 412
+    assert "Revoir la demande" in answer.text
     assert await status(referrals, orientation) == "requested"
+
+
+async def test_the_page_says_that_a_person_refused_and_on_what_ground_it_is_oriented(referrals: Referrals) -> None:
+    _, path = await link(referrals)
+    before = (await referrals.client.get(path)).text
+    await execute(referrals, "UPDATE orientations SET legal_ground = 'vital_danger'")
+    await execute(referrals, "UPDATE persons SET agreement = 'refused'")
+
+    page = (await referrals.client.get(path)).text
+
+    assert "motif légal" not in before
+    assert "a refusé d&#39;être contactée" in page
+    assert "Danger vital immédiat" in page
 
 
 async def test_a_made_up_token_is_unknown_and_many_of_them_are_slowed_while_a_true_one_works(referrals: Referrals) -> None:
