@@ -32,7 +32,7 @@ EXAMPLES = int(os.environ.get("MAILLON_FUZZ_EXAMPLES", "0"))
 SEED = int(os.environ.get("MAILLON_FUZZ_SEED", "20261124"))
 
 
-SAMPLE = 3
+SAMPLE = 6
 """Operations of each service in the quick lane: all of them took half a minute of everybody's `make test`."""
 
 
