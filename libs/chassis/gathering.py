@@ -25,7 +25,7 @@ MOST = 64
 AT_ONCE = 2
 """Transactions at once: while PostgreSQL writes one to disk, the next is prepared."""
 WORTH_ANOTHER = 16
-"""Requests that wait before a second transaction begins beside the first: at 32 connections it made batches of ten, at a third more CPU each."""
+"""Requests that wait before a second transaction begins beside the first: at 32 connections it made batches of ten, at half more of PostgreSQL's CPU for each."""
 _SHORT_WAIT = "50ms"
 """How long a transaction waits for a request whose twin is in flight elsewhere; then each goes its own way, and that one alone waits longer."""
 _ALONE_AT_ONCE = 4
