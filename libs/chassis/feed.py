@@ -56,7 +56,11 @@ class Listing:
     async def read(self, path: str) -> AsyncIterator[dict[str, Any]]:
         """Every item of the list at `path` (`/v1/posts`), page after page. Raises FeedError, FeedPast, FeedReplaced."""
         next_path: str | None = path
+        read: set[str] = set()
         while next_path is not None:
+            if next_path in read:
+                raise FeedError(f"{self._source}: the pages of the list go in circles")
+            read.add(next_path)
             answer = await self._feed.get(self._source, next_path)
             if self._first is None:
                 self._first = await self._position(answer)

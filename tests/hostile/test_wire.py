@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import httpx
+import pytest
 from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,6 +187,19 @@ async def test_a_page_of_a_list(position: str | None, content: bytes, digest: by
     assert all(isinstance(item, dict) for item in items)
     assert place is not None
     assert is_place(place)
+
+
+@pytest.mark.parametrize("pages", [["/v1/posts"], ["/v1/posts?cursor=b", "/v1/posts"]])
+async def test_a_list_whose_pages_go_in_circles_is_refused(pages: list[str]) -> None:
+    position = {"Stream-Position": "1:1"}
+    listed = [httpx.Response(200, content=b'{"items": [{}]}', headers=position | {"Link": f'<{page}>; rel="next"'}) for page in pages]
+    digest = httpx.Response(200, content=b'{"digest": "%b"}' % (b"ab" * 32))
+
+    async with feed_of(listed[0], digest, *listed[1:]) as feed:
+        items = feed.listing("partners").read("/v1/posts")
+        with pytest.raises(FeedError, match="circles"):
+            for _ in range(10):
+                await anext(items)
 
 
 @some
