@@ -58,6 +58,7 @@ from services.referrals.models import (
 )
 from services.referrals.persons import PERSON
 from services.referrals.receiving.intake import NARRATIVE
+from services.referrals.rights import retention
 from services.referrals.schemas import PersonContent
 from services.referrals.working.corrections_schemas import ChangeOut
 from services.referrals.working.work import content_of
@@ -88,12 +89,6 @@ _AUDITED = text(
     "SELECT data FROM (SELECT 0 AS door, sequence AS place, data FROM stream_events WHERE stream = 'audit' AND subject = ANY(CAST(:subjects AS text[]))"
     " UNION ALL SELECT 1, position, data FROM outbox WHERE stream = 'audit' AND subject = ANY(CAST(:subjects AS text[]))) AS entries ORDER BY door, place"
 )
-_LAST_CONTACT = text(
-    "SELECT greatest(r.received_at, (SELECT max(attempted_at) FROM contact_attempts WHERE referral_id = r.id),"
-    " (SELECT max(held_at) FROM interviews WHERE referral_id = r.id),"
-    " (SELECT max(greatest(requested_at, answered_at, ended_at)) FROM orientations WHERE referral_id = r.id)) FROM referrals r WHERE r.id = :id"
-)
-"""As the retention counts it (rights/retention.py)."""
 
 
 def check_purpose(purpose: Purpose) -> None:
@@ -131,8 +126,9 @@ class _Gathered:
         self._facts: set[type[Event]] = set()
 
     async def all(self, retention_days: int, now: datetime) -> ExportOut:
-        moves = [self._move(row) for row in await self._of_referral(Moved, Moved.at)]
-        first = next(iter(await self._of_referral(Moved, Moved.at)), None)
+        moved = await self._of_referral(Moved, Moved.at)
+        moves = [self._move(row) for row in moved]
+        first = moved[0] if moved else None
         self._facts |= facts_of_moves(
             [one.move for one in moves], routed=(first.post_before if first is not None else self._referral.post_id) is not None
         )
@@ -165,7 +161,7 @@ class _Gathered:
             for told in organizations.values():
                 told.add(said.ReferralErased)
         content = await content_of(self._session, self._vault, self._person)
-        last = await self._session.scalar(_LAST_CONTACT, {"id": self._referral.id})
+        last = await retention.last_contact(self._session, self._referral.id)
         return ExportOut(
             made_at=now,
             person=_as(
@@ -193,7 +189,7 @@ class _Gathered:
             erasures=erasures,
             recipients=recipients(self._facts, organizations, departement=self._referral.departement, client_id=self._referral.client_id),
             readings=await self._readings([one.id for one in orientations]),
-            kept_until=local_day(last + timedelta(days=retention_days)) if content is not None and last is not None else None,
+            kept_until=local_day(last + timedelta(days=retention_days)) if content is not None else None,
             left_out=[LeftOut(what=what, why=why) for what, why in (REFERENCE, *([] if self._alone else [OF_OTHERS]), *LEFT_OUT.values())],
         )
 

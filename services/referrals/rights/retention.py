@@ -16,13 +16,21 @@ from services.referrals.models import Person, Referral
 from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause
 
-_PAST = (
-    " AND r.received_at < :before"
-    " AND NOT EXISTS (SELECT FROM moves m WHERE m.referral_id = r.id AND m.move IN ('accept', 'reopen', 'reopen_unrouted') AND m.at >= :before)"
-    " AND NOT EXISTS (SELECT FROM assessments a WHERE a.referral_id = r.id AND a.recorded_at >= :before)"
-    " AND NOT EXISTS (SELECT FROM contact_attempts c WHERE c.referral_id = r.id AND c.attempted_at >= :before)"
-    " AND NOT EXISTS (SELECT FROM interviews i WHERE i.referral_id = r.id AND i.held_at >= :before)"
-    " AND NOT EXISTS (SELECT FROM orientations o WHERE o.referral_id = r.id AND greatest(o.requested_at, o.answered_at, o.ended_at) >= :before)"
+_STEPS = (
+    "SELECT m.at FROM moves m WHERE m.referral_id = r.id AND m.move IN ('accept', 'reopen', 'reopen_unrouted')",
+    "SELECT a.recorded_at FROM assessments a WHERE a.referral_id = r.id",
+    "SELECT c.attempted_at FROM contact_attempts c WHERE c.referral_id = r.id",
+    "SELECT i.held_at FROM interviews i WHERE i.referral_id = r.id",
+    "SELECT greatest(o.requested_at, o.answered_at, o.ended_at) FROM orientations o WHERE o.referral_id = r.id",
+)
+"""What counts as a contact of a referral `r`, besides its reception: the instants of each kind."""
+
+_PAST = " AND r.received_at < :before" + "".join(
+    f" AND NOT EXISTS (SELECT FROM ({step}) AS step (at) WHERE step.at >= :before)" for step in _STEPS
+)
+_LAST = text(
+    f"SELECT greatest(r.received_at, {', '.join(f'(SELECT max(step.at) FROM ({step}) AS step (at))' for step in _STEPS)})"  # noqa: S608 - constants
+    " FROM referrals r WHERE r.id = :id"
 )
 _DUE = f"FROM referrals r WHERE r.status = 'closed'{_PAST}"
 _OPEN = text(
@@ -31,6 +39,12 @@ _OPEN = text(
 )
 _COUNT = text(f"SELECT count(*) {_DUE}")
 _NEXT = text(f"SELECT r.id {_DUE} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE SKIP LOCKED")
+
+
+async def last_contact(session: AsyncSession, referral_id: UUID) -> datetime:
+    """From which on the retention counts."""
+    found: datetime = await session.scalar(_LAST, {"id": referral_id})
+    return found
 
 
 async def due(session: AsyncSession, now: datetime, days: int) -> int:

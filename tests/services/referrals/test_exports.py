@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -209,6 +210,27 @@ async def test_who_was_told_what_is_what_was_said_and_who_read_it_is_named_by_ro
     assert "coordinator-95" not in json.dumps(told["readings"])
     assert told["readings"][-1]["operation"] == "export_person", "this very reading"
     assert told["kept_until"] is not None
+
+
+@pytest.mark.parametrize(
+    "activity",
+    [
+        "UPDATE moves SET at = :then WHERE move = 'accept'",
+        "UPDATE assessments SET recorded_at = :then",
+        "UPDATE contact_attempts SET attempted_at = :then",
+        "UPDATE interviews SET held_at = :then",
+        "UPDATE orientations SET answered_at = :then",
+    ],
+)
+async def test_it_is_kept_until_the_very_day_on_which_the_retention_ends_it(referrals: Referrals, activity: str) -> None:
+    referral_id, [victim, _] = await full_life(referrals)
+    then = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text(activity), {"then": then})
+
+    told = await exported(referrals, referral_id, victim)
+
+    assert told["kept_until"] == "2032-01-01"  # 730 days, as settings.retention_days has it
 
 
 async def test_the_purpose_is_the_persons_right_and_the_perimeter_holds(referrals: Referrals) -> None:
