@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -37,6 +37,11 @@ class Answer(BaseModel):
         defaults = [name for name, field in cls.model_fields.items() if not field.is_required()]
         if defaults:
             raise TypeError(f"{cls.__name__}: an answer has no defaults ({', '.join(defaults)})")
+
+    @classmethod
+    def of(cls, row: object, **more: Any) -> Self:
+        """Out of what a row holds under the same names; `more`: what it does not hold, or is told otherwise."""
+        return cls.model_validate({name: getattr(row, name) for name in cls.model_fields if name not in more} | more)
 
 
 # Bidirectional overrides and isolates make a text show as something else than it is (CVE-2021-42574); U+2028/9 break lines.

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import and_, or_, select, true
@@ -11,13 +11,12 @@ from sqlmodel import col
 
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
-from libs.chassis.strict import Answer
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import AlertKind, OrientationStatus, ReferralStatus, Role
 from services.referrals.delays.due import is_overdue
 from services.referrals.domain import ORIENTATION_LIVES, OrientationOver, moves_open_to, orientation_moves_open_to, police_status
 from services.referrals.justice.alerts import kinds_sent
-from services.referrals.models import Assessment, ContactAttempt, Interview, Orientation, Person, Referral, Table
+from services.referrals.models import Assessment, ContactAttempt, Interview, Orientation, Person, Referral
 from services.referrals.orientations import commands as orientations
 from services.referrals.persons import identity_hash_of
 from services.referrals.receiving import repeats
@@ -38,8 +37,6 @@ from services.referrals.schemas import (
     StatusOut,
 )
 from services.referrals.working.work import contents_of, may_see
-
-A = TypeVar("A", bound=Answer)
 
 
 def _perimeter(caller: Principal) -> Any:
@@ -119,9 +116,9 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
             "narrative": narrative,
             "people": [_person(person, contents.get(person.id)) for person in persons],
             "already_known": await repeats.already_known(session, found, persons, lambda one: may_see(caller, one)),
-            "contacts": [_as(ContactOut, one) for one in attempts],
-            "interviews": [_as(InterviewOut, one) for one in held],
-            "assessments": [_as(AssessmentOut, one) for one in assessed],
+            "contacts": [ContactOut.of(one) for one in attempts],
+            "interviews": [InterviewOut.of(one) for one in held],
+            "assessments": [AssessmentOut.of(one) for one in assessed],
             "orientations": [orientations.summary(one) for one in asked],
             "accepted_at": found.accepted_at,
             "closed_at": found.closed_at,
@@ -129,10 +126,6 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
             "moves": moves_open_to(caller.role, ReferralStatus(found.status), has_post=found.post_id is not None),
         }
     )
-
-
-def _as(kind: type[A], row: Table) -> A:
-    return kind.model_validate({name: getattr(row, name) for name in kind.model_fields})
 
 
 def _person(person: Person, content: PersonContent | None) -> PersonOut:

@@ -13,7 +13,6 @@ from sqlmodel import SQLModel, col
 from libs.chassis.audit import audit
 from libs.chassis.refusals import Invalid, NotFound
 from libs.chassis.security import Principal
-from libs.chassis.strict import Answer
 from libs.chassis.vault import DataKey, Vault
 from libs.contracts import referrals as said
 from libs.contracts.envelope import Event
@@ -63,7 +62,6 @@ from services.referrals.schemas import PersonContent
 from services.referrals.working.corrections_schemas import ChangeOut
 from services.referrals.working.work import content_of
 
-A = TypeVar("A", bound=Answer)
 M = TypeVar("M", bound=SQLModel)
 
 
@@ -113,10 +111,6 @@ async def export(
     return await gathered.all(retention_days, now)
 
 
-def _as(model: type[A], row: Any, **more: Any) -> A:
-    return model.model_validate({name: getattr(row, name) for name in model.model_fields if name not in more} | more)
-
-
 class _Gathered:
     """One export in the making."""
 
@@ -132,11 +126,11 @@ class _Gathered:
         self._facts |= facts_of_moves(
             [one.move for one in moves], routed=(first.post_before if first is not None else self._referral.post_id) is not None
         )
-        overdues = [_as(ExportedOverdue, row) for row in await self._of_referral(Overdue, Overdue.due_at)]
-        contacts = [_as(ExportedContact, row) for row in await self._of_person(ContactAttempt, ContactAttempt.attempted_at)]
-        assessments = [_as(ExportedAssessment, row) for row in await self._of_person(Assessment, Assessment.recorded_at)]
+        overdues = [ExportedOverdue.of(row) for row in await self._of_referral(Overdue, Overdue.due_at)]
+        contacts = [ExportedContact.of(row) for row in await self._of_person(ContactAttempt, ContactAttempt.attempted_at)]
+        assessments = [ExportedAssessment.of(row) for row in await self._of_person(Assessment, Assessment.recorded_at)]
         held = [row for row in await self._of_referral(Interview, Interview.held_at) if self._person.id in row.person_ids]
-        interviews = [_as(ExportedInterview, row) for row in held]
+        interviews = [ExportedInterview.of(row) for row in held]
         sent = await self._alerts()
         corrections = await self._corrections()
         orientations = await self._orientations()
@@ -164,15 +158,13 @@ class _Gathered:
         last = await retention.last_contact(self._session, self._referral.id)
         return ExportOut(
             made_at=now,
-            person=_as(
-                ExportedPerson,
+            person=ExportedPerson.of(
                 self._person,
                 **{name: getattr(content, name) if content else None for name in PersonContent.model_fields},
                 found_by_identity=self._person.identity_hash is not None,
                 erased=content is None,
             ),
-            referral=_as(
-                ExportedReferral,
+            referral=ExportedReferral.of(
                 self._referral,
                 alone=self._alone,
                 narrative=await self._narrative() if self._alone else None,
@@ -204,7 +196,7 @@ class _Gathered:
 
     def _move(self, row: Moved) -> ExportedMove:
         # a reason (declined by the person, contact refused) may be another person's
-        return _as(ExportedMove, row, status=row.status_after, post_id=row.post_after, reason=row.reason if self._alone else None)
+        return ExportedMove.of(row, status=row.status_after, post_id=row.post_after, reason=row.reason if self._alone else None)
 
     async def _key(self, key_id: UUID | None) -> DataKey | None:
         return None if key_id is None else (await self._vault.open_keys(self._session, [key_id])).get(key_id)
@@ -219,7 +211,7 @@ class _Gathered:
         found = await alerts.of_referral(self._session, self._vault, self._referral.id)
         mine = [one for one in found if self._person.id in one.person_ids]
         hidden: Callable[[Any], dict[str, None]] = lambda one: {} if len(one.person_ids) == 1 else {"reference": None, "note": None}  # noqa: E731
-        return [_as(ExportedAlert, one, **hidden(one)) for one in mine]
+        return [ExportedAlert.of(one, **hidden(one)) for one in mine]
 
     async def _corrections(self) -> list[ExportedCorrection]:
         made = await self._of_referral(Correction, Correction.corrected_at)
@@ -237,8 +229,7 @@ class _Gathered:
             narrative = [before for before in kept if before.correction_id == one.id and before.person_id is None and self._alone]
             if changes or mine or narrative:
                 found.append(
-                    _as(
-                        ExportedCorrection,
+                    ExportedCorrection.of(
                         one,
                         changes=changes,
                         before=await self._before(mine),
@@ -271,8 +262,7 @@ class _Gathered:
             )
         ).all()
         return [
-            _as(ExportedOrientation, one, links=[_as(ExportedLink, link) for link in links if link.orientation_id == one.id])
-            for one in rows
+            ExportedOrientation.of(one, links=[ExportedLink.of(link) for link in links if link.orientation_id == one.id]) for one in rows
         ]
 
     async def _erasures(self, organizations: Mapping[UUID, object]) -> list[ExportedErasure]:
@@ -284,11 +274,10 @@ class _Gathered:
         ).all()
         own = {f"organization:{one}" for one in organizations}  # to whom another person was oriented is that person's
         return [
-            _as(
-                ExportedErasure,
+            ExportedErasure.of(
                 one,
                 notices=[
-                    _as(ExportedNotice, notice)
+                    ExportedNotice.of(notice)
                     for notice in notices
                     if notice.erasure_id == one.id and (not notice.stream.startswith("organization:") or notice.stream in own)
                 ],

@@ -139,5 +139,4 @@ async def entry(session: AsyncSession, caller: Principal, vault: Vault, requisit
 
 
 def _summary(entry: Requisition, later: UUID | None) -> RequisitionSummary:
-    told = {name: getattr(entry, name) for name in RequisitionSummary.model_fields if name not in ("corrected_by_id", "erased")}
-    return RequisitionSummary.model_validate(told | {"corrected_by_id": later, "erased": not entry.content})
+    return RequisitionSummary.of(entry, corrected_by_id=later, erased=not entry.content)

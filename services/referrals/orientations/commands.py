@@ -71,7 +71,7 @@ from services.referrals.working.work import locked_for, may_see, person_of, post
 
 
 def summary(orientation: Orientation) -> OrientationSummary:
-    return OrientationSummary.model_validate({name: getattr(orientation, name) for name in OrientationSummary.model_fields}, strict=False)
+    return OrientationSummary.of(orientation)
 
 
 async def request(
