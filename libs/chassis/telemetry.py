@@ -9,7 +9,6 @@ and its log signal exports exception messages. So: its logs and metrics are off,
 exporter sees a span.
 """
 
-import asyncio
 import io
 import logging
 import os
@@ -356,32 +355,6 @@ class _Foreign(logging.Formatter):
 _write_request: Callable[[str], object] | None = None
 
 
-_FLUSH_SECONDS = 0.05
-
-
-def _gathered(out: io.TextIOWrapper) -> Callable[[str], object]:
-    """Writes the lines of the requests of a moment at once, instead of a system call for each.
-
-    Every other line is flushed by its writer (structlog's, logging's), and takes those before it along.
-    """
-    due = False
-
-    def flush() -> None:
-        nonlocal due
-        due = False
-        out.flush()
-
-    def write(line: str) -> None:
-        nonlocal due
-        out.write(line)
-        if not due:
-            due = True
-            asyncio.get_running_loop().call_later(_FLUSH_SECONDS, flush)
-
-    out.reconfigure(line_buffering=False)
-    return write
-
-
 def log_request(service: str, operation: str, method: str, status: int, milliseconds: float) -> None:
     """The one line about a request. Written by hand: structlog takes 50 µs, as long as half of a bare FastAPI endpoint; every value is ours."""
     current = _current.get()
@@ -415,9 +388,9 @@ def start_logging(service: str, level: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     global _write_request  # one process, one log
-    _write_request = None
-    if _LEVELS[level] <= logging.INFO:
-        _write_request = _gathered(sys.stdout) if isinstance(sys.stdout, io.TextIOWrapper) else sys.stdout.write
+    _write_request = sys.stdout.write if _LEVELS[level] <= logging.INFO else None
+    if _write_request is not None and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Foreign(service))
     logging.basicConfig(handlers=[handler], level=max(_LEVELS[level], logging.INFO), force=True)
