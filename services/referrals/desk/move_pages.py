@@ -15,7 +15,7 @@ from libs.contracts.vocabularies import Purpose as Stated
 from services.referrals.desk import directory
 from services.referrals.desk.changes import Change, fresh_key, is_for_the_form, make, wrongs_of
 from services.referrals.desk.forms import Form
-from services.referrals.desk.moves import CHANGES
+from services.referrals.desk.moves import CHANGES, POST
 from services.referrals.desk.pages import go_to, page
 from services.referrals.desk.referral_pages import opened
 from services.referrals.desk.sign_in_pages import form_of
@@ -66,7 +66,7 @@ async def _shown(
     async with runtime.database.transaction() as session:
         shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
         referral = shown["referral"]
-        shown["posts"] = await directory.posts(session, referral.departement, referral.commune)
+        shown["posts"] = await directory.posts(session, referral.departement, referral.commune) if POST in change.fields else []
     if refusal is None and move not in referral.moves:
         moved(referral.status, move)  # says why the state does not allow it
         raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")

@@ -75,7 +75,7 @@ def _person(name: str = "person_id", label: str = "Personne") -> Field:
 
 
 _YES_NO: Final = (("yes", "Oui"), ("no", "Non"))
-_POST: Final = Field("post_id", "Poste", "radios", _posts)
+POST: Final = Field("post_id", "Poste", "radios", _posts)
 
 
 def _corrected(given: dict[str, Any], form: Form) -> dict[str, Any]:
@@ -241,7 +241,7 @@ CHANGES: Final[Mapping[Move, Change]] = {
         shape=lambda given, _: {"person_ids": []} | given,
         explanation="Maillon n'envoie rien : notez ici ce que vous avez déjà envoyé.",
     ),
-    Move.TRANSFER: Change("Transférer à un autre poste", "Transférer", "La saisine est transférée.", _transfer, TransferIn, (_POST,)),
+    Move.TRANSFER: Change("Transférer à un autre poste", "Transférer", "La saisine est transférée.", _transfer, TransferIn, (POST,)),
     Move.DECLINE: Change(
         "Décliner la saisine",
         "Décliner",
@@ -250,7 +250,7 @@ CHANGES: Final[Mapping[Move, Change]] = {
         DeclineIn,
         (Field("reason", "Motif", "radios", of_codes(DeclineReason)),),
     ),
-    Move.ASSIGN: Change("Affecter à un poste", "Affecter", "La saisine est affectée.", _assign, AssignIn, (_POST,)),
+    Move.ASSIGN: Change("Affecter à un poste", "Affecter", "La saisine est affectée.", _assign, AssignIn, (POST,)),
     Move.CLOSE: CLOSE,
     Move.CLOSE_UNROUTED: CLOSE,
     Move.REOPEN: REOPEN,

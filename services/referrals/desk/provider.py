@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from libs.chassis.refusals import Malformed, NotFound, Refusal, Unauthenticated, Unavailable
 from libs.chassis.runtime import Runtime
 from libs.chassis.security import Principal, TokenVerifier
+from libs.chassis.trust import trusted
 from services.referrals.settings import Settings
 
 _LARGEST = 262_144
@@ -84,7 +85,7 @@ class Provider:
         self,
         settings: Settings,
         tokens: TokenVerifier,
-        client: Callable[[], httpx.AsyncClient] = lambda: httpx.AsyncClient(timeout=5, trust_env=False),
+        client: Callable[[], httpx.AsyncClient] = lambda: httpx.AsyncClient(verify=trusted(), timeout=5, trust_env=False),
         now: Callable[[], float] = time.time,
     ) -> None:
         if settings.desk_client_id is None:

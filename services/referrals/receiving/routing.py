@@ -182,10 +182,10 @@ Tried = tuple[datetime, UUID]
 
 
 _STILL_UNROUTED = text(
-    "UPDATE referrals SET routing = CAST(:routing AS jsonb)"
-    " WHERE id = :id AND routing - 'decided_at' IS DISTINCT FROM CAST(:routing AS jsonb) - 'decided_at'"
+    "UPDATE referrals SET routing = tried.routing FROM unnest(CAST(:ids AS uuid[]), CAST(:decisions AS jsonb[])) AS tried (id, routing)"
+    " WHERE referrals.id = tried.id AND referrals.routing - 'decided_at' IS DISTINCT FROM tried.routing - 'decided_at'"
 )
-"""Why it found no post this time, when that is another reason."""
+"""Why they found no post this time, where that is another reason."""
 
 
 async def route_again(session: AsyncSession, delays: Delays, now: datetime, after: Tried | None = None, limit: int = 200) -> Tried | None:
@@ -205,6 +205,7 @@ async def route_again(session: AsyncSession, delays: Delays, now: datetime, afte
         )
     ).all()
     found = await atlas(session, [(row.unit_id, row.commune) for row in rows])
+    unrouted: dict[UUID, str] = {}
     for row in rows:
         decided = found.route(row.unit_id, row.commune, Channel(row.channel), frozenset(row.declined_by))
         if decided.post_id is not None and isinstance(decided.reason, RoutingReason):
@@ -223,7 +224,9 @@ async def route_again(session: AsyncSession, delays: Delays, now: datetime, afte
             urgent = notices.is_urgent(row.urgency, row.danger)
             await notices.notify(session, notices.of_assigned(row.id, decided.post_id, now, urgent=urgent), now=now)
         else:
-            await session.execute(_STILL_UNROUTED, {"id": row.id, "routing": json.dumps(stored(decided, now))})
+            unrouted[row.id] = json.dumps(stored(decided, now))
+    if unrouted:
+        await session.execute(_STILL_UNROUTED, {"ids": list(unrouted), "decisions": list(unrouted.values())})
     return (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
 
 
