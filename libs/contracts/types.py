@@ -4,6 +4,7 @@ Strict: a string stays a string, a number a number. JSON has no type for instant
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -119,3 +120,8 @@ class Code(StrEnum):
             ref=f"{cls.__module__}.{cls.__qualname__}",
             serialization=core_schema.simple_ser_schema("str"),
         )
+
+
+def label_of(value: object, vocabularies: Sequence[type[Code]]) -> str:
+    """The label of a code, by the first of these vocabularies that knows it; "" when none does."""
+    return next((one.label for vocabulary in vocabularies for one in vocabulary if one.value == value), "")

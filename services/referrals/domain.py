@@ -15,6 +15,8 @@ from libs.contracts.vocabularies import (
     CloseReason,
     ContactAgreement,
     Need,
+    OrientationFailure,
+    OrientationRejection,
     OrientationStatus,
     ReferralStatus,
     Role,
@@ -184,6 +186,10 @@ class Withdrawal(Code):
 
     PERSON_REFUSED = "person_refused", "La personne refuse d'être contactée"
     PERSON_ERASED = "person_erased", "Données de la personne effacées"
+
+
+ENDED_BECAUSE: Final = (OrientationRejection, OrientationFailure, Withdrawal)
+"""Where the reason of an orientation that came to nothing is from."""
 
 
 class LegalOrientation(NamedTuple):

@@ -48,7 +48,8 @@ def _sealed() -> Column[bytes]:
     return Column(LargeBinary, nullable=True)
 
 
-_WAITING = "first_contact_at IS NULL AND status IN ('unrouted', 'assigned', 'accepted')"
+WAITING = "first_contact_at IS NULL AND status IN ('unrouted', 'assigned', 'accepted')"
+"""Of a referral that somebody is still to call."""
 
 
 class Referral(Table, table=True):
@@ -70,9 +71,9 @@ class Referral(Table, table=True):
         Index("referrals_theme", "principal_theme", "departement", "received_at", "id"),
         Index("referrals_departement_changed", "departement", "changed_at", "id"),
         Index("referrals_changed", "changed_at", "id"),
-        Index("referrals_due", "departement", "due_at", "id", postgresql_where=text(_WAITING)),
-        Index("referrals_due_everywhere", "due_at", "id", postgresql_where=text(_WAITING)),
-        Index("referrals_due_unsaid", "due_at", "id", postgresql_where=text(f"{_WAITING} AND NOT overdue_said")),
+        Index("referrals_due", "departement", "due_at", "id", postgresql_where=text(WAITING)),
+        Index("referrals_due_everywhere", "due_at", "id", postgresql_where=text(WAITING)),
+        Index("referrals_due_unsaid", "due_at", "id", postgresql_where=text(f"{WAITING} AND NOT overdue_said")),
         Index("referrals_kept", "received_at", "id", postgresql_where=text("status <> 'erased'")),
     )
 

@@ -11,7 +11,8 @@ from services.referrals.models import Person
 from services.referrals.schemas import Identity, PersonContent
 
 PERSON = "person/content"
-"""The vault's context: what is sealed for one place opens at no other."""
+NARRATIVE = "referral/narrative"
+"""The vault's contexts: what is sealed for one place opens at no other."""
 
 
 def identity_hash_of(search_key: bytes, identity: Identity | None) -> bytes | None:

@@ -20,7 +20,6 @@ from services.referrals.models import Assessment, ContactAttempt, Interview, Ori
 from services.referrals.orientations import commands as orientations
 from services.referrals.persons import identity_hash_of
 from services.referrals.receiving import repeats
-from services.referrals.receiving.intake import NARRATIVE
 from services.referrals.rules import MINORS, may_still_be_contacted
 from services.referrals.schemas import (
     AssessmentOut,
@@ -36,7 +35,7 @@ from services.referrals.schemas import (
     RoutingOut,
     StatusOut,
 )
-from services.referrals.working.work import contents_of, may_see
+from services.referrals.working.work import contents_of, may_see, narrative_of
 
 
 def _perimeter(caller: Principal) -> Any:
@@ -100,10 +99,6 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
         select(Assessment).where(col(Assessment.referral_id) == found.id).order_by(col(Assessment.recorded_at), col(Assessment.id))
     )
     asked = (await session.scalars(select(Orientation).where(col(Orientation.referral_id) == found.id).order_by(col(Orientation.id)))).all()
-    narrative = None
-    if found.narrative_key_id is not None and found.narrative is not None:
-        key = (await vault.open_keys(session, [found.narrative_key_id])).get(found.narrative_key_id)
-        narrative = key.open(found.narrative, context=NARRATIVE).decode() if key is not None else None
     contents = await contents_of(session, vault, persons)
     return ReferralOut.model_validate(
         summary(found, len(persons), any(person.age_band in MINORS for person in persons), await session.scalar(kinds_sent(found.id)) or ())
@@ -113,7 +108,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
             "natinf": found.natinf,
             "children_present": found.children_present,
             "occurred_at": found.occurred_at,
-            "narrative": narrative,
+            "narrative": await narrative_of(session, vault, found),
             "people": [_person(person, contents.get(person.id)) for person in persons],
             "already_known": await repeats.already_known(session, found, persons, lambda one: may_see(caller, one)),
             "contacts": [ContactOut.of(one) for one in attempts],

@@ -130,12 +130,12 @@ def check_orientation(agreement: str, ground: LegalGround | None, role: Role, ag
     return ground
 
 
-_CAME_TO_NOTHING: Final = frozenset({OrientationStatus.REJECTED, OrientationStatus.EXPIRED, OrientationStatus.FAILED})
+CAME_TO_NOTHING: Final = frozenset({OrientationStatus.REJECTED, OrientationStatus.EXPIRED, OrientationStatus.FAILED})
 
 
 def check_replaced(status: OrientationStatus) -> None:
     """Raises NotToReplace."""
-    if status not in _CAME_TO_NOTHING:
+    if status not in CAME_TO_NOTHING:
         raise NotToReplace(
             "Seule une orientation refusée, expirée ou restée sans suite est remplacée par une autre.", more={"status": str(status)}
         )

@@ -85,6 +85,7 @@ READERS = {
     "libs.contracts.types:Instant": f"{HERE}::test_instants_days_and_ids",
     "libs.embedded.authorization:read_request": "tests/embedded/test_authorization.py::given",
     "libs.embedded.oauth:read_form": "tests/hostile/test_forms.py::test_a_form_of_the_issuer",
+    "services.referrals.forms:read_pairs": "tests/hostile/test_forms.py::test_a_form_of_the_desk",
     "services.referrals.desk.forms:read_form": "tests/hostile/test_forms.py::test_a_form_of_the_desk",
     "services.partners.imports:import_communes": "tests/services/partners/test_imports.py::given",
     "services.reporting.facts:parse": "tests/services/reporting/test_counting.py::given",

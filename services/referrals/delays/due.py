@@ -65,7 +65,7 @@ class Delays:
 
 
 def is_overdue(referral: Referral, now: datetime) -> bool:
-    """Written in SQL as `overdue.WAITING`."""
+    """Written in SQL as `models.WAITING`."""
     return referral.first_contact_at is None and referral.status in _WAITS and referral.due_at <= now
 
 

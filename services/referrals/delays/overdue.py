@@ -12,11 +12,9 @@ from libs.chassis.telemetry import REGISTRY
 from libs.contracts.referrals import ReferralOverdue
 from libs.contracts.vocabularies import Urgency
 from services.referrals import notices
+from services.referrals.models import WAITING
 
 OVERDUE = Gauge("maillon_referrals_overdue", "Referrals past their due time without a contact", ["urgency"], registry=REGISTRY)
-
-WAITING = "first_contact_at IS NULL AND status IN ('unrouted', 'assigned', 'accepted')"
-"""Somebody is still to be called: written as the partial indexes have it."""
 
 _PASSED = text(
     "SELECT id, departement, post_id, urgency, due_at FROM referrals"  # noqa: S608 - our own words

@@ -20,6 +20,7 @@ from libs.chassis.strict import Body
 from libs.contracts.types import Code
 from services.referrals.desk.forms import Form
 from services.referrals.domain import PARIS
+from services.referrals.forms import whole_number
 
 Choices = Sequence[tuple[str, str]]
 """Value and label."""
@@ -118,7 +119,8 @@ def _moment(typed: str) -> str:
 
 
 def _number(typed: str) -> int | str:
-    return int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 10 else typed
+    number = whole_number(typed)
+    return typed if number is None else number
 
 
 _READERS: Final[Mapping[str, Callable[[str], Any]]] = {"moment": _moment, "number": _number}
@@ -168,11 +170,11 @@ def fresh_key() -> str:
 async def make(change: Change, operation: str, request: Request, form: Form, caller: Principal, id: UUID, now: datetime) -> bytes:
     """Do it, once, in one transaction; a repeated form is answered by the first one's answer. Raises Refusal."""
     runtime: Runtime = request.app.state.runtime
-    version, key = form.one("version"), form.one("key")
-    if not (version.isascii() and version.isdigit() and len(version) < 10 and key_is_one(key)):
+    version, key = whole_number(form.one("version")), form.one("key")
+    if version is None or not key_is_one(key):
         raise Malformed("Le formulaire ne peut pas être lu : rouvrez la page, puis recommencez.")
     body = read(change, form)
-    doing = Doing(caller, runtime, id, int(version), now)
+    doing = Doing(caller, runtime, id, version, now)
     said = b"" if body is None else body.model_dump_json().encode()
     # one claim for each person: the desk is one client for all of them
     claim = claim_of(f"{caller.client_id} {caller.subject}", key, operation, request.scope["path"], said)

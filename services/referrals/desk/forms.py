@@ -4,14 +4,13 @@ import hmac
 import re
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeVar
-from urllib.parse import parse_qsl
 
 from fastapi import Request
 
-from libs.chassis.limits import BODY_LIMIT
 from libs.chassis.refusals import Forbidden, Malformed
 from libs.chassis.strict import one_header
 from libs.contracts.types import Code
+from services.referrals.forms import read_pairs
 
 C = TypeVar("C", bound=Code)
 
@@ -45,14 +44,7 @@ class Form:
 
 async def read_form(request: Request) -> Form:
     """Raises Malformed, TooLarge."""
-    request.scope[BODY_LIMIT] = _FORM_BYTES
-    kind = (one_header(request.scope, "content-type") or "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise Malformed("Cette adresse n'accepte que le formulaire de sa page.")
-    try:
-        pairs = parse_qsl((await request.body()).decode("ascii"), max_num_fields=_MOST_FIELDS, errors="strict")
-    except ValueError:
-        raise Malformed("Le formulaire ne peut pas être lu.") from None
+    pairs = await read_pairs(request, most_bytes=_FORM_BYTES, most_fields=_MOST_FIELDS)
     return Form(tuple((name, value) for name, value in pairs if value.strip()))
 
 

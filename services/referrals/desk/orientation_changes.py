@@ -13,7 +13,6 @@ from libs.contracts.vocabularies import (
     OrientationFailure,
     OrientationOutcome,
     OrientationRejection,
-    OrientationStatus,
 )
 from services.referrals.desk.changes import Change, Choices, Doing, Field, of_codes
 from services.referrals.desk.directory import ServiceChoice
@@ -21,6 +20,7 @@ from services.referrals.desk.moves import Shown, named
 from services.referrals.domain import OrientationMove, within_sentence
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.links import Links
+from services.referrals.rules import CAME_TO_NOTHING
 from services.referrals.schemas import CompleteIn, FailIn, OrientationIn, OrientationSummary, PersonOut, RejectIn
 from services.referrals.settings import Settings
 
@@ -29,7 +29,6 @@ _AGREEMENTS: Final[Mapping[ContactAgreement, str]] = {
     ContactAgreement.NOT_ASKED: " (accord non demandé)",
     ContactAgreement.REFUSED: " (a refusé)",
 }
-_CAME_TO_NOTHING: Final = frozenset({OrientationStatus.REJECTED, OrientationStatus.EXPIRED, OrientationStatus.FAILED})
 
 
 def _persons(shown: Shown) -> Choices:
@@ -58,7 +57,7 @@ def replaceable(shown: Shown) -> Choices:
     return [
         (str(one.id), f"{one.need.label}, {named(people[one.person_id])}, {within_sentence(one.status.label)}")
         for one in asked
-        if one.status in _CAME_TO_NOTHING
+        if one.status in CAME_TO_NOTHING
     ]
 
 

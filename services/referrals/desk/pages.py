@@ -11,17 +11,17 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from libs.chassis.refusals import Refusal, Unauthenticated
 from libs.chassis.security import Principal
-from libs.contracts.vocabularies import ContactAgreement, OrientationFailure, OrientationRejection, Purpose, Role
-from services.referrals.desk import told
-from services.referrals.domain import PARIS, Withdrawal, within_sentence
+from libs.contracts.types import label_of
+from libs.contracts.vocabularies import ContactAgreement, Purpose, Role
+from services.referrals.domain import ENDED_BECAUSE, PARIS, within_sentence
 from services.referrals.orientations import answer_pages
+from services.referrals.working.safe_contact import days_in_words
 
 STYLE: Final = Path(__file__).parent / "templates" / "desk.css"
 SIGNED_IN: Final = "maillon.desk_signed_in"
 """Where the guard puts who is there, in the ASGI scope; absent on public pages for whoever is not signed in."""
 
 _FOLDERS = (Path(__file__).parent / "templates", Path(answer_pages.__file__).parent / "pages")
-_DAYS: Final = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
 
 
 def _moment(value: datetime | None) -> str:
@@ -38,12 +38,12 @@ def _reference(value: UUID) -> str:
 
 
 def _days(numbers: list[int]) -> str:
-    return ", ".join(_DAYS[number - 1] for number in sorted(numbers))
+    return days_in_words(sorted(numbers))
 
 
 def _reason(value: str) -> str:
     """Why an orientation came to nothing."""
-    return told.label_of(value, (OrientationRejection, OrientationFailure, Withdrawal))
+    return label_of(value, ENDED_BECAUSE)
 
 
 PAGES = Environment(loader=FileSystemLoader(_FOLDERS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from libs.contracts.types import Code
+from libs.contracts.types import Code, label_of
 from libs.contracts.vocabularies import (
     AlertKind,
     Channel,
@@ -49,10 +49,6 @@ _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.ORIENTATION_ENDED: (OrientationRejection, OrientationFailure, OrientationOutcome, Withdrawal),
 }
 """Which vocabularies the code and the reason of a step come from; the first that knows it says it."""
-
-
-def label_of(value: str | None, vocabularies: tuple[type[Code], ...]) -> str:
-    return next((one.label for vocabulary in vocabularies for one in vocabulary if one.value == value), "")
 
 
 def told_line(entry: TimelineEntry) -> Line:

@@ -74,7 +74,6 @@ async def show_worklist(
         following=urlencode([*given, ("cursor", following)]) if following else None,
         first=asked.after is None,
         beginning=urlencode(given),
-        now=datetime.now(UTC),
     )
 
 

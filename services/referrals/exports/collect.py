@@ -55,12 +55,11 @@ from services.referrals.models import (
     Person,
     Referral,
 )
-from services.referrals.persons import PERSON
-from services.referrals.receiving.intake import NARRATIVE
+from services.referrals.persons import NARRATIVE, PERSON
 from services.referrals.rights import retention
 from services.referrals.schemas import PersonContent
 from services.referrals.working.corrections_schemas import ChangeOut
-from services.referrals.working.work import content_of
+from services.referrals.working.work import content_of, narrative_of
 
 M = TypeVar("M", bound=SQLModel)
 
@@ -167,7 +166,7 @@ class _Gathered:
             referral=ExportedReferral.of(
                 self._referral,
                 alone=self._alone,
-                narrative=await self._narrative() if self._alone else None,
+                narrative=await narrative_of(self._session, self._vault, self._referral) if self._alone else None,
                 close_reason=self._referral.close_reason if self._alone else None,
             ),
             moves=moves,
@@ -200,12 +199,6 @@ class _Gathered:
 
     async def _key(self, key_id: UUID | None) -> DataKey | None:
         return None if key_id is None else (await self._vault.open_keys(self._session, [key_id])).get(key_id)
-
-    async def _narrative(self) -> str | None:
-        key = await self._key(self._referral.narrative_key_id)
-        if key is None or self._referral.narrative is None:
-            return None
-        return key.open(self._referral.narrative, context=NARRATIVE).decode()
 
     async def _alerts(self) -> list[ExportedAlert]:
         found = await alerts.of_referral(self._session, self._vault, self._referral.id)

@@ -12,29 +12,27 @@ from uuid import UUID
 import typst
 
 from libs.contracts.registry import EVENTS
-from libs.contracts.types import Code
+from libs.contracts.types import Code, label_of
 from libs.contracts.vocabularies import (
     Channel,
     CloseReason,
     ContactAgreement,
     KnownToServices,
-    OrientationFailure,
-    OrientationRejection,
     PersonRole,
     Sex,
     Theme,
     Urgency,
 )
-from services.referrals.domain import PARIS, DeclineReason, Withdrawal, within_sentence
+from services.referrals.domain import ENDED_BECAUSE, PARIS, DeclineReason, within_sentence
 from services.referrals.exports.schemas import ExportOut
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.schemas import Contact, PersonContent, SafeContact
+from services.referrals.working.safe_contact import days_in_words
 
 TITLE: Final = "Données personnelles conservées à votre sujet"
 _TEMPLATE: Final = Path(__file__).with_name("export.typ")
 _STANDARD: Final = "ua-1"
 _NOTHING: Final = "Rien n'est conservé sous cette rubrique."
-_DAYS: Final = ("", "lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
 
 _FACTS: Final = {
     "referral": "la saisine",
@@ -295,11 +293,7 @@ def _id(value: UUID) -> str:
 
 
 def _reason(code: str | None) -> str:
-    return label_of(code, (OrientationRejection, OrientationFailure, Withdrawal)) or "–"
-
-
-def label_of(code: Any, vocabularies: tuple[type[Code], ...]) -> str:
-    return next((one.label for vocabulary in vocabularies for one in vocabulary if one.value == code), "")
+    return label_of(code, ENDED_BECAUSE) or "–"
 
 
 def _pairs(labels: dict[str, str], of: Any) -> list[tuple[str, str]]:
@@ -330,7 +324,7 @@ def _of_contact(contact: Contact | None) -> list[tuple[str, str]]:
 def _of_safe_contact(rules: SafeContact | None) -> list[tuple[str, str]]:
     if rules is None:
         return []
-    windows = [f"{', '.join(_DAYS[day] for day in one.days)} de {one.begins} à {one.ends}" for one in rules.windows]
+    windows = [f"{days_in_words(one.days)} de {one.begins} à {one.ends}" for one in rules.windows]
     return [
         ("Pour vous joindre sans danger : moyens", _said(rules.modes)),
         ("Pour vous joindre sans danger : heures", " ; ".join(windows) or "–"),

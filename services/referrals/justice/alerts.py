@@ -4,7 +4,7 @@ Maillon sends nothing: it keeps what, to whom, when, by whom, about whom. What i
 when nobody it names is left (erasure.py); that it was sent stays.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 from uuid import UUID
@@ -24,8 +24,8 @@ from libs.contracts.vocabularies import AgeBand, AlertKind
 from services.referrals.domain import Move
 from services.referrals.justice.schemas import AlertIn, AlertMadeOut, AlertOut, AlertWords
 from services.referrals.models import Alert, Person, Referral
-from services.referrals.rules import MINORS, UnknownPerson, check_past
-from services.referrals.working.work import locked_for
+from services.referrals.rules import MINORS, check_past
+from services.referrals.working.work import locked_for, people_of
 
 ALERT: Final = "alert/words"
 """The vault's context."""
@@ -41,19 +41,6 @@ class NotAMinor(Invalid):
 class NobodyConcerned(Invalid):
     type: ClassVar[str] = "nobody-concerned"
     title: ClassVar[str] = "Aucune personne concernée"
-
-
-async def persons_named(session: AsyncSession, referral: Referral, person_ids: Collection[UUID]) -> list[Person]:
-    """Raises UnknownPerson."""
-    rows = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id))).all()
-    known = {person.id: person for person in rows}
-    strangers = [place for place, person_id in enumerate(person_ids) if person_id not in known]
-    if strangers:
-        raise UnknownPerson(
-            "Une personne ne fait pas partie de la saisine.",
-            pointers=[(f"/person_ids/{place}", "Aucune personne de cette saisine ne porte cet identifiant.") for place in strangers],
-        )
-    return [known[person_id] for person_id in person_ids]
 
 
 def check_concerned(kind: AlertKind, persons: Sequence[Person], children_present: int) -> None:
@@ -75,7 +62,7 @@ async def record(session: AsyncSession, caller: Principal, vault: Vault, referra
     """Raises NotFound, MoveRefused, UnknownPerson, NotAMinor, NobodyConcerned, TimeImpossible."""
     check_past(body.sent_at, now, "/sent_at")
     referral = await locked_for(session, caller, referral_id, Move.ALERT)
-    check_concerned(body.kind, await persons_named(session, referral, body.person_ids), referral.children_present)
+    check_concerned(body.kind, await people_of(session, referral.id, body.person_ids), referral.children_present)
     key: DataKey | None = None
     if body.reference is not None or body.note is not None:
         key = await vault.new_key(session, "alert")

@@ -21,11 +21,10 @@ from libs.chassis.refusals import Conflict, Invalid, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Purpose, ReferralStatus
-from services.referrals.justice.alerts import persons_named
 from services.referrals.justice.schemas import RequisitionIn, RequisitionOut, RequisitionSummary, RequisitionWords
 from services.referrals.models import Referral, Requisition
 from services.referrals.rules import check_past
-from services.referrals.working.work import may_see
+from services.referrals.working.work import may_see, people_of
 
 REQUISITION: Final = "requisition/words"
 """The vault's context."""
@@ -56,7 +55,7 @@ async def record(
     referral = await session.get(Referral, referral_id, with_for_update=True, populate_existing=True)
     if referral is None or not may_see(caller, referral):
         raise NotFound
-    await persons_named(session, referral, body.person_ids)
+    await people_of(session, referral.id, body.person_ids)
     if body.corrects_id is not None:
         await _check_corrected(session, referral, body.corrects_id)
     key = await vault.new_key(session, "requisition")

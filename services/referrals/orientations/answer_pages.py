@@ -7,7 +7,6 @@ import hmac
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -17,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from libs.chassis.audit import audit
-from libs.chassis.limits import BODY_LIMIT
 from libs.chassis.rates import Rates
 from libs.chassis.refusals import Gone, Malformed, NotFound, Refusal, StaleVersion
 from libs.chassis.runtime import Run, Runtime
@@ -35,12 +33,14 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals.domain import OrientationMove, orientation_moves_open_to
+from services.referrals.forms import read_pairs, whole_number
 from services.referrals.models import Orientation, OrientationLink, Person, Referral
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations import links
 from services.referrals.orientations.links import Links
 from services.referrals.rules import may_still_be_contacted
 from services.referrals.schemas import CompleteIn, FailIn, RejectIn
+from services.referrals.working.safe_contact import days_in_words
 from services.referrals.working.work import contents_of
 
 router = APIRouter(include_in_schema=False)
@@ -54,7 +54,6 @@ _HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
 }
-_DAYS: Final = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
 _FORM_BYTES = 4096
 
 
@@ -130,7 +129,7 @@ async def _shown(session: AsyncSession, runtime: Runtime, found: _Opened, error:
         refused=person.agreement == ContactAgreement.REFUSED,
         safe=safe,
         modes=[mode.label for mode in safe.modes] if safe else [],
-        windows=[(", ".join(_DAYS[day - 1] for day in sorted(one.days)), one.begins, one.ends) for one in safe.windows] if safe else [],
+        windows=[(days_in_words(sorted(one.days)), one.begins, one.ends) for one in safe.windows] if safe else [],
         moves=[str(move) for move in found.moves],
         until=found.link.expires_at,
         rejections=list(OrientationRejection),
@@ -203,22 +202,14 @@ async def answer_by_link(token: str, request: Request, runtime: Run) -> Response
 
 async def _form(request: Request) -> dict[str, str]:
     """The fields of the page's form. Raises Malformed, TooLarge."""
-    request.scope[BODY_LIMIT] = _FORM_BYTES
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise Malformed("Cette adresse n'accepte que le formulaire de sa page.")
-    try:
-        pairs = parse_qsl((await request.body()).decode("ascii"), max_num_fields=8, errors="strict")
-    except ValueError:
-        raise Malformed("Le formulaire ne peut pas être lu.") from None
-    return dict(pairs)
+    return dict(await read_pairs(request, most_bytes=_FORM_BYTES, most_fields=8))
 
 
 def _version(form: dict[str, str]) -> int:
-    given = form.get("version", "")
-    if not (given.isascii() and given.isdigit() and len(given) < 10):
+    given = whole_number(form.get("version", ""))
+    if given is None:
         raise Malformed("Le formulaire ne peut pas être lu.")
-    return int(given)
+    return given
 
 
 def _command(form: dict[str, str]) -> Any:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from libs.chassis import problems as chassis_problems
 from libs.chassis.app import read_json
 from libs.chassis.gathering import Done
-from libs.chassis.idempotency import KEY_PATTERN, claim_of
+from libs.chassis.idempotency import KEY_PATTERN, claim_of, key_is_one
 from libs.chassis.ndjson import MEDIA_TYPE, Lines, LineTooLong, expect_lines, lines
 from libs.chassis.problems import is_away, pointers_of, problems
 from libs.chassis.refusals import Invalid, Refusal
@@ -154,7 +153,7 @@ async def _line(runtime: Runtime, caller: Principal, trace: Trace, line: bytes |
 def _key_of(raw: Any) -> str | None:
     """The key of a line whose referral may be wrong: by it the client finds what to correct."""
     key = raw.get("key") if isinstance(raw, dict) else None
-    return key if isinstance(key, str) and re.fullmatch(KEY_PATTERN, key, re.ASCII) else None
+    return key if isinstance(key, str) and key_is_one(key) else None
 
 
 def _said(number: int, key: str | None, outcome: Done | Exception) -> bytes:

@@ -27,13 +27,10 @@ from libs.contracts.vocabularies import Force, ReferralStatus, RoutingReason, Un
 from services.referrals import notices
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Decision, Move, ReferenceTaken, local_day, moved, police_status
-from services.referrals.persons import PERSON, age_band_on, identity_hash_of
+from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of
 from services.referrals.receiving import repeats, routing
 from services.referrals.rules import OutsidePerimeter, check_birth, check_past
 from services.referrals.schemas import PersonContent, PersonIn, Receipt, ReferralIn, ReferralReceivedOut
-
-NARRATIVE = "referral/narrative"
-"""The vault's context: what is sealed for one place opens at no other."""
 
 
 @dataclass(frozen=True, slots=True)

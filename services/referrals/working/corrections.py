@@ -34,9 +34,8 @@ from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, ReferenceTaken, local_day
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
 from services.referrals.orientations.commands import check_sides_of, end_refused
-from services.referrals.persons import PERSON, age_band_on, reseal
+from services.referrals.persons import NARRATIVE, PERSON, age_band_on, reseal
 from services.referrals.queries import visible
-from services.referrals.receiving.intake import NARRATIVE
 from services.referrals.receiving.routing import mark_due
 from services.referrals.rules import ContentErased, OutsidePerimeter, UnknownPerson, check_birth, check_past
 from services.referrals.schemas import PersonContent

@@ -17,13 +17,13 @@ from libs.chassis.vault import Vault
 from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, InterviewHeld
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import ContactMode, ContactResult, InterviewPlace
-from services.referrals.domain import Move, minutes_between
-from services.referrals.models import Assessment, ContactAttempt, Interview, Person
-from services.referrals.rules import ContentErased, NoContactYet, UnknownPerson, check_contact, check_kept, check_past, check_since
+from services.referrals.domain import Move, OverrideReason, minutes_between
+from services.referrals.models import Assessment, ContactAttempt, Interview, Person, Referral
+from services.referrals.rules import ContentErased, NoContactYet, check_contact, check_kept, check_past, check_since
 from services.referrals.schemas import AssessmentOut, ContactIn, ContactMadeOut, InterviewOut
 from services.referrals.working import safe_contact
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
-from services.referrals.working.work import content_of, contents_of, locked_for, person_of, post_of
+from services.referrals.working.work import content_of, contents_of, locked_for, people_of, person_of, post_of
 
 
 async def contact(
@@ -61,9 +61,7 @@ async def contact(
         referral.first_contact_at = body.attempted_at
     referral.version += 1
     await session.flush()
-    if broken and body.override_reason is not None:
-        detail = {"contact": str(attempt.id), "reason": str(body.override_reason)} | {f"rule.{rule}": "overridden" for rule in broken}
-        await audit(session, caller, operation="override_safe_contact", subject=f"referrals/{referral.id}", detail=detail)
+    await _audit_override(session, caller, referral, {"contact": str(attempt.id)}, body.override_reason, broken)
     delay = minutes_between(referral.received_at, body.attempted_at)
     await outbox.append(
         session,
@@ -109,13 +107,7 @@ async def interview(
     check_past(body.held_at, now, "/held_at")
     referral = await locked_for(session, caller, referral_id, Move.INTERVIEW)
     check_since(body.held_at, referral.occurred_at, "/held_at")
-    persons = {person.id: person for person in await session.scalars(select(Person).where(col(Person.referral_id) == referral.id))}
-    strangers = [place for place, person_id in enumerate(body.person_ids) if person_id not in persons]
-    if strangers:
-        raise UnknownPerson(
-            "Une personne ne fait pas partie de la saisine.",
-            pointers=[(f"/person_ids/{place}", "Aucune personne de cette saisine ne porte cet identifiant.") for place in strangers],
-        )
+    persons = await people_of(session, referral.id, body.person_ids)
     contacted = await session.scalar(
         select(col(ContactAttempt.id))
         .where(col(ContactAttempt.referral_id) == referral.id, col(ContactAttempt.person_id).in_(body.person_ids))
@@ -125,10 +117,10 @@ async def interview(
         raise NoContactYet(
             "Aucune tentative de contact avec ces personnes n'est notée : notez-la d'abord (« sur place » si la personne est venue), puis l'entretien."
         )
-    for person_id in body.person_ids:
-        check_kept(persons[person_id].content)
-        check_contact(persons[person_id].agreement)
-    broken = await _broken(session, vault, [persons[person_id] for person_id in body.person_ids], body)
+    for person in persons:
+        check_kept(person.content)
+        check_contact(person.agreement)
+    broken = await _broken(session, vault, persons, body)
     safe_contact.check(broken, overridden=body.override_reason is not None)
     held = Interview(
         id=new_id(),
@@ -142,9 +134,7 @@ async def interview(
     session.add(held)
     referral.version += 1
     await session.flush()
-    if broken and body.override_reason is not None:
-        detail = {"interview": str(held.id), "reason": str(body.override_reason)} | {f"rule.{rule}": "overridden" for rule in broken}
-        await audit(session, caller, operation="override_safe_contact", subject=f"referrals/{referral.id}", detail=detail)
+    await _audit_override(session, caller, referral, {"interview": str(held.id)}, body.override_reason, broken)
     await outbox.append(
         session,
         InterviewHeld(
@@ -160,6 +150,20 @@ async def interview(
         occurred_at=body.held_at,
     )
     return InterviewOut(id=held.id, referral_id=referral.id, **body.model_dump(exclude={"override_reason"}))
+
+
+async def _audit_override(
+    session: AsyncSession,
+    caller: Principal,
+    referral: Referral,
+    what: dict[str, str],
+    reason: OverrideReason | None,
+    broken: Sequence[safe_contact.SafeRule],
+) -> None:
+    """That a safe-contact rule was passed over, and why; nothing when none was."""
+    if broken and reason is not None:
+        detail = what | {"reason": str(reason)} | {f"rule.{rule}": "overridden" for rule in broken}
+        await audit(session, caller, operation="override_safe_contact", subject=f"referrals/{referral.id}", detail=detail)
 
 
 async def _broken(session: AsyncSession, vault: Vault, persons: Sequence[Person], body: InterviewIn) -> list[safe_contact.SafeRule]:

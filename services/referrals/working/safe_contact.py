@@ -1,6 +1,6 @@
 """Safe contact: in couple violence a call at the wrong hour endangers (DOMAIN §3). Which rules of a person a contact would break."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, time
 from typing import ClassVar, Final
 
@@ -36,6 +36,14 @@ _BROKEN: Final[Mapping[SafeRule, Callable[[SafeContact, ContactMode, ContactResu
     ),
     SafeRule.TEXT: lambda rules, mode, result, at: not rules.text_allowed and mode is ContactMode.TEXT,
 }
+
+
+_DAYS: Final = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
+
+
+def days_in_words(days: Iterable[int]) -> str:
+    """Of ISO numbers: 1 is Monday."""
+    return ", ".join(_DAYS[day - 1] for day in days)
 
 
 def within(windows: list[ContactWindow], at: datetime) -> bool:

@@ -47,7 +47,7 @@ from services.referrals.domain import (
     moved,
 )
 from services.referrals.models import ContactAttempt, Moved, Orientation, Person, PostHeard, Referral
-from services.referrals.persons import PERSON
+from services.referrals.persons import NARRATIVE, PERSON
 from services.referrals.receiving import routing
 from services.referrals.rules import UnknownPerson, UnknownPost, check_kept
 from services.referrals.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, PersonContent, TransferIn
@@ -288,6 +288,26 @@ async def anybody_of(session: AsyncSession, referral_id: UUID, person_id: UUID) 
             pointers=[("/person_id", "Aucune personne de cette saisine ne porte cet identifiant.")],
         )
     return person
+
+
+async def people_of(session: AsyncSession, referral_id: UUID, person_ids: Sequence[UUID]) -> list[Person]:
+    """The persons that a body names by `person_ids`, erased or not, in its order. Raises UnknownPerson."""
+    known = {person.id: person for person in await session.scalars(select(Person).where(col(Person.referral_id) == referral_id))}
+    strangers = [place for place, person_id in enumerate(person_ids) if person_id not in known]
+    if strangers:
+        raise UnknownPerson(
+            "Une personne ne fait pas partie de la saisine.",
+            pointers=[(f"/person_ids/{place}", "Aucune personne de cette saisine ne porte cet identifiant.") for place in strangers],
+        )
+    return [known[person_id] for person_id in person_ids]
+
+
+async def narrative_of(session: AsyncSession, vault: Vault, referral: Referral) -> str | None:
+    """`None` when there is none, or it was erased."""
+    if referral.narrative_key_id is None or referral.narrative is None:
+        return None
+    key = (await vault.open_keys(session, [referral.narrative_key_id])).get(referral.narrative_key_id)
+    return key.open(referral.narrative, context=NARRATIVE).decode() if key is not None else None
 
 
 async def content_of(session: AsyncSession, vault: Vault, person: Person) -> PersonContent | None:

@@ -15,8 +15,7 @@ from libs.contracts.vocabularies import OrientationStatus, Role
 from services.referrals.models import Orientation
 from services.referrals.orientations import commands as orientations
 from services.referrals.schemas import OrientationCounts, OrientationStateCount, OrientationSummary
-from services.referrals.worklists.pages import Conditions, counted, head, plan_for_these_values
-from services.referrals.worklists.referrals import COUNTED_UP_TO, count_of
+from services.referrals.worklists.pages import Conditions, head, numbers, plan_for_these_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +71,5 @@ async def page(
 
 async def counts(session: AsyncSession, caller: Principal) -> OrientationCounts:
     ranges = [(status.value, [*key, col(Orientation.status) == status]) for key in _keys(caller) for status in OrientationStatus]
-    numbers: dict[str, int] = {}
-    if ranges:
-        await plan_for_these_values(session)
-        numbers = {name: int(number) for name, number in await session.execute(counted(ranges, COUNTED_UP_TO))}
-    return OrientationCounts(
-        states=[OrientationStateCount(status=status, **count_of(numbers.get(status.value, 0))) for status in OrientationStatus]
-    )
+    number = await numbers(session, ranges)
+    return OrientationCounts(states=[OrientationStateCount(status=status, **number(status.value)) for status in OrientationStatus])

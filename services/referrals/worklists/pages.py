@@ -4,8 +4,8 @@ A list asked for "post A or B, assigned or accepted, oldest first" is four index
 those the first again. One condition `IN (…)` instead would let the database sort, or walk through years of closed referrals in front of those that wait.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, func, literal, select, text, tuple_, union_all
@@ -33,11 +33,24 @@ def head(ranges: Iterable[Conditions], at: Any, id: Any, after: Key | None, limi
     return select(found.c.id).order_by(found.c.at, found.c.id).limit(limit + 1)
 
 
-def counted(ranges: Iterable[tuple[str, Conditions]], most: int) -> Select[str, int]:
-    """How many rows each named range holds; of a range no more than `most + 1` are looked at. Ranges of one name add up."""
-    branches = []
-    for name, conditions in ranges:
-        some = select(literal(1)).where(*conditions).limit(most + 1).subquery()
-        branches.append(select(literal(name).label("name"), func.count().label("number")).select_from(some))
-    parts = union_all(*branches).subquery("parts")
-    return select(parts.c.name, func.sum(parts.c.number)).group_by(parts.c.name)
+COUNTED_UP_TO: Final = 1_000
+"""Counts say how much work waits, and stop here ("more than 1 000"): then they cost the same for a post and for the nation.
+
+A table of counters kept up to date by every change would answer at once and exactly, but every intake of a département would wait for the same row; the
+exact figures, closed cases of ten years included, are those of reporting.
+"""
+
+
+async def numbers(session: AsyncSession, ranges: Sequence[tuple[str, Conditions]]) -> Callable[[str], dict[str, Any]]:
+    """How many rows each named range holds, as `count` and `more`; ranges of one name add up. Of a range no more than one too many are looked at."""
+    found: dict[str, int] = {}
+    if ranges:
+        branches = []
+        for name, conditions in ranges:
+            some = select(literal(1)).where(*conditions).limit(COUNTED_UP_TO + 1).subquery()
+            branches.append(select(literal(name).label("name"), func.count().label("number")).select_from(some))
+        parts = union_all(*branches).subquery("parts")
+        await plan_for_these_values(session)
+        rows = await session.execute(select(parts.c.name, func.sum(parts.c.number)).group_by(parts.c.name))
+        found = {name: int(number) for name, number in rows}
+    return lambda name: {"count": min(found.get(name, 0), COUNTED_UP_TO), "more": found.get(name, 0) > COUNTED_UP_TO}

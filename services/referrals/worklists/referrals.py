@@ -19,21 +19,13 @@ from libs.chassis.pagination import Key
 from libs.chassis.security import Principal
 from libs.contracts.types import departement_of
 from libs.contracts.vocabularies import ReferralStatus, Role, Theme, Urgency
-from services.referrals.delays.overdue import WAITING
 from services.referrals.domain import PoliceStatus, PostState, police_status
 from services.referrals.justice.alerts import KINDS_SENT
-from services.referrals.models import Person, PostHeard, Referral
+from services.referrals.models import WAITING, Person, PostHeard, Referral
 from services.referrals.queries import status_of, summary
 from services.referrals.rules import MINORS
 from services.referrals.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount, StatusOut
-from services.referrals.worklists.pages import Conditions, counted, head, plan_for_these_values
-
-COUNTED_UP_TO: Final = 1_000
-"""Counts say how much work waits, and stop here ("more than 1 000"): then they cost the same for a post and for the nation.
-
-A table of counters kept up to date by every change would answer at once and exactly, but every intake of a département would wait for the same row; the
-exact figures, closed cases of ten years included, are those of reporting.
-"""
+from services.referrals.worklists.pages import Conditions, head, numbers, plan_for_these_values
 
 STATES: Final = tuple(one for one in ReferralStatus if one is not ReferralStatus.RECEIVED)
 """Received lasts within one transaction."""
@@ -147,19 +139,12 @@ async def counts(session: AsyncSession, caller: Principal) -> ReferralCounts:
     ranges: list[tuple[str, Conditions]] = [(status.value, [*key, col(Referral.status) == status]) for key in keys for status in STATES]
     ranges += [("absent", one) for one in _ranges(caller, Wanted(post_absent=True), now, await _absent(session))]
     ranges += [("overdue", [*key, *_narrowed(Wanted(overdue=True), now)]) for key in keys]
-    numbers: dict[str, int] = {}
-    if ranges:
-        await plan_for_these_values(session)
-        numbers = {name: int(number) for name, number in await session.execute(counted(ranges, COUNTED_UP_TO))}
+    number = await numbers(session, ranges)
     return ReferralCounts(
-        states=[StateCount(status=status, **count_of(numbers.get(status.value, 0))) for status in STATES],
-        overdue=CountOut(**count_of(numbers.get("overdue", 0))),
-        post_absent=CountOut(**count_of(numbers.get("absent", 0))),
+        states=[StateCount(status=status, **number(status.value)) for status in STATES],
+        overdue=CountOut(**number("overdue")),
+        post_absent=CountOut(**number("absent")),
     )
-
-
-def count_of(number: int) -> dict[str, Any]:
-    return {"count": min(number, COUNTED_UP_TO), "more": number > COUNTED_UP_TO}
 
 
 # The police: its own referrals, how far they are

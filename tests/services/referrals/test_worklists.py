@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from libs.contracts import demonstration as d
-from services.referrals.worklists import referrals as worklist
+from services.referrals.worklists import pages
 from tests.services.referrals.conftest import Referrals
 
 UNROUTED: dict[str, Any] = {"unit_id": None, "commune": "95008"}
@@ -119,7 +119,7 @@ async def test_a_count_stops_where_more_says_nothing_any_more(referrals: Referra
         await referrals.receive()
     await referrals.receive(**UNROUTED)
 
-    monkeypatch.setattr(worklist, "COUNTED_UP_TO", 2)
+    monkeypatch.setattr(pages, "COUNTED_UP_TO", 2)
     answer = (await referrals.get("coordinator-95", "/v1/referral-counts")).json()
 
     told = {one["status"]: (one["count"], one["more"]) for one in answer["states"]}
