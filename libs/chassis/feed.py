@@ -15,6 +15,8 @@ from libs.chassis.streams import Place
 from libs.chassis.trust import trusted
 
 PAGE = 1000
+LARGEST = 64 * 1024 * 1024
+"""Bytes of one answer: a page of a thousand of the longest events has some ten million."""
 
 
 class FeedError(Exception):
@@ -117,9 +119,12 @@ class Feed:
         if client is None:
             raise FeedError(f"no URL is configured for {source}")
         try:
-            answer = await client.get(path, params=params or None, headers=await self._token.headers())
+            request = client.build_request("GET", path, params=params or None, headers=await self._token.headers())
+            answer = await _whole(client, request)
         except (httpx.HTTPError, TokenUnobtainable) as error:
             raise FeedError(f"{source}: {type(error).__name__}") from error
+        if answer is None:
+            raise FeedError(f"{source}: an answer of more than {LARGEST} bytes")
         if answer.status_code == 200:
             return answer
         if answer.status_code == 401:
@@ -156,6 +161,21 @@ class Feed:
 
     def listing(self, source: str) -> Listing:
         return Listing(self, source)
+
+
+async def _whole(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response | None:
+    """The answer, read to its end; None when that lies too far."""
+    answer = await client.send(request, stream=True)
+    content = bytearray()
+    try:
+        async for part in answer.aiter_bytes():
+            content += part
+            if len(content) > LARGEST:
+                return None
+    finally:
+        await answer.aclose()
+    headers = [(name, value) for name, value in answer.headers.multi_items() if name not in ("content-encoding", "content-length")]
+    return httpx.Response(answer.status_code, headers=headers, content=bytes(content), request=request)
 
 
 def _head(body: dict[str, Any]) -> Place:

@@ -23,6 +23,7 @@ from services.referrals.desk import (
     sign_in_pages,
     worklist_pages,
 )
+from services.referrals.directory import names
 from services.referrals.exports import api as exports_api
 from services.referrals.handlers import LISTENER
 from services.referrals.justice import api as justice_api
@@ -135,6 +136,6 @@ SERVICE = Service(
         Job("notice-overdue", 15, notice_overdue),
     ),
     page_guard=guard.guard,
-    loops=(Loop("notices", 300, notice_mail.run),),
+    loops=(Loop("notices", 300, notice_mail.run), Loop("names", 600, names.run)),
     measure=overdue.measure,
 )

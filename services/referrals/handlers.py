@@ -29,6 +29,7 @@ from libs.contracts.partners import (
     UnitRegistered,
 )
 from services.referrals.delays.due import settle_by_agreement
+from services.referrals.directory import names
 from services.referrals.receiving.routing import mark_due
 
 _UNIT = text(
@@ -60,6 +61,7 @@ async def on_unit(session: AsyncSession, heard: Heard[UnitRegistered] | Heard[Un
     event = heard.event
     await session.execute(_UNIT, {"id": event.unit_id, "force": event.force.value, "communes": list(event.communes)})
     await mark_due(session, event.departement)
+    await names.mark(session, names.UNITS, event.departement)
 
 
 async def on_unit_closed(session: AsyncSession, heard: Heard[UnitClosed]) -> None:
@@ -84,6 +86,7 @@ async def on_post_opened(session: AsyncSession, heard: Heard[PostOpened]) -> Non
         },
     )
     await mark_due(session, event.departement)
+    await names.mark(session, names.POSTS, event.departement)
 
 
 async def _post_is(session: AsyncSession, post_id: UUID, state: str) -> None:
@@ -139,6 +142,7 @@ async def on_service(session: AsyncSession, heard: Heard[ServiceRegistered] | He
             "capacity": event.capacity,
         },
     )
+    await names.mark(session, names.SERVICES, event.departement)
 
 
 async def on_service_closed(session: AsyncSession, heard: Heard[ServiceClosed]) -> None:
@@ -200,9 +204,11 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
             )
             await mark_due(session, agreement["departement"])
         return
+    listed: set[tuple[str, str]] = set()
     async for unit in read("/v1/units?limit=200"):
         await session.execute(_UNIT, {"id": UUID(unit["id"]), "force": unit["force"], "communes": unit["communes"]})
         await mark_due(session, unit["departement"])
+        listed.add((names.UNITS, unit["departement"]))
     async for post in read("/v1/posts?limit=200"):
         await session.execute(
             _POST,
@@ -220,6 +226,7 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
             },
         )
         await mark_due(session, post["departement"])
+        listed.add((names.POSTS, post["departement"]))
     async for service in read("/v1/services?limit=200"):
         await session.execute(
             _SERVICE,
@@ -229,6 +236,9 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
                 **{name: service[name] for name in ("departement", "kind", "needs", "communes", "capacity")},
             },
         )
+        listed.add((names.SERVICES, service["departement"]))
+    for kind, departement in sorted(listed):
+        await names.mark(session, kind, departement)
 
 
 def _days(agreement: Mapping[str, Any]) -> dict[str, date]:

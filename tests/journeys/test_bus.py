@@ -1,6 +1,6 @@
 """What one service says reaches the others, whatever happens to the broker, the replicas and the events on the way. Runs on Apache Kafka too."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -208,3 +208,21 @@ async def test_who_was_away_longer_than_the_retention_lists_then_follows(two: Ho
 async def _sent(up: House) -> bool:
     rows = await up["partners"].rows("SELECT sequence, sent_sequence FROM streams WHERE stream = 'internal'")
     return bool(rows) and rows[0].sequence == rows[0].sent_sequence == 3 + 4 + 4 + 3
+
+
+async def test_referrals_learns_from_partners_how_services_posts_units_and_communes_are_called(two: House) -> None:
+    await register_territory(two["partners"])
+
+    async def names() -> set[tuple[str, str]]:
+        return {(row.kind, row.name) for row in await two["referrals"].rows("SELECT kind, name FROM directory_names")}
+
+    wanted = {("services", one.name) for one in d.SERVICES if one.departement == "95"}
+    wanted |= {("posts", one.name) for one in d.POSTS if one.departement == "95"}
+    wanted |= {("units", one.name) for one in d.UNITS if one.departement == "95"} | {("communes", "Commune 95127")}
+    await until(lambda: covers(names(), wanted))
+
+    assert two["referrals"].runtime.heartbeats["names"].alive
+
+
+async def covers(found: Awaitable[set[tuple[str, str]]], wanted: set[tuple[str, str]]) -> bool:
+    return wanted <= await found

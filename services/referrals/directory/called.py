@@ -1,0 +1,70 @@
+"""Names for one page: read at once, by id; what has none yet is called by the end of its id, or by its code."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.referrals.directory.names import COMMUNES, POSTS, SERVICES, UNITS
+
+_NAMES = text(
+    "SELECT kind, key, name, organization FROM directory_names WHERE (kind, key) IN"
+    " (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:keys AS text[])))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """How ids are called."""
+
+    names: Mapping[tuple[str, str], tuple[str, str | None]]
+
+    def post(self, id: UUID) -> str:
+        return self._of(POSTS, id, "Poste")
+
+    def unit(self, id: UUID) -> str:
+        return self._of(UNITS, id, "Unité")
+
+    def service(self, id: UUID) -> str:
+        return self._of(SERVICES, id, "Service")
+
+    def organization(self, service_id: UUID) -> str:
+        """Whose service it is, "" while that is not known."""
+        return self.names.get((SERVICES, str(service_id)), ("", None))[1] or ""
+
+    def commune(self, code: str) -> str:
+        """`Cergy (95127)`."""
+        found = self.names.get((COMMUNES, code))
+        return code if found is None else f"{found[0]} ({code})"
+
+    def _of(self, kind: str, id: UUID, noun: str) -> str:
+        found = self.names.get((kind, str(id)))
+        return reference_of(id, noun) if found is None else found[0]
+
+
+def reference_of(id: UUID, noun: str) -> str:
+    """Enough of an id to tell two apart."""
+    return f"{noun} …{str(id)[-8:]}"
+
+
+async def called(
+    session: AsyncSession,
+    *,
+    services: Iterable[UUID] = (),
+    posts: Iterable[UUID | None] = (),
+    units: Iterable[UUID | None] = (),
+    communes: Iterable[str] = (),
+) -> Called:
+    """One statement, whatever is asked."""
+    asked = sorted(
+        {(SERVICES, str(one)) for one in services}
+        | {(POSTS, str(one)) for one in posts if one is not None}
+        | {(UNITS, str(one)) for one in units if one is not None}
+        | {(COMMUNES, one) for one in communes}
+    )
+    if not asked:
+        return Called({})
+    rows = await session.execute(_NAMES, {"kinds": [one for one, _ in asked], "keys": [one for _, one in asked]})
+    return Called({(row.kind, row.key): (row.name, row.organization) for row in rows})
