@@ -1,6 +1,7 @@
 """What the referrals service says. Every fact of a referral, its orientations included, is a fact of one aggregate: the referral."""
 
 from typing import ClassVar
+from uuid import UUID
 
 from pydantic import Field
 
@@ -31,8 +32,17 @@ from libs.contracts.vocabularies import (
 )
 
 
+def number_of(place: int) -> UUID:
+    """What stands for the id of a person who was erased: their place, from 1, among the persons of the referral. No id in use begins with 64 zero bits."""
+    return UUID(int=place)
+
+
+def is_number(person_id: UUID) -> bool:
+    return person_id.int < 1 << 64
+
+
 class PersonCounted(Part):
-    """A person as figures need them."""
+    """A person as figures need them; once erased under `number_of` their place: counted, no longer named."""
 
     person_id: Id
     role: PersonRole

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -115,7 +116,7 @@ async def forget_persons(session: AsyncSession, erased: Mapping[UUID, Collection
     """Replace the ids of erased persons, by their referrals, in the log and in the projection, by their number within the referral.
 
     Counts stay, and a rebuild gives them again. The referral's own id stays too: it names no person, and a source restored from a backup says its facts anew
-    under that id. Numbers are given in the order in which persons were erased, then first named.
+    under that id. The number is the one that corrections call an erased person by from then on (`number_of`).
     """
     rows = (
         await session.execute(
@@ -130,10 +131,11 @@ async def forget_persons(session: AsyncSession, erased: Mapping[UUID, Collection
         named.setdefault(subject, {}).update(dict.fromkeys(_persons_of(parse(type, data))))
     numbers: dict[UUID, dict[UUID, UUID]] = {}
     for subject, persons in named.items():
-        known = numbers[subject] = {person_id: person_id for person_id in persons if _is_number(person_id)}
-        last = max((number.int for number in known.values()), default=0)
-        going = [person_id for person_id in persons if person_id in erased[subject] and person_id not in known]
-        known.update({person_id: UUID(int=last + place) for place, person_id in enumerate(going, 1)})
+        known = numbers[subject] = {person_id: person_id for person_id in persons if referrals.is_number(person_id)}
+        for place, person_id in enumerate(persons, 1):
+            if person_id in erased[subject] and person_id not in known:
+                free = (number for number in map(referrals.number_of, count(place)) if number not in known.values())
+                known[person_id] = next(free)
     renamed = [
         (subject, person_id, number) for subject, known in numbers.items() for person_id, number in known.items() if person_id != number
     ]
@@ -154,11 +156,6 @@ async def forget_persons(session: AsyncSession, erased: Mapping[UUID, Collection
         ),
         {"referrals": [one[0] for one in renamed], "persons": [one[1] for one in renamed], "numbers": [one[2] for one in renamed]},
     )
-
-
-def _is_number(person_id: UUID) -> bool:
-    """Whether an id is a number that an erasure gave: no UUID in use has so many leading zeros."""
-    return person_id.int < 1 << 64
 
 
 def _persons_of(event: Any) -> Iterable[UUID]:

@@ -16,7 +16,7 @@ from libs.chassis.problems import sqlstate
 from libs.chassis.refusals import Invalid
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
-from libs.contracts.referrals import PersonCounted, ReferralCorrected
+from libs.contracts.referrals import PersonCounted, ReferralCorrected, number_of
 from libs.contracts.types import departement_of
 from libs.contracts.vocabularies import (
     AgeBand,
@@ -262,7 +262,7 @@ async def _event(session: AsyncSession, referral: Referral, persons: Sequence[Pe
         corrected_at=now,
         persons=tuple(
             PersonCounted(
-                person_id=person.id,
+                person_id=person.id if person.content else number_of(person.position + 1),
                 role=PersonRole(person.role),
                 sex=Sex(person.sex),
                 age_band=AgeBand(person.age_band),

@@ -7,7 +7,9 @@ import httpx
 import pytest
 
 from libs.contracts import demonstration as d
+from libs.contracts.referrals import number_of
 from tests.services.referrals.conftest import CONTENT, Referrals
+from tests.services.referrals.test_erasure import erase
 
 
 async def correct(referrals: Referrals, referral_id: UUID, who: str = "iscg-95", **body: Any) -> httpx.Response:
@@ -44,6 +46,23 @@ async def test_a_correction_changes_what_is_given_and_says_the_whole_corrected_s
     assert entry["actor"]
     assert entry["reason"] == "learned"
     assert {"field": "/urgency", "before": "priority", "after": "immediate"} in entry["changes"]
+
+
+async def test_who_was_erased_is_counted_in_a_later_correction_and_never_named_again(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, other] = await referrals.persons(referral_id)
+    await erase(referrals, referral_id, [victim])
+    await referrals.said()
+
+    await correct(referrals, referral_id, urgency="immediate")
+
+    [(type, data)] = await referrals.said()
+    assert type == "referral.corrected"
+    assert str(victim) not in str(data)
+    assert [(one["person_id"], one["role"]) for one in data["persons"]] == [
+        (str(number_of(1)), "victim"),
+        (str(other), "alleged_perpetrator"),
+    ]
 
 
 async def test_what_was_personal_before_is_sealed_and_read_with_a_purpose_only(referrals: Referrals) -> None:

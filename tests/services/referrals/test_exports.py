@@ -209,7 +209,8 @@ async def test_who_was_told_what_is_what_was_said_and_who_read_it_is_named_by_ro
     assert "record_requisition" not in json.dumps(told)
     assert "coordinator-95" not in json.dumps(told["readings"])
     assert told["readings"][-1]["operation"] == "export_person", "this very reading"
-    assert told["kept_until"] is not None
+    assert told["kept_until"] is None, "still open"
+    assert "encore ouverte" in told["kept_because"]
 
 
 @pytest.mark.parametrize(
@@ -225,12 +226,14 @@ async def test_who_was_told_what_is_what_was_said_and_who_read_it_is_named_by_ro
 async def test_it_is_kept_until_the_very_day_on_which_the_retention_ends_it(referrals: Referrals, activity: str) -> None:
     referral_id, [victim, _] = await full_life(referrals)
     then = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})).status_code == 200
     async with referrals.runtime.database.transaction() as session:
         await session.execute(text(activity), {"then": then})
 
     told = await exported(referrals, referral_id, victim)
 
     assert told["kept_until"] == "2032-01-01"  # 730 days, as settings.retention_days has it
+    assert "730 jours après le dernier contact" in told["kept_because"]
 
 
 async def test_the_purpose_is_the_persons_right_and_the_perimeter_holds(referrals: Referrals) -> None:

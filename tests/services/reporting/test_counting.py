@@ -353,6 +353,22 @@ async def test_one_erased_person_leaves_the_log_and_the_others_stay_counted_unde
     assert situation == "assigned"
 
 
+async def test_a_correction_after_an_erasure_leaves_the_figures_of_who_was_erased(database: Database) -> None:
+    received = telling.received(1)
+    second, third = received.persons[1], telling.person(1, 3, returning=True)
+    whole = received.model_copy(update={"persons": (received.persons[0], second.model_copy(update={"returning": True}), third)})
+    gone = [telling.erased(1).model_copy(update={"person_ids": (one.person_id,), "whole": False}) for one in (third, second)]
+    await hear(database, telling.heard("referrals", [whole, *gone]))
+    before = await figures(database)
+
+    numbered = [one.model_copy(update={"person_id": referrals.number_of(place)}) for place, one in ((2, second), (3, third))]
+    kept = [one.model_copy(update={"returning": None}) for one in (received.persons[0], *numbered)]
+    await hear(database, telling.heard("referrals", [telling.corrected(1, persons=tuple(kept))], after=3))
+
+    assert await figures(database) == before
+    assert (await rebuild.rebuild(database)).equal
+
+
 async def test_what_was_sent_for_a_situation_is_counted_once_for_each_kind_whatever_the_number_and_the_order(database: Database) -> None:
     report = AlertKind.PROSECUTOR_REPORT
     told = [
