@@ -16,7 +16,7 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import DataKey, Vault
 from libs.contracts import referrals as said
 from libs.contracts.envelope import Event
-from libs.contracts.vocabularies import OrientationStatus, Purpose
+from libs.contracts.vocabularies import OrientationStatus, Purpose, ReferralStatus
 from services.referrals import queries
 from services.referrals.delays.models import Overdue
 from services.referrals.domain import local_day
@@ -81,6 +81,14 @@ READINGS: Final[Mapping[str, str]] = {
     "export_person": "Export au titre du droit d'accès",
 }
 """Operations of the audit log by which somebody read content of the person. The others would tell what another person asked for, or of an inquiry."""
+
+_ERASED: Final = "Vos données ont été effacées ; il n'en reste que des codes et des dates, pour les statistiques."
+_OPEN: Final = (
+    "La saisine est encore ouverte : la fin de la conservation n'est pas fixée."
+    " Une fois close, vos données seront effacées {days} jours après le dernier contact."
+)
+_CLOSED: Final = "Vos données sont effacées {days} jours après le dernier contact : un nouveau contact d'ici là prolonge cette durée."
+"""How long the person's data are kept, by what the retention does (rights/retention.py)."""
 
 _AUDITED = text(
     "SELECT data FROM (SELECT 0 AS door, sequence AS place, data FROM stream_events WHERE stream = 'audit' AND subject = ANY(CAST(:subjects AS text[]))"
@@ -155,6 +163,7 @@ class _Gathered:
                 told.add(said.ReferralErased)
         content = await content_of(self._session, self._vault, self._person)
         last = await retention.last_contact(self._session, self._referral.id)
+        kept = _ERASED if content is None else _CLOSED if self._referral.status == ReferralStatus.CLOSED else _OPEN
         return ExportOut(
             made_at=now,
             person=ExportedPerson.of(
@@ -180,7 +189,8 @@ class _Gathered:
             erasures=erasures,
             recipients=recipients(self._facts, organizations, departement=self._referral.departement, client_id=self._referral.client_id),
             readings=await self._readings([one.id for one in orientations]),
-            kept_until=local_day(last + timedelta(days=retention_days)) if content is not None else None,
+            kept_until=local_day(last + timedelta(days=retention_days)) if kept == _CLOSED else None,
+            kept_because=kept.format(days=retention_days),
             left_out=[LeftOut(what=what, why=why) for what, why in (REFERENCE, *([] if self._alone else [OF_OTHERS]), *LEFT_OUT.values())],
         )
 

@@ -204,8 +204,8 @@ def sections(export: ExportOut) -> list[Section]:
             ("Donnée", "Valeur"),
             (1, 2),
             [("Conservées au plus tard jusqu'au", _said(export.kept_until))] if export.kept_until else [],
-            text="La durée de conservation court à partir du dernier contact : un nouveau contact d'ici là la prolonge.",
-            nothing="Vos données ont été effacées ; il n'en reste que des codes et des dates, pour les statistiques.",
+            text=export.kept_because if export.kept_until else "",
+            nothing=export.kept_because,
         ),
         Section(
             "Ce que ce document ne contient pas",

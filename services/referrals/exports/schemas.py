@@ -210,7 +210,8 @@ class LeftOut(Answer):
 
 
 class ExportOut(Answer):
-    """`kept_until`: the end of the retention, counted from the last contact so far; nothing once erased."""
+    """`kept_until`: the end of the retention, counted from the last contact so far; none while the referral is open, nor once erased.
+    `kept_because` says what holds, in words for the person."""
 
     made_at: Instant
     person: ExportedPerson
@@ -227,4 +228,5 @@ class ExportOut(Answer):
     recipients: list[Recipient]
     readings: list[Reading]
     kept_until: Day | None
+    kept_because: str
     left_out: list[LeftOut]
