@@ -1,4 +1,4 @@
-"""Posts and partner services out of the local copy of the directory: ids, codes and places, as they were heard."""
+"""Posts and partner services out of the local copy of the directory: as they were heard, under their names."""
 
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -6,33 +6,53 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.contracts.vocabularies import Need, PartnerKind
+from libs.contracts.units import plain_label
+from libs.contracts.vocabularies import Need, PartnerKind, Theme
+from services.referrals.directory.called import reference_of
 from services.referrals.domain import Mismatch, Offer, mismatches
 
 MOST: Final = 50
 """Services shown at once: a longer list is not read, it is narrowed."""
 
 _POSTS = text(
-    "SELECT p.id, p.full_time_percent, :commune = ANY(p.communes) AS covers, (SELECT count(*) FROM (SELECT FROM referrals r"
-    " WHERE r.post_id = p.id AND r.status IN ('assigned', 'accepted') LIMIT 500) AS open) AS open FROM posts_heard p"
+    "SELECT p.id, n.name, p.full_time_percent, :commune = ANY(p.communes) AS covers,"
+    " (SELECT count(*) FROM (SELECT FROM referrals r WHERE r.post_id = p.id AND r.status IN ('assigned', 'accepted') LIMIT 500) AS open) AS open"
+    " FROM posts_heard p LEFT JOIN directory_names n ON n.kind = 'posts' AND n.key = p.id::text"
     " WHERE p.departement = :departement AND p.state = 'filled' ORDER BY covers DESC, open, p.id LIMIT 100"
 )
 _SERVICES = text(
-    "SELECT id, kind, departement, needs, communes, capacity FROM services_heard WHERE NOT closed AND departement = :departement"
-    " AND (:need = '' OR :need = ANY(needs)) AND (:kind = '' OR kind = :kind)"
-    " ORDER BY (communes <> '{}' AND NOT :commune = ANY(communes)), coalesce(capacity, 1) = 0, kind, id LIMIT :limit"
+    "SELECT s.id, s.kind, s.departement, s.needs, s.communes, s.capacity, n.name, n.organization FROM services_heard s"
+    " LEFT JOIN directory_names n ON n.kind = 'services' AND n.key = s.id::text WHERE NOT s.closed AND s.departement = :departement"
+    " AND (:need = '' OR :need = ANY(s.needs)) AND (:kind = '' OR s.kind = :kind) AND (:theme = '' OR :theme = ANY(n.themes))"
+    " AND (CAST(:words AS text[]) = '{}' OR n.folded LIKE ALL(CAST(:words AS text[]))) AND (NOT :nearby OR s.communes = '{}' OR :commune = ANY(s.communes))"
+    " ORDER BY (s.communes <> '{}' AND NOT :commune = ANY(s.communes)), coalesce(s.capacity, 1) = 0, n.name, s.kind, s.id LIMIT :limit"
 )
 
 
 class PostChoice(NamedTuple):
     id: UUID
+    name: str
     full_time_percent: int
     covers: bool
     open: int
 
 
+class Sought(NamedTuple):
+    """What a service is searched by; nothing given: every open one of the département. `name`: words of its name or of its organisation's."""
+
+    departement: str
+    need: Need | None = None
+    kind: PartnerKind | None = None
+    theme: Theme | None = None
+    name: str = ""
+    nearby: bool = False
+    """Those that cover the referral's commune only."""
+
+
 class ServiceChoice(NamedTuple):
     id: UUID
+    name: str
+    organization: str
     kind: PartnerKind
     departement: str
     needs: list[Need]
@@ -44,18 +64,28 @@ class ServiceChoice(NamedTuple):
 async def posts(session: AsyncSession, departement: str, commune: str) -> list[PostChoice]:
     """The filled posts of a département: those that cover the commune first, the least busy first."""
     rows = await session.execute(_POSTS, {"departement": departement, "commune": commune})
-    return [PostChoice(row.id, row.full_time_percent, row.covers, row.open) for row in rows]
+    return [PostChoice(row.id, row.name or reference_of(row.id, "Poste"), row.full_time_percent, row.covers, row.open) for row in rows]
 
 
-async def services(
-    session: AsyncSession, departement: str, commune: str, need: Need | None, kind: PartnerKind | None
-) -> list[ServiceChoice]:
-    """The open services of a département, at most one more than `MOST`: those that cover the commune and have room first."""
-    asked: dict[str, Any] = {"departement": departement, "commune": commune, "need": need or "", "kind": kind or "", "limit": MOST + 1}
+async def services(session: AsyncSession, sought: Sought, commune: str) -> list[ServiceChoice]:
+    """The open services that answer, at most one more than `MOST`: those that cover the commune and have room first."""
+    asked: dict[str, Any] = {
+        "departement": sought.departement,
+        "commune": commune,
+        "need": sought.need or "",
+        "kind": sought.kind or "",
+        "theme": sought.theme or "",
+        "words": [f"%{word}%" for word in plain_label(sought.name).split()],
+        "nearby": sought.nearby,
+        "limit": MOST + 1,
+    }
     found = []
     for row in await session.execute(_SERVICES, asked):
         needs = [Need(one) for one in row.needs]
         offer = Offer(row.departement, frozenset(needs), frozenset(row.communes), row.capacity)
-        doubts = mismatches(offer, need, commune) if need is not None else []
-        found.append(ServiceChoice(row.id, PartnerKind(row.kind), row.departement, needs, row.communes, row.capacity, doubts))
+        doubts = mismatches(offer, sought.need, commune) if sought.need is not None else []
+        name, organization = row.name or reference_of(row.id, "Service"), row.organization or ""
+        found.append(
+            ServiceChoice(row.id, name, organization, PartnerKind(row.kind), row.departement, needs, row.communes, row.capacity, doubts)
+        )
     return found

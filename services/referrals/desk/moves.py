@@ -57,7 +57,7 @@ def _posts(shown: Shown) -> Choices:
 
 def _post(one: PostChoice) -> str:
     covers = ", couvre cette commune" if one.covers else ""
-    return f"Poste …{str(one.id)[-8:]}{covers}, {one.open} saisine(s) en cours, {one.full_time_percent} %"
+    return f"{one.name}{covers}, {one.open} saisine(s) en cours, {one.full_time_percent} %"
 
 
 def _only(choices: Callable[[Shown], Choices]) -> Callable[[Shown], str]:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.contracts.vocabularies import (
     ContactAgreement,
     LegalGround,
+    Need,
     OrientationFailure,
     OrientationOutcome,
     OrientationRejection,
@@ -47,7 +48,8 @@ def service_line(one: ServiceChoice) -> str:
     room = "" if one.capacity is None else f", {one.capacity} place(s)"
     doubts = "".join(f" — Attention : {doubt.label}" for doubt in one.mismatches)
     needs = ", ".join(within_sentence(need.label) for need in one.needs)
-    return f"{one.kind.label}, …{str(one.id)[-8:]} ({one.departement}) : {needs} ; {area}{room}{doubts}"
+    whose = f", {one.organization}" if one.organization else ""
+    return f"{one.name}{whose} ({within_sentence(one.kind.label)}, {one.departement}) : {needs} ; {area}{room}{doubts}"
 
 
 def replaceable(shown: Shown) -> Choices:
@@ -103,7 +105,7 @@ REQUEST: Final = Change(
     (
         Field("person_id", "Personne", "radios", _persons, otherwise=lambda shown: ""),
         Field("service_id", "Service", "radios", _services),
-        Field("need", "Besoin", "hidden"),
+        Field("need", "Besoin", "select", of_codes(Need), otherwise=lambda shown: shown["asked"]["need"] or ""),
         Field(
             "legal_ground",
             "Motif légal, si la personne n'a pas donné son accord",

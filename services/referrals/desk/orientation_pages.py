@@ -15,7 +15,7 @@ from libs.chassis.refusals import NotFound, Refusal
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
-from libs.contracts.vocabularies import Need, OrientationStatus, PartnerKind, Role
+from libs.contracts.vocabularies import Need, OrientationStatus, PartnerKind, Role, Theme
 from libs.contracts.vocabularies import Purpose as Stated
 from services.referrals import queries
 from services.referrals.desk import directory
@@ -25,6 +25,7 @@ from services.referrals.desk.orientation_changes import CHANGES, LINK, REQUEST
 from services.referrals.desk.pages import go_to, page
 from services.referrals.desk.referral_pages import opened
 from services.referrals.desk.sign_in_pages import form_of
+from services.referrals.directory.called import called
 from services.referrals.domain import ORIENTATION_LIVES, Mismatch, Move, OrientationMove, moved
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.links import Links
@@ -50,8 +51,8 @@ async def search_services(
     kind: Text = "",
     departement: Text = "",
 ) -> Response:
-    """The services of the local directory copy that may fit, and the form that asks one of them."""
-    asked = Form((("need", need), ("kind", kind), ("departement", departement)))
+    """The services of the local directory copy that may fit, and the form that asks one of them. Words are sought by POST: none is in an address."""
+    asked = Form((("sought_need", need), ("sought_kind", kind), ("sought_departement", departement)))
     return await _search(referral_id, request, caller, purpose, runtime, asked)
 
 
@@ -59,6 +60,8 @@ async def search_services(
 async def orient(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
     """Ask it. What may not fit is told on the orientation's page: the social worker knows more than the directory."""
     form = form_of(request)
+    if form.one("search"):
+        return await _search(referral_id, request, caller, purpose, runtime, form)
     try:
         answer = json.loads(await make(REQUEST, "desk_orient", request, form, caller, referral_id, datetime.now(UTC)))
     except Refusal as refusal:
@@ -72,16 +75,20 @@ async def orient(referral_id: Id, request: Request, caller: Caller, purpose: Pur
 async def _search(
     referral_id: UUID, request: Request, caller: Principal, purpose: Stated, runtime: Runtime, asked: Form, refusal: Refusal | None = None
 ) -> Response:
-    need, kind = code_of(Need, asked.one("need")), code_of(PartnerKind, asked.one("kind"))
+    # under names of their own: the need that is asked for may be another than the one that was searched
+    given = {name: asked.one(f"sought_{name}") for name in ("need", "kind", "theme", "departement", "name")}
+    need, kind, theme = code_of(Need, given["need"]), code_of(PartnerKind, given["kind"]), code_of(Theme, given["theme"])
     async with runtime.database.transaction() as session:
         shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
         referral = shown["referral"]
-        departement = asked.one("departement") or referral.departement
-        services = await directory.services(session, departement, referral.commune, need, kind) if need is not None else []
+        nearby = asked.one("sought_nearby") == "yes"
+        sought = directory.Sought(given["departement"] or referral.departement, need, kind, theme, given["name"][:200], nearby)
+        searched = bool(need or kind or theme or given["name"] or asked.one("search"))
+        services = await directory.services(session, sought, referral.commune) if searched else []
     if refusal is None and Move.ORIENT not in referral.moves:
         moved(referral.status, Move.ORIENT)  # says why the state does not allow it
         raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")
-    shown |= {"services": services[: directory.MOST]}
+    shown |= {"services": services[: directory.MOST], "asked": sought._asdict()}
     return page(
         request,
         "desk_orient.html",
@@ -91,8 +98,9 @@ async def _search(
         change=REQUEST,
         open=Move.ORIENT in referral.moves,
         more=len(services) > directory.MOST,
-        asked={"need": need, "kind": kind, "departement": departement},
+        searched=searched,
         needs=list(Need),
+        themes=list(Theme),
         kinds=list(PartnerKind),
         key=fresh_key(),
         typed=None if refusal is None else asked,
@@ -111,12 +119,14 @@ async def show_orientations(request: Request, caller: Caller, runtime: Run, aske
     async with runtime.database.transaction() as session:
         rows = await worklist.page(session, caller, wanted, after=asked.after, limit=asked.limit)
         counts = await worklist.counts(session, caller)
+        names = await called(session, services=[row.service_id for row in rows], posts=[row.post_id for row in rows])
     items, following = page_of(rows, asked, wanted.place)
     given = [("status", of_status.value)] if of_status is not None else []
     return page(
         request,
         "desk_orientations.html",
         items=[orientations.told(caller, runtime.pseudonyms, row) for row in items],
+        called=names,
         state=of_status,
         counts=counts,
         statuses=list(OrientationStatus),
@@ -174,6 +184,7 @@ async def _shown(
     async with runtime.database.transaction() as session:
         found = await queries.orientation(session, caller, runtime.vault, orientation_id)
         await audit(session, caller, operation="read_orientation", subject=f"orientations/{orientation_id}", purpose=purpose)
+        names = await called(session, services=[found.service_id], communes=[found.commune])
     orientation = orientations.told(caller, runtime.pseudonyms, found)
     nothing: dict[str, Any] = {"done": "", "doubts": [], "link": None, "wrongs": [], "typed": None, "of": None}
     return page(
@@ -181,6 +192,7 @@ async def _shown(
         "desk_orientation.html",
         status,
         **nothing | said,
+        called=names,
         orientation=orientation,
         own=caller.role is not Role.PARTNER,
         may_link=caller.role is Role.ISCG and orientation.status in ORIENTATION_LIVES,

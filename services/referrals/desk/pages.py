@@ -1,6 +1,6 @@
 """How the desk's pages are made: templates, headers, and the few words that every page needs."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -37,6 +37,12 @@ def _reference(value: UUID) -> str:
     return f"…{str(value)[-8:]}"
 
 
+def _lasting(time: timedelta) -> str:
+    """`2 j`, `3 h`, `12 min`: the largest of the three that is reached."""
+    minutes = int(time.total_seconds() // 60)
+    return f"{minutes // 1440} j" if minutes >= 1440 else f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"
+
+
 def _days(numbers: list[int]) -> str:
     return days_in_words(sorted(numbers))
 
@@ -47,7 +53,9 @@ def _reason(value: str) -> str:
 
 
 PAGES = Environment(loader=FileSystemLoader(_FOLDERS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-PAGES.filters.update(moment=_moment, day=_day, reference=_reference, days=_days, reason=_reason, within_sentence=within_sentence)
+PAGES.filters.update(
+    moment=_moment, day=_day, lasting=_lasting, reference=_reference, days=_days, reason=_reason, within_sentence=within_sentence
+)
 PAGES.globals.update(Role=Role, purposes=list(Purpose), agreements=list(ContactAgreement))
 
 

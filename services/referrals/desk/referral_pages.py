@@ -13,14 +13,20 @@ from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
+from libs.contracts.vocabularies import Role
 from services.referrals import queries
 from services.referrals.desk.changes import fresh_key
 from services.referrals.desk.moves import CHANGES, told_of
 from services.referrals.desk.pages import page
 from services.referrals.desk.told import told_line
+from services.referrals.directory.called import Called, called
+from services.referrals.justice import alerts, requisitions
+from services.referrals.schemas import ReferralOut, RoutingOut
 from services.referrals.working.timeline import timeline
 
 router = APIRouter(include_in_schema=False)
+
+MOST_REQUISITIONS = 100
 
 
 async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, purpose: Stated, referral_id: UUID) -> dict[str, Any]:
@@ -30,19 +36,41 @@ async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, pur
     await audit(session, caller, operation="read_referral", subject=subject, purpose=purpose)
     happened = await timeline(session, caller, referral_id)
     await audit(session, caller, operation="read_timeline", subject=subject, purpose=purpose)
+    routing = await queries.routing(session, caller, referral_id)
     return {
         "referral": found,
         "people": {one.id: one for one in found.people},
-        "routing": await queries.routing(session, caller, referral_id),
+        "routing": routing,
+        "called": await _names(session, found, routing),
         "timeline": [told_line(one) for one in happened.items],
         "now": datetime.now(UTC),
     }
 
 
+async def _names(session: AsyncSession, found: ReferralOut, routing: RoutingOut) -> Called:
+    return await called(
+        session,
+        services=[one.service_id for one in found.orientations],
+        posts=[found.post_id, *(one.post_id for one in found.orientations), *(one.post_id for one in routing.considered)],
+        units=[found.unit_id],
+        communes=[found.commune],
+    )
+
+
 @router.get("/desk/referrals/{referral_id}", operation_id="show_referral", response_class=Response)
 async def show_referral(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run, done: str = "") -> Response:
-    """`done`: the move that led here."""
+    """`done`: the move that led here. Alerts with their words, and for the coordinator the register of requisitions, are read as in the API."""
+    subject = f"referrals/{referral_id}"
     async with runtime.database.transaction() as session:
         shown = await opened(session, runtime, caller, purpose, referral_id)
+        shown["alerts"] = await alerts.of_referral(session, runtime.vault, referral_id)
+        if shown["alerts"]:
+            await audit(session, caller, operation="list_alerts", subject=subject, purpose=purpose)
+        shown["requisitions"] = (
+            await requisitions.register(session, caller, referral_id=referral_id, after=None, limit=MOST_REQUISITIONS)
+            if caller.role is Role.COORDINATOR
+            else []
+        )
+        courts = await called(session, communes=[one.court for one in shown["alerts"] if one.court is not None])
     keys = {move: fresh_key() for move in shown["referral"].moves}
-    return page(request, "desk_referral.html", **shown, changes=CHANGES, keys=keys, done=told_of(done))
+    return page(request, "desk_referral.html", **shown, courts=courts, changes=CHANGES, keys=keys, done=told_of(done))

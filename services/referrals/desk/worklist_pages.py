@@ -1,7 +1,9 @@
 """The worklist: what waits, how much of it by state, narrowed by a form; no personal content."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -13,10 +15,11 @@ from libs.chassis.pagination import Page, page_of
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller
 from libs.contracts.types import CommuneCode
-from libs.contracts.vocabularies import ReferralStatus, Theme, Urgency
+from libs.contracts.vocabularies import ReferralStatus, Role, Theme, Urgency
 from services.referrals.desk.forms import code_of
 from services.referrals.desk.moves import told_of
 from services.referrals.desk.pages import page
+from services.referrals.directory.called import called, communes_of
 from services.referrals.domain import PARIS
 from services.referrals.worklists import referrals as worklist
 
@@ -24,6 +27,11 @@ router = APIRouter(include_in_schema=False)
 
 Text = Annotated[str, Query(max_length=40)]
 _COMMUNE: TypeAdapter[str] = TypeAdapter(CommuneCode)
+
+OPEN: Final = (ReferralStatus.UNROUTED, ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED)
+ALL: Final = "all"
+"""Closed ones too."""
+UNROUTED_SHOWN: Final = 50
 
 
 @router.get("/desk/referrals", operation_id="show_worklist", response_class=Response)
@@ -43,8 +51,10 @@ async def show_worklist(
 ) -> Response:
     """The referrals of the caller's posts or département, narrowed by a GET form; what is typed wrongly is said, and narrows nothing."""
     wrong: dict[str, str] = {}
+    # nobody has those without a post yet: the coordinator sees them first, in a list of their own
+    apart = caller.role is Role.COORDINATOR and not status
     wanted = worklist.Wanted(
-        statuses=[one] if (one := code_of(ReferralStatus, status)) is not None else [],
+        statuses=_statuses(status, apart),
         urgency=code_of(Urgency, urgency),
         theme=code_of(Theme, theme),
         commune=_commune(commune.strip(), wrong),
@@ -54,7 +64,12 @@ async def show_worklist(
     )
     async with runtime.database.transaction(repeatable_read=True) as session:
         rows = await worklist.page(session, caller, wanted, after=asked.after, limit=asked.limit)
+        without = replace(wanted, statuses=[ReferralStatus.UNROUTED])
+        unrouted = await worklist.page(session, caller, without, after=None, limit=UNROUTED_SHOWN) if apart and asked.after is None else []
         counts = await worklist.counts(session, caller)
+        communes = await communes_of(session, caller)
+        shown = [*rows, *unrouted]
+        names = await called(session, posts=[one.post_id for one in shown], units=[wanted.unit_id], communes=[one.commune for one in shown])
     items, following = page_of(rows, asked, wanted.place)
     typed = {"status": status, "urgency": urgency, "theme": theme, "commune": commune, "unit": unit, "since": since, "overdue": overdue}
     given = [(name, value) for name, value in typed.items() if value]
@@ -63,6 +78,13 @@ async def show_worklist(
         "desk_worklist.html",
         200 if not wrong else 422,
         items=items,
+        apart=apart,
+        unrouted=unrouted[:UNROUTED_SHOWN],
+        more_unrouted=len(unrouted) > UNROUTED_SHOWN,
+        communes=communes,
+        called=names,
+        now=datetime.now(UTC),
+        with_posts=caller.role is not Role.ISCG or len(caller.ids("post")) > 1,
         done=told_of(done),
         typed=typed,
         wrong=wrong,
@@ -75,6 +97,16 @@ async def show_worklist(
         first=asked.after is None,
         beginning=urlencode(given),
     )
+
+
+def _statuses(asked: str, apart: bool) -> Sequence[ReferralStatus]:
+    """Those that are open, unless asked otherwise."""
+    if asked == ALL:
+        return ()
+    one = code_of(ReferralStatus, asked)
+    if one is not None:
+        return [one]
+    return [state for state in OPEN if not (apart and state is ReferralStatus.UNROUTED)]
 
 
 def _commune(typed: str, wrong: dict[str, str]) -> str | None:

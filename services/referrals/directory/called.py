@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.chassis.security import Principal
 from services.referrals.directory.names import COMMUNES, POSTS, SERVICES, UNITS
 
 _NAMES = text(
@@ -47,6 +48,18 @@ class Called:
 def reference_of(id: UUID, noun: str) -> str:
     """Enough of an id to tell two apart."""
     return f"{noun} …{str(id)[-8:]}"
+
+
+_COMMUNES = text(
+    "SELECT key, name FROM directory_names WHERE kind = 'communes' AND departement IN (SELECT unnest(CAST(:departements AS text[]))"
+    " UNION SELECT departement FROM posts_heard WHERE id = ANY(CAST(:posts AS uuid[]))) ORDER BY folded"
+)
+
+
+async def communes_of(session: AsyncSession, caller: Principal) -> list[tuple[str, str]]:
+    """Code and name of each commune of the départements of the caller's perimeter, by name; of the whole nation none."""
+    asked = {"departements": sorted(caller.departements() or ()), "posts": sorted(caller.ids("post"))}
+    return [(row.key, row.name) for row in await session.execute(_COMMUNES, asked)]
 
 
 async def called(

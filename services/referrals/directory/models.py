@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, DateTime, SmallInteger, Text
+from sqlalchemy import Column, DateTime, Index, SmallInteger, Text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
@@ -13,6 +13,7 @@ class DirectoryName(Table, table=True):
     """How partners calls one item of one of its lists. `key`: its id, or a commune's code. `folded`: what a search compares with."""
 
     __tablename__ = "directory_names"
+    __table_args__ = (Index("directory_names_departement", "kind", "departement"),)
 
     kind: str = Field(sa_type=Text, primary_key=True)
     key: str = Field(sa_type=Text, primary_key=True)

@@ -7,14 +7,19 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from libs.contracts import demonstration as d
+from libs.contracts.vocabularies import Theme
 from libs.embedded.issuer import create_app as create_issuer
 from services.referrals.app import SERVICE
 from services.referrals.desk.provider import Provider
+from services.referrals.directory import names
 from services.referrals.settings import Settings
 from tests.services.referrals.conftest import Referrals, territory
 from tests.services.referrals.desk.browser import BASE, Browser
 from tests.serving import Served, app_of, served
 from tests.settings import NOWHERE
+
+ORGANIZATIONS = {one.id: one.name for one in d.ORGANIZATIONS}
 
 
 @dataclass
@@ -31,6 +36,20 @@ class Desk(Referrals):
         browser = self.browser()
         await browser.sign_in(who, to, purpose)
         return browser
+
+
+async def call_by_name(desk: Referrals) -> None:
+    """As if the loop had read partners' lists."""
+    kept = {
+        names.SERVICES: [
+            names._row(str(one.id), one.name, ORGANIZATIONS[one.organization_id], [Theme.COUPLE_VIOLENCE]) for one in d.SERVICES
+        ],
+        names.POSTS: [names._row(str(one.id), one.name) for one in d.POSTS],
+        names.UNITS: [names._row(str(one.id), one.name) for one in d.UNITS],
+        names.COMMUNES: [names._row("95127", "Cergy"), names._row("95585", "Sarcelles")],
+    }
+    for kind, rows in kept.items():
+        await names._keep(desk.runtime, names.Claim(kind, "95", 0, 0), rows)
 
 
 def furnish(up: Served) -> None:

@@ -16,7 +16,7 @@ async def searching(desk: Desk, referral_id: UUID, need: str = "victim_support")
     browser = await desk.sign_in("iscg-95")
     await browser.open(f"/desk/referrals/{referral_id}")
     await browser.follow("Orienter vers un partenaire")
-    await browser.submit(0, need=need)
+    await browser.submit(0, sought_need=need)
     assert browser.page.status_code == 200, browser.html.text
     return browser
 
@@ -69,12 +69,12 @@ async def test_what_may_not_fit_is_told_before_and_after(desk: Desk) -> None:
 
 async def test_services_of_another_departement_are_shown_when_asked_for_and_closed_ones_never(desk: Desk) -> None:
     browser = await searching(desk, await desk.accepted(), "victim_support")
-    await browser.submit(0, need="victim_support", departement="78")
+    await browser.submit(0, sought_need="victim_support", sought_departement="78")
     assert browser.html.forms[-1].choices.get("service_id", []) in ([], [str(d.SERVICE_78)])
 
     async with desk.runtime.database.transaction() as session:
         await session.execute(text("UPDATE services_heard SET closed = true"))
-    await browser.submit(0, need="victim_support", departement="95")
+    await browser.submit(0, sought_need="victim_support", sought_departement="95")
     assert "Aucun service de l'annuaire" in browser.html.text
 
 
