@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "referrals_directory_communes"
-down_revision = "referrals_directory"
+down_revision = "referrals_old_writers"
 branch_labels = None
 depends_on = None
 

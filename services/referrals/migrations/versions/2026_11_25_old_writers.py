@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "referrals_old_writers"
-down_revision = "referrals_references"
+down_revision = "referrals_directory"
 branch_labels = None
 depends_on = None
 
