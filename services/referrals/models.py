@@ -262,6 +262,8 @@ class Orientation(Table, table=True):
     need: str = Field(sa_type=Text)
     status: str = Field(sa_type=Text)
     reason: str | None = Field(sa_type=Text)
+    reason_text: bytes | None = Field(default=None, sa_column=_sealed())
+    """What the partner wrote when it rejected, sealed under the key of the person."""
     outcome: str | None = Field(sa_type=Text)
     replaces_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     """The one that came to nothing, when the person was oriented again."""

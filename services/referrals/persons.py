@@ -12,6 +12,7 @@ from services.referrals.schemas import Identity, PersonContent
 
 PERSON = "person/content"
 NARRATIVE = "referral/narrative"
+REJECTION = "orientation/rejection"
 """The vault's contexts: what is sealed for one place opens at no other."""
 
 

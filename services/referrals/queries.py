@@ -215,6 +215,7 @@ async def orientation(session: AsyncSession, caller: Principal, vault: Vault, or
             "commune": referral.commune,
             "urgency": referral.urgency,
             "danger": referral.danger,
+            "reason_text": await orientations.reason_text_of(session, vault, found, person),
             "person": shown,
             "moves": moves,
         }

@@ -4,10 +4,10 @@ from datetime import date
 from typing import Annotated, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from libs.chassis.strict import Answer, Body, line, prose
+from libs.chassis.strict import Answer, Body, line, prose, wrong
 from libs.contracts.types import CommuneCode, Day, DepartementCode, Id, Instant
 from libs.contracts.vocabularies import (
     AgeBand,
@@ -436,12 +436,16 @@ class OrientationRequestedOut(OrientationSummary):
 
 
 class OrientationOut(OrientationSummary):
-    """For the organization that is asked: the person concerned, and how to contact that person safely; nothing of anybody else."""
+    """For the organization that is asked: the person concerned, and how to contact that person safely; nothing of anybody else.
+
+    `reason_text`: what the organization wrote when it rejected; nothing any more once the person was erased.
+    """
 
     departement: DepartementCode
     commune: CommuneCode
     urgency: Urgency
     danger: bool
+    reason_text: str | None
     person: PersonOut
     moves: list[OrientationMove]
 
@@ -472,7 +476,19 @@ class LinkOut(LinkMade):
 
 
 class RejectIn(Body):
+    """`reason_text` is needed where the code says nothing, and welcome beside the others (a place in three weeks): it is sealed with what is known of the person."""
+
     reason: OrientationRejection
+    reason_text: Annotated[str, prose(1_000)] | None = None
+
+    @field_validator("reason_text")
+    @classmethod
+    def _other_says_what(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("reason") is OrientationRejection.OTHER:
+            raise wrong("Précisez en quelques mots le motif du refus.")
+        return value
+
+    model_config = ConfigDict(validate_default=True)
 
 
 class CompleteIn(Body):

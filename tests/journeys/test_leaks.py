@@ -70,6 +70,11 @@ async def _live(up: House) -> tuple[str, list[Any], set[str]]:
     told.append(await referrals.post("partner-95", f"/v1/orientations/{oriented.json()['id']}/accept", version=1))
     shown = await referrals.get("partner-95", f"/v1/orientations/{oriented.json()['id']}", "orientation")
     assert WORD in shown.text
+    other = await referrals.post("iscg-95", f"{address}/orientations", asked | {"service_id": d.LEGAL_ADVICE_SERVICE})
+    refusal = {"reason": "other", "reason_text": f"refus {WORD}"}
+    told += [other, await referrals.post("partner-95", f"/v1/orientations/{other.json()['id']}/reject", refusal, version=1)]
+    assert told[-1].status_code == 200, told[-1].text
+    assert f"refus {WORD}" in (await referrals.get("iscg-95", f"/v1/orientations/{other.json()['id']}", CONTENT)).text
     [row] = await referrals.rows(f"SELECT version FROM referrals WHERE id = '{referral_id}'")
     ids = {"referral_id": referral_id, "orientation_id": oriented.json()["id"], "person_id": person}
     for number, (operation, method, path, example) in enumerate(requests):

@@ -31,7 +31,7 @@ class Field(NamedTuple):
 
     name: str
     label: str
-    kind: Literal["select", "radios", "boxes", "moment", "number", "text", "hidden"]
+    kind: Literal["select", "radios", "boxes", "moment", "number", "text", "prose", "hidden"]
     choices: Callable[[Mapping[str, Any]], Choices] | None = None
     required: bool = True
     hint: str = ""

@@ -73,7 +73,7 @@ async def _accept(session: AsyncSession, it: Doing, _: Any) -> BaseModel:
 
 
 async def _reject(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
-    return await orientations.reject(session, it.caller, it.id, it.version, body, it.now)
+    return await orientations.reject(session, it.caller, it.runtime.vault, it.id, it.version, body, it.now)
 
 
 async def _start(session: AsyncSession, it: Doing, _: Any) -> BaseModel:
@@ -128,7 +128,16 @@ CHANGES: Final[Mapping[OrientationMove, Change]] = {
         "L'orientation est refusée.",
         _reject,
         RejectIn,
-        (Field("reason", "Motif du refus", "select", of_codes(OrientationRejection)),),
+        (
+            Field("reason", "Motif du refus", "select", of_codes(OrientationRejection)),
+            Field(
+                "reason_text",
+                "Précisions",
+                "prose",
+                required=False,
+                hint="Obligatoires pour « Autre motif ». La personne peut lire ce que vous écrivez ici.",
+            ),
+        ),
     ),
     OrientationMove.START: Change("Commencer", "L'accompagnement a commencé", "Le début de l'accompagnement est noté.", _start),
     OrientationMove.COMPLETE: Change(

@@ -55,6 +55,7 @@ from services.referrals.models import (
     Person,
     Referral,
 )
+from services.referrals.orientations.commands import reason_text_of
 from services.referrals.persons import NARRATIVE, PERSON
 from services.referrals.rights import retention
 from services.referrals.schemas import PersonContent
@@ -265,7 +266,12 @@ class _Gathered:
             )
         ).all()
         return [
-            ExportedOrientation.of(one, links=[ExportedLink.of(link) for link in links if link.orientation_id == one.id]) for one in rows
+            ExportedOrientation.of(
+                one,
+                reason_text=await reason_text_of(self._session, self._vault, one, self._person),
+                links=[ExportedLink.of(link) for link in links if link.orientation_id == one.id],
+            )
+            for one in rows
         ]
 
     async def _erasures(self, organizations: Mapping[UUID, object]) -> list[ExportedErasure]:

@@ -141,7 +141,7 @@ def sections(export: ExportOut) -> list[Section]:
                     f"{one.partner_kind.label}, {_id(one.organization_id)}",
                     one.need.label,
                     one.status.label,
-                    _said(one.outcome) if one.outcome else _reason(one.reason),
+                    _said(one.outcome) if one.outcome else " : ".join(filter(None, (_reason(one.reason), one.reason_text))),
                     _said(one.legal_ground),
                 )
                 for one in export.orientations

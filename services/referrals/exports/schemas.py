@@ -135,6 +135,7 @@ class ExportedOrientation(Answer):
     need: Need
     status: OrientationStatus
     reason: str | None
+    reason_text: str | None
     outcome: OrientationOutcome | None
     replaces_id: Id | None
     legal_ground: LegalGround | None

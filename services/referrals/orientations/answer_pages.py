@@ -4,8 +4,10 @@ The token is in the address, so the address is nowhere else: not in our logs and
 """
 
 import hmac
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
@@ -20,6 +22,7 @@ from libs.chassis.rates import Rates
 from libs.chassis.refusals import Gone, Malformed, NotFound, Refusal, StaleVersion
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Principal
+from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import (
     ContactAgreement,
     LegalGround,
@@ -54,7 +57,8 @@ _HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
 }
-_FORM_BYTES = 4096
+_FORM_BYTES = 16_384
+"""A thousand characters of any script, each up to twelve bytes long in a form, and the codes."""
 
 
 class LinkUnknown(NotFound):
@@ -109,7 +113,13 @@ def _checked(request: Request, runtime: Runtime, token: str) -> UUID:
     return link_id
 
 
-async def _shown(session: AsyncSession, runtime: Runtime, found: _Opened, error: str | None = None) -> str:
+_CHOICE_WANTED: Final = "Choisissez un motif dans la liste, puis envoyez à nouveau."
+_WORDS_WANTED: Final = "Précisez le motif du refus, en mille caractères au plus, puis envoyez à nouveau."
+
+
+async def _shown(
+    session: AsyncSession, runtime: Runtime, found: _Opened, error: str | None = None, typed: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """The minimum: commune, need, urgency, and how the person may be contacted. No name, contact, code word or free text."""
     orientation = found.orientation
     referral = await session.get_one(Referral, orientation.referral_id)
@@ -120,6 +130,7 @@ async def _shown(session: AsyncSession, runtime: Runtime, found: _Opened, error:
     safe = content.safe_contact
     return _PAGES.get_template("answer.html").render(
         error=error,
+        typed=typed,
         orientation=orientation,
         commune=referral.commune,
         need=Need(orientation.need).label,
@@ -188,9 +199,10 @@ async def answer_by_link(token: str, request: Request, runtime: Run) -> Response
         async with runtime.database.transaction() as session:
             found = await _opened(session, link_id, token, now)
             try:
-                command = _command(form)
-            except ValidationError:
-                return _page(await _shown(session, runtime, found, "Choisissez un motif dans la liste, puis envoyez à nouveau."), 422)
+                command = _command(form, runtime.vault)
+            except ValidationError as error:
+                wanted = _WORDS_WANTED if error.errors()[0]["loc"] == ("reason_text",) else _CHOICE_WANTED
+                return _page(await _shown(session, runtime, found, wanted, form), 422)
             await command(session, found, _version(form), now)
             if not await links.use(session, link_id, now):
                 raise LinkOver(_OVER)
@@ -201,8 +213,9 @@ async def answer_by_link(token: str, request: Request, runtime: Run) -> Response
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of the page's form. Raises Malformed, TooLarge."""
-    return dict(await read_pairs(request, most_bytes=_FORM_BYTES, most_fields=8))
+    """The fields of the page's form that say something. Raises Malformed, TooLarge."""
+    pairs = await read_pairs(request, most_bytes=_FORM_BYTES, most_fields=8)
+    return {name: value for name, value in pairs if value.strip()}
 
 
 def _version(form: dict[str, str]) -> int:
@@ -212,7 +225,7 @@ def _version(form: dict[str, str]) -> int:
     return given
 
 
-def _command(form: dict[str, str]) -> Any:
+def _command(form: dict[str, str], vault: Vault) -> Any:
     """The move that the form asks for. Raises Malformed, ValidationError for a reason or outcome that is not in the list."""
     match form.get("answer"):
         case OrientationMove.ACCEPT:
@@ -220,8 +233,8 @@ def _command(form: dict[str, str]) -> Any:
         case OrientationMove.START:
             return lambda session, it, version, now: orientations.start(session, it.caller, it.orientation.id, version, now)
         case OrientationMove.REJECT:
-            reject = RejectIn.model_validate({"reason": form.get("reject_reason")}, strict=False)
-            return lambda session, it, version, now: orientations.reject(session, it.caller, it.orientation.id, version, reject, now)
+            reject = RejectIn.model_validate({"reason": form.get("reject_reason"), "reason_text": form.get("reject_text")}, strict=False)
+            return lambda session, it, version, now: orientations.reject(session, it.caller, vault, it.orientation.id, version, reject, now)
         case OrientationMove.FAIL:
             fail = FailIn.model_validate({"reason": form.get("fail_reason")}, strict=False)
             return lambda session, it, version, now: orientations.fail(session, it.caller, it.orientation.id, version, fail, now)

@@ -143,12 +143,23 @@ async def accept_orientation(orientation_id: Id, caller: Caller, version: IfMatc
     operation_id="reject_orientation",
     response_model=OrientationSummary,
     responses=problems(404, 409, 412, 422, 428),
-    openapi_extra=examples(Example("partner-95", 200, {"reason": "no_capacity"}, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
+    openapi_extra=examples(
+        Example("partner-95", 200, {"reason": "no_capacity"}, path=_OF_ORIENTATION, headers=_FIRST_VERSION),
+        Example(
+            "partner-95",
+            200,
+            {"reason": "other", "reason_text": "Cette personne est déjà suivie par une autre structure."},
+            "Un motif qui n'est pas dans la liste",
+            path=_OF_ORIENTATION,
+            headers=_FIRST_VERSION,
+        ),
+    ),
 )
 async def reject_orientation(orientation_id: Id, body: RejectIn, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
-    """Say no, with a coded reason."""
+    """Say no, with a coded reason; in words as well for `other`. The words are kept sealed: no list and no event has them."""
     return await once(
-        _told(caller, runtime, lambda session: orientations.reject(session, caller, orientation_id, version, body, _now())), status=200
+        _told(caller, runtime, lambda session: orientations.reject(session, caller, runtime.vault, orientation_id, version, body, _now())),
+        status=200,
     )
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -15,6 +15,7 @@ from libs.chassis.etag import match
 from libs.chassis.ids import new_id
 from libs.chassis.refusals import Forbidden, NotFound
 from libs.chassis.security import Principal
+from libs.chassis.vault import Vault
 from libs.contracts.audiences import PseudonymKeys
 from libs.contracts.envelope import Event
 from libs.contracts.referrals import (
@@ -46,6 +47,7 @@ from services.referrals.domain import (
 from services.referrals.models import Orientation, Person, Referral, ServiceHeard
 from services.referrals.notices import Notice, NoticeKind
 from services.referrals.orientations.links import Links
+from services.referrals.persons import REJECTION
 from services.referrals.rules import (
     Asked,
     UnknownOrientation,
@@ -308,11 +310,15 @@ async def accept(session: AsyncSession, caller: Principal, orientation_id: UUID,
 
 
 async def reject(
-    session: AsyncSession, caller: Principal, orientation_id: UUID, version: int, body: RejectIn, now: datetime
+    session: AsyncSession, caller: Principal, vault: Vault, orientation_id: UUID, version: int, body: RejectIn, now: datetime
 ) -> OrientationSummary:
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.REJECT)
     orientation.answered_at = orientation.ended_at = now
     orientation.reason = body.reason
+    if body.reason_text is not None:
+        person = await session.get_one(Person, orientation.person_id)
+        key = await vault.open_key(session, person.key_id)
+        orientation.reason_text = key.seal(body.reason_text.encode(), context=REJECTION)
     await notices.notify(session, _to_post(referral, orientation, NoticeKind.ORIENTATION_REJECTED), now=now)
     event = OrientationRejected(
         **_common(referral, orientation),
@@ -322,6 +328,13 @@ async def reject(
         rejected_at=now,
     )
     return await _said(session, orientation, event)
+
+
+async def reason_text_of(session: AsyncSession, vault: Vault, orientation: Orientation, person: Person) -> str | None:
+    if orientation.reason_text is None:
+        return None
+    key = (await vault.open_keys(session, [person.key_id])).get(person.key_id)
+    return key.open(orientation.reason_text, context=REJECTION).decode() if key is not None else None
 
 
 async def start(session: AsyncSession, caller: Principal, orientation_id: UUID, version: int, now: datetime) -> OrientationSummary:
@@ -361,8 +374,9 @@ async def end_refused(session: AsyncSession, referral: Referral, now: datetime) 
 
 
 async def end_erased(session: AsyncSession, referral: Referral, person_ids: Collection[UUID], now: datetime) -> None:
-    """What lives of who is erased ends. The caller has locked the referral and raises its version."""
+    """What lives of who is erased ends, and what partners wrote of them goes. The caller has locked the referral and raises its version."""
     of_them = col(Orientation.person_id).in_(person_ids)
+    await session.execute(update(Orientation).where(of_them).values(reason_text=None))
     await _withdraw(session, referral, Withdrawal.PERSON_ERASED, now, col(Orientation.status).in_(ORIENTATION_LIVES), of_them)
 
 

@@ -237,7 +237,7 @@ async def test_a_form_from_elsewhere_or_too_large_is_refused(referrals: Referral
     orientation, path = await link(referrals)
 
     json = await referrals.client.post(path, json={"answer": "accept", "version": "1"})
-    large = await fill(referrals, path, answer="accept", more="x" * 5000)
+    large = await fill(referrals, path, answer="accept", more="x" * 17_000)
     nothing = await fill(referrals, path)
 
     assert (json.status_code, large.status_code, nothing.status_code) == (400, 413, 400)

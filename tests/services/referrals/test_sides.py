@@ -98,7 +98,7 @@ async def test_no_path_leads_the_partner_of_one_to_the_other(
         for version in (1, 2)
         for move, body in (
             ("accept", None),
-            ("reject", {"reason": "other"}),
+            ("reject", {"reason": "other", "reason_text": "déjà suivie"}),
             ("start", None),
             ("complete", {"outcome": "informed"}),
             ("fail", {"reason": "other"}),

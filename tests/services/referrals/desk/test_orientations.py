@@ -137,10 +137,13 @@ async def test_a_partner_says_no_with_a_reason_and_the_social_worker_reads_it(de
 
     assert (await partner.submit(number)).status_code == 422
     assert "Choisissez dans la liste." in partner.html.text
-    assert (await partner.submit(number, reason="no_capacity")).status_code == 200
+    assert (await partner.submit(number, reason="other")).status_code == 422
+    assert "Précisez en quelques mots le motif du refus." in partner.html.text
+    assert (await partner.submit(number, reason="other", reason_text="Déjà suivie ici.")).status_code == 200
 
     worker = await desk.sign_in("iscg-95", f"/desk/orientations/{orientation}")
-    assert "Pas de place" in worker.html.text
+    assert "Autre motif" in worker.html.text
+    assert "Déjà suivie ici." in worker.html.text
     assert worker.html.forms == []
 
 
