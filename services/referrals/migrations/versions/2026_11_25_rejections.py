@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "referrals_rejections"
-down_revision = "referrals_old_writers"
+down_revision = "referrals_directory_communes"
 branch_labels = None
 depends_on = None
 
