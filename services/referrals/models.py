@@ -314,6 +314,13 @@ class ErasureNotice(Table, table=True):
     epoch: int | None
     sequence: int | None = Field(sa_type=BigInteger)
     acknowledged_at: datetime | None = Field(default=None, sa_column=_instant(nullable=True))
+    """Since when nobody is waited for."""
+    acknowledged_by: str | None = Field(default=None, sa_type=Text)
+    """`stream`, `hand`, or `no_reader`: there is nobody to wait for."""
+    confirmed_on: date | None = Field(default=None, sa_column=Column(Date, nullable=True))
+    confirmed_how: str | None = Field(default=None, sa_type=Text)
+    recorded_by: str | None = Field(default=None, sa_type=Text)
+    """By hand: the day on which it was confirmed and how, and who wrote that down."""
 
 
 class Alert(Table, table=True):

@@ -47,7 +47,6 @@ from services.referrals.models import (
     CorrectedContent,
     Correction,
     Erasure,
-    ErasureNotice,
     Interview,
     Moved,
     Orientation,
@@ -57,7 +56,7 @@ from services.referrals.models import (
 )
 from services.referrals.orientations.commands import reason_text_of
 from services.referrals.persons import NARRATIVE, PERSON
-from services.referrals.rights import retention
+from services.referrals.rights import acknowledgements, retention
 from services.referrals.schemas import PersonContent
 from services.referrals.working.corrections_schemas import ChangeOut
 from services.referrals.working.work import content_of, narrative_of
@@ -276,22 +275,17 @@ class _Gathered:
 
     async def _erasures(self, organizations: Mapping[UUID, object]) -> list[ExportedErasure]:
         rows = [one for one in await self._of_referral(Erasure, Erasure.erased_at) if self._person.id in one.person_ids]
-        notices = (
-            await self._session.scalars(
-                select(ErasureNotice).where(col(ErasureNotice.erasure_id).in_([one.id for one in rows])).order_by(col(ErasureNotice.stream))
-            )
-        ).all()
         own = {f"organization:{one}" for one in organizations}  # to whom another person was oriented is that person's
         return [
             ExportedErasure.of(
                 one,
                 notices=[
                     ExportedNotice.of(notice)
-                    for notice in notices
-                    if notice.erasure_id == one.id and (not notice.stream.startswith("organization:") or notice.stream in own)
+                    for notice in one.notices
+                    if not notice.stream.startswith("organization:") or notice.stream in own
                 ],
             )
-            for one in rows
+            for one in await acknowledgements.register(self._session, rows, ())
         ]
 
     async def _readings(self, orientations: Sequence[UUID]) -> list[Reading]:

@@ -24,7 +24,7 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals.domain import ENDED_BECAUSE, PARIS, DeclineReason, within_sentence
-from services.referrals.exports.schemas import ExportOut
+from services.referrals.exports.schemas import ExportedNotice, ExportOut
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.schemas import Contact, PersonContent, SafeContact
 from services.referrals.working.safe_contact import days_in_words
@@ -173,7 +173,7 @@ def sections(export: ExportOut) -> list[Section]:
                 (
                     _said(one.erased_at),
                     one.cause.label,
-                    " ; ".join(f"{notice.stream} : {_said(notice.acknowledged_at)}" for notice in one.notices) or "–",
+                    " ; ".join(map(_acknowledged, one.notices)) or "–",
                 )
                 for one in export.erasures
             ],
@@ -345,6 +345,11 @@ def _corrected(one: Any) -> Iterable[tuple[str, str, str, str]]:
         yield when, why, _before(one.before), "voir « Vous »"
     if one.narrative_before is not None:
         yield when, f"{why} (récit)", one.narrative_before, "voir « La situation »"
+
+
+def _acknowledged(one: ExportedNotice) -> str:
+    when = f", le {_said(one.acknowledged_at)}" if one.acknowledged_at else ""
+    return f"{one.stream} : {within_sentence(one.state.label)}{when}"
 
 
 def _changed(value: Any, vocabulary: type[Code] | None) -> str:

@@ -27,6 +27,7 @@ from libs.contracts.vocabularies import (
 )
 from services.referrals.domain import CorrectionReason, Move, OverrideReason
 from services.referrals.rights.erasure import ErasureCause
+from services.referrals.rights.schemas import Acknowledgement
 from services.referrals.schemas import Contact, Identity, PersonContent, SafeContact
 from services.referrals.working.corrections_schemas import ChangeOut
 from services.referrals.working.safe_contact import SafeRule
@@ -172,7 +173,10 @@ class ExportedCorrection(Answer):
 
 
 class ExportedNotice(Answer):
+    """`state`: whether who was told in this stream has confirmed the erasure of their copies, and how."""
+
     stream: str
+    state: Acknowledgement
     acknowledged_at: Instant | None
 
 

@@ -1,1 +1,1 @@
-"""The rights of persons: refusal, erasure and who acknowledged it, retention."""
+"""The rights of persons: refusal, erasure and who acknowledged it (by a stream or by hand), retention."""

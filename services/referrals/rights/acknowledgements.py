@@ -1,23 +1,45 @@
 """Who has acted on an erasure: the numbers under which it was said, held against how far each reader of those streams says it is.
 
 A reader acknowledges by `PUT /v1/streams/{stream}/position`; our own services do it with their cursors,
-but never past an event that they parked; a webhook by its 2xx. An erasure is complete
-when every known reader of every stream it was said in is past it; our services and the organizations that were asked must be among them.
+but never past an event that they parked; a webhook by its 2xx. Who never reads (an organization that answers by links) confirms it by other means, which is
+recorded by hand. An erasure is complete when every known reader of every stream it was said in is past it; our services and the organizations that were
+asked must be among them, or have confirmed it.
 """
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import ClassVar
 from uuid import UUID
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from libs.chassis.audit import audit
 from libs.chassis.pagination import Key
-from libs.chassis.refusals import NotFound
+from libs.chassis.refusals import Conflict, Invalid, NotFound
 from libs.chassis.security import Principal
-from libs.contracts.vocabularies import Role
+from libs.chassis.streams import INTERNAL
+from libs.contracts.vocabularies import Purpose, Role
 from services.referrals.models import Erasure, ErasureNotice
-from services.referrals.rights.schemas import ErasureOut, NoticeOut
+from services.referrals.rights.schemas import Acknowledgement, ConfirmationIn, ConfirmationOut, ErasureOut, NoticeOut
+from services.referrals.rules import check_day_since
+
+
+class NotTold(Invalid):
+    type: ClassVar[str] = "erasure-not-told"
+    title: ClassVar[str] = "Destinataire non concerné"
+
+
+class OursToAct(Invalid):
+    type: ClassVar[str] = "erasure-ours-to-act"
+    title: ClassVar[str] = "Service de Maillon"
+
+
+class AcknowledgedAlready(Conflict):
+    type: ClassVar[str] = "erasure-acknowledged-already"
+    title: ClassVar[str] = "Effacement déjà confirmé"
+
 
 _PLACE = text(
     "UPDATE erasure_notices n SET epoch = e.epoch, sequence = e.sequence FROM stream_events e WHERE n.sequence IS NULL AND e.stream = n.stream"
@@ -37,7 +59,9 @@ _READERS = (
     "  AND NOT EXISTS (SELECT FROM readers r WHERE r.stream = n.stream))"
 )
 _ACKNOWLEDGE = text(
-    f"WITH {_READERS} UPDATE erasure_notices n SET acknowledged_at = now() WHERE n.acknowledged_at IS NULL AND n.sequence IS NOT NULL"  # noqa: S608 - a constant
+    f"WITH {_READERS} UPDATE erasure_notices n SET acknowledged_at = now(),"  # noqa: S608 - a constant
+    " acknowledged_by = CASE WHEN EXISTS (SELECT FROM readers r WHERE r.stream = n.stream) THEN 'stream' ELSE 'no_reader' END"
+    " WHERE n.acknowledged_at IS NULL AND n.sequence IS NOT NULL"
     " AND NOT EXISTS (SELECT FROM waiting w WHERE w.erasure_id = n.erasure_id AND w.stream = n.stream)"
 )
 _COMPLETE = text(
@@ -56,6 +80,53 @@ async def look(session: AsyncSession, ours: Collection[str]) -> None:
     await session.execute(_COMPLETE)
 
 
+async def confirm(
+    session: AsyncSession, caller: Principal, ours: Collection[str], erasure_id: UUID, body: ConfirmationIn, now: datetime
+) -> ErasureOut:
+    """By hand. Raises NotFound, NotTold, OursToAct, AcknowledgedAlready, TimeImpossible."""
+    found = await session.get(Erasure, erasure_id)
+    if found is None or not _sees(caller, found):
+        raise NotFound
+    if body.stream == INTERNAL:
+        raise OursToAct("Les services de Maillon confirment en effaçant eux-mêmes.", pointers=[("/stream", "Choisissez un autre flux.")])
+    notice = await session.get(ErasureNotice, (erasure_id, body.stream), with_for_update=True, populate_existing=True)
+    if notice is None:
+        raise NotTold(
+            "Cet effacement n'a pas été annoncé à ce destinataire.", pointers=[("/stream", "Choisissez un flux de cet effacement.")]
+        )
+    if notice.acknowledged_at is not None and notice.acknowledged_by != Acknowledgement.NO_READER:
+        raise AcknowledgedAlready("Ce destinataire a déjà confirmé l'effacement.")
+    check_day_since(body.confirmed_on, found.erased_at, now, "/confirmed_on")
+    notice.acknowledged_at, notice.acknowledged_by = now, Acknowledgement.HAND
+    notice.confirmed_on, notice.confirmed_how, notice.recorded_by = body.confirmed_on, body.how, caller.subject
+    await session.flush()
+    await session.execute(_COMPLETE)
+    await session.refresh(found)
+    detail = {"stream": body.stream, "how": str(body.how), "on": body.confirmed_on.isoformat()}
+    await audit(
+        session, caller, operation="confirm_erasure", subject=f"erasures/{erasure_id}", purpose=Purpose.PERSONS_RIGHTS, detail=detail
+    )
+    [told] = await register(session, [found], ours)
+    return told
+
+
+def _notice(one: ErasureNotice, waiting_for: list[str]) -> NoticeOut:
+    if one.acknowledged_at is not None:
+        state = Acknowledgement(one.acknowledged_by or Acknowledgement.STREAM)
+    else:
+        # an organization is waited for under the name of its stream while nobody reads it; no client is called so
+        unread = one.stream.startswith("organization:") and one.stream in waiting_for
+        state = Acknowledgement.NO_READER if unread else Acknowledgement.WAITING
+    return NoticeOut(
+        stream=one.stream,
+        sequence=one.sequence,
+        state=state,
+        acknowledged_at=None if state is Acknowledgement.NO_READER else one.acknowledged_at,
+        confirmation=ConfirmationOut.of(one, how=one.confirmed_how) if state is Acknowledgement.HAND else None,
+        waiting_for=waiting_for,
+    )
+
+
 def _sees(caller: Principal, erasure: Erasure) -> bool:
     return caller.role in (Role.ADMINISTRATOR, Role.AUDITOR) or caller.covers_departement(erasure.departement)
 
@@ -72,7 +143,7 @@ async def erasures(
         query = query.where(col(Erasure.completed_at).is_(None) if waiting else col(Erasure.completed_at).is_not(None))
     if after is not None:
         query = query.where(col(Erasure.id) > after[0])
-    return await _told(session, (await session.scalars(query.order_by(col(Erasure.id)).limit(limit + 1))).all(), ours)
+    return await register(session, (await session.scalars(query.order_by(col(Erasure.id)).limit(limit + 1))).all(), ours)
 
 
 async def erasure(session: AsyncSession, caller: Principal, ours: Collection[str], erasure_id: UUID) -> ErasureOut:
@@ -80,11 +151,12 @@ async def erasure(session: AsyncSession, caller: Principal, ours: Collection[str
     found = await session.get(Erasure, erasure_id)
     if found is None or not _sees(caller, found):
         raise NotFound
-    [told] = await _told(session, [found], ours)
+    [told] = await register(session, [found], ours)
     return told
 
 
-async def _told(session: AsyncSession, rows: Sequence[Erasure], ours: Collection[str]) -> list[ErasureOut]:
+async def register(session: AsyncSession, rows: Sequence[Erasure], ours: Collection[str]) -> list[ErasureOut]:
+    """These erasures, with who has acted on each, and who has not."""
     ids = [row.id for row in rows]
     notices = (
         await session.scalars(select(ErasureNotice).where(col(ErasureNotice.erasure_id).in_(ids)).order_by(col(ErasureNotice.stream)))
@@ -102,16 +174,7 @@ async def _told(session: AsyncSession, rows: Sequence[Erasure], ours: Collection
             cause=row.cause,
             erased_at=row.erased_at,
             completed_at=row.completed_at,
-            notices=[
-                NoticeOut(
-                    stream=one.stream,
-                    sequence=one.sequence,
-                    acknowledged_at=one.acknowledged_at,
-                    waiting_for=waiting.get((row.id, one.stream), []),
-                )
-                for one in notices
-                if one.erasure_id == row.id
-            ],
+            notices=[_notice(one, waiting.get((row.id, one.stream), [])) for one in notices if one.erasure_id == row.id],
         )
         for row in rows
     ]

@@ -16,12 +16,12 @@ from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Purpose
 from libs.chassis.settings import secret_bytes
 from libs.chassis.strict import QueryBool
-from libs.contracts.demonstration import ALLEGED_PERPETRATOR, REFERRAL
+from libs.contracts.demonstration import ALLEGED_PERPETRATOR, ASSOCIATION, ERASURE, REFERRAL
 from libs.contracts.types import Id
 from services.referrals import queries
 from services.referrals.rights import acknowledgements
 from services.referrals.rights import commands as rights
-from services.referrals.rights.schemas import ErasureIn, ErasureList, ErasureMadeOut, ErasureOut
+from services.referrals.rights.schemas import ConfirmationIn, ErasureIn, ErasureList, ErasureMadeOut, ErasureOut
 from services.referrals.schemas import PersonSearchIn, PersonsFound
 from services.referrals.settings import Settings
 
@@ -86,7 +86,7 @@ async def erase_persons(referral_id: Id, body: ErasureIn, caller: Caller, versio
 
 @router.get("/v1/erasures", operation_id="list_erasures", response_model=ErasureList)
 async def list_erasures(caller: Caller, runtime: Run, page: Page, response: Response, waiting: QueryBool | None = None) -> ErasureList:
-    """The register of erasures, oldest first, with who has not acted on each yet. `waiting`: only those, or only the others."""
+    """The register of erasures, oldest first, with who has acted on each, how, and who has not. `waiting`: only those that wait for somebody, or only the others."""
     async with runtime.database.transaction() as session:
         rows = await acknowledgements.erasures(session, caller, _ours(runtime), waiting=waiting, after=page.after, limit=page.limit)
     items, following = page_of(rows, page, lambda row: (row.id,))
@@ -99,3 +99,28 @@ async def read_erasure(erasure_id: Id, caller: Caller, runtime: Run) -> ErasureO
     """One erasure, and who has not acted on it yet."""
     async with runtime.database.transaction() as session:
         return await acknowledgements.erasure(session, caller, _ours(runtime), erasure_id)
+
+
+@router.post(
+    "/v1/erasures/{erasure_id}/confirmations",
+    status_code=201,
+    operation_id="confirm_erasure",
+    response_model=ErasureOut,
+    responses=problems(404, 409, 422),
+    openapi_extra=examples(
+        Example(
+            "coordinator-95",
+            201,
+            {"stream": f"organization:{ASSOCIATION}", "confirmed_on": "2026-11-25", "how": "letter"},
+            "Une structure sans abonnement a confirmé par courrier",
+            path={"erasure_id": ERASURE},
+        )
+    ),
+)
+async def confirm_erasure(erasure_id: Id, body: ConfirmationIn, caller: Caller, runtime: Run, once: Once) -> Response:
+    """Record that who was told in a stream has acted on the erasure, and said so by other means than by reading it. Audited."""
+    return await once(
+        lambda session: acknowledgements.confirm(session, caller, _ours(runtime), erasure_id, body, _now()),
+        status=201,
+        location="/v1/erasures/{id}",
+    )

@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from libs.chassis.strict import Answer, Body
-from libs.contracts.types import DepartementCode, Id, Instant
+from libs.contracts.demonstration import ASSOCIATION
+from libs.contracts.types import Code, Day, DepartementCode, Id, Instant
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.schemas import MAX_PERSONS, unique
 
@@ -17,17 +18,49 @@ class ErasureIn(Body):
     narrative: bool = False
 
 
+class Acknowledgement(Code):
+    """Whether those who were told in a stream have acted on it."""
+
+    WAITING = "waiting", "Attendu"
+    NO_READER = "no_reader", "Personne ne lit ce flux"
+    STREAM = "stream", "Confirmé par la lecture du flux"
+    HAND = "hand", "Confirmé à la main"
+
+
+class ConfirmedHow(Code):
+    LETTER = "letter", "Courrier"
+    EMAIL = "email", "Courriel"
+    PHONE = "phone", "Téléphone"
+
+
+class ConfirmationIn(Body):
+    """An organization (or another who was told in a stream of its own) said by other means that it has erased too."""
+
+    stream: Annotated[str, Field(pattern=r"^[a-z]+(?::[0-9A-Za-z-]{1,40})?$", examples=[f"organization:{ASSOCIATION}"])]
+    confirmed_on: Day
+    how: ConfirmedHow
+
+
+class ConfirmationOut(Answer):
+    confirmed_on: Day
+    how: ConfirmedHow
+    recorded_by: str
+
+
 class NoticeOut(Answer):
-    """`sequence`: the number in that stream. `waiting_for`: the clients (or the organization) that have not acted on it yet."""
+    """`sequence`: the number in that stream. `waiting_for`: the clients that have not acted on it yet, or the organization, when nobody reads its stream:
+    it acknowledges by reading, or by `confirmation`. A ministry's or a département's stream that nobody reads was told to nobody."""
 
     stream: str
     sequence: int | None
+    state: Acknowledgement
     acknowledged_at: Instant | None
+    confirmation: ConfirmationOut | None
     waiting_for: list[str]
 
 
 class ErasureOut(Answer):
-    """`completed_at`: when everybody who was told had acted on it."""
+    """`completed_at`: since when nobody is waited for any more."""
 
     id: Id
     referral_id: Id

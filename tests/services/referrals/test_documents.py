@@ -16,6 +16,7 @@ STATES: dict[str, tuple[str, str | None]] = {
     "decline_referral": ("assigned", None),
     "assign_referral": ("assigned", None),
     "erase_persons": ("assigned", None),
+    "confirm_erasure": ("accepted", "requested"),
     "transfer_referral": ("assigned", None),
     "correct_referral": ("assigned", None),
     "attempt_contact": ("accepted", None),
@@ -52,6 +53,8 @@ async def test_every_example_works_as_it_stands(database_url: Callable[[str | No
             await referrals.hear("partners", *territory())
             if one.operation in STATES:
                 await _put(referrals, *STATES[one.operation])
+            if one.operation == "confirm_erasure":
+                await _erase(referrals)
             answer = await send(referrals, one)
             assert answer.status_code == one.example["x-status"], f"{one.operation}: {answer.text}"
 
@@ -71,6 +74,13 @@ async def _put(referrals: Referrals, status: str, orientation: str | None) -> No
             referrals,
         )
     await _set(f"UPDATE referrals SET status = '{'accepted' if status == 'contacted' else status}', version = 1", referrals)
+
+
+async def _erase(referrals: Referrals) -> None:
+    await referrals.post("coordinator-95", f"/v1/referrals/{d.REFERRAL}/erasures", {"person_ids": [d.VICTIM]}, version=1)
+    await _set("ALTER TABLE erasure_notices DROP CONSTRAINT erasure_notices_erasure_id_fkey", referrals)
+    await _set(f"UPDATE erasures SET id = '{d.ERASURE}', erased_at = '2026-11-24T10:00:00Z'", referrals)
+    await _set(f"UPDATE erasure_notices SET erasure_id = '{d.ERASURE}'", referrals)
 
 
 async def _set(statement: str, referrals: Referrals) -> None:

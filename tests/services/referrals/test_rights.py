@@ -82,7 +82,7 @@ async def test_the_register_names_who_has_not_acted_on_an_erasure_until_everybod
 
     assert first["internal"]["waiting_for"] == sorted(OURS)
     assert first[association]["waiting_for"] == [association]
-    assert first["interior"]["acknowledged_at"] is not None  # nobody reads it
+    assert (first["interior"]["state"], first["interior"]["acknowledged_at"]) == ("no_reader", None)
     for service in OURS:
         assert (await acknowledge(referrals, service, "internal", first["internal"]["sequence"])).status_code == 204
     assert (await acknowledge(referrals, "partner-95", association, first[association]["sequence"] - 1)).status_code == 204
