@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: searching all of it for garbage, again and again, took a fifth of the tests' time (47 s → 37 s on a part of them)."""
+    """What was imported stays: searching all of it for garbage, again and again, took a tenth of the tests' time and more (47 s → 37 to 43 s on a part of them)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)

@@ -169,15 +169,17 @@ class Client:
         await self.call("DELETE", path)
 
     async def pages(self, path: str, **query: str | int | None) -> AsyncIterator[dict[str, Any]]:
-        """Every item of a list, page after page."""
+        """Every item of a list, page after page. Raises Unreachable when the pages go in circles."""
         cursor: str | None = None
-        while True:
+        read: set[str | None] = set()
+        while not (read and cursor is None):
+            if cursor in read:
+                raise Unreachable(f"GET {path}: the pages of the list go in circles")
+            read.add(cursor)
             page = _json(await self.call("GET", path, query={**query, "cursor": cursor}))
             for item in page["items"]:
                 yield item
             cursor = page["next"]
-            if cursor is None:
-                return
 
     async def send_lines(self, path: str, lines: Iterable[bytes]) -> AsyncIterator[dict[str, Any]]:
         """Send NDJSON (`{"key": …, "referral": …}`) of any length, in pieces; gives the result of each line, in order, `line` counted from 1 over all.

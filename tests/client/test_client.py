@@ -369,3 +369,17 @@ async def test_what_follows_is_the_very_event(house: Served) -> None:
         row = (await session.execute(text("SELECT attributes, data, digest FROM stream_events WHERE stream = 'internal'"))).one()
     assert (record.attributes, record.data, record.digest) == (bytes(row.attributes), bytes(row.data), bytes(row.digest))
     assert json.loads(record.data)["departement"] == "95"
+
+
+@pytest.mark.parametrize("cursors", [["a", "a"], ["a", "b", "a"]])
+async def test_a_list_whose_pages_go_in_circles_is_refused(cursors: list[str]) -> None:
+    said = [
+        httpx.Response(200, json={"items": [{}], "next": cursor}, request=httpx.Request("GET", "http://a.example")) for cursor in cursors
+    ]
+    way = Unsteady(httpx.MockTransport(lambda _: httpx.Response(500)), *said)
+
+    async with Client("http://a.example", token="t", attempts=1, transport=way) as client:
+        with pytest.raises(Unreachable, match="circles"):
+            [one async for one in client.pages("/v1/subscriptions")]
+
+    assert way.steps == []

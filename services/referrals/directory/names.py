@@ -170,15 +170,23 @@ async def _keep_all(runtime: Runtime, taken: Claim, path: str) -> None:
         count += 1
         if count > MOST:
             raise FeedError(f"partners: more than {MOST} items in one list of names")
-        try:
-            rows.append(_ITEMS[taken.kind].model_validate(item).row)
-        except ValidationError:
+        row = read_item(taken.kind, item)
+        if row is None:
             UNREADABLE.inc()
             continue
+        rows.append(row)
         if len(rows) == _BATCH:
             await _keep(runtime, taken, rows)
             rows = []
     await _keep(runtime, taken, rows)
+
+
+def read_item(kind: str, item: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What is kept of an item of a list; None: it is not readable, and is skipped."""
+    try:
+        return _ITEMS[kind].model_validate(item).row
+    except ValidationError:
+        return None
 
 
 async def _keep(runtime: Runtime, taken: Claim, rows: Sequence[dict[str, Any]]) -> None:
