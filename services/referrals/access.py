@@ -81,6 +81,8 @@ ACCESS = AccessTable(
         "answer_orientation": Rule(roles=_AT_DESK, page=True, purpose=True),
         "download_export": Rule(roles=_WORKING, page=True),
         "show_move": Rule(roles=_WORKING, page=True, purpose=True),
+        "show_person_correction": Rule(roles=_WORKING, page=True, purpose=True),
+        "correct_person": Rule(roles=_WORKING, page=True, purpose=True),
         "make_move": Rule(roles=_WORKING, page=True, purpose=True),
         "read_notice_preference": Rule(roles={*_WORKING, Role.PARTNER}),
         "put_notice_preference": Rule(roles={*_WORKING, Role.PARTNER}),

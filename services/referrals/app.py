@@ -14,6 +14,7 @@ from services.referrals.access import ACCESS
 from services.referrals.delays import overdue
 from services.referrals.delays.due import Delays
 from services.referrals.desk import (
+    correction_pages,
     export_pages,
     guard,
     move_pages,
@@ -117,6 +118,7 @@ SERVICE = Service(
         export_pages.router,
         referral_pages.router,
         orientation_pages.router,
+        correction_pages.router,
         move_pages.router,
         sign_in_pages.router,
         justice_api.router,

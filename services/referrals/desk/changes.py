@@ -27,16 +27,18 @@ Choices = Sequence[tuple[str, str]]
 
 
 class Field(NamedTuple):
-    """`choices`: what there is to choose from, of what the page shows. `kind`: `boxes` is a list, the others are one value."""
+    """`choices`: what there is to choose from, of what the page shows. `kind`: `boxes` is a list, the others are one value; `windows` are fields of their own."""
 
     name: str
     label: str
-    kind: Literal["select", "radios", "boxes", "moment", "number", "text", "prose", "hidden"]
+    kind: Literal["select", "radios", "boxes", "moment", "day", "number", "text", "lines", "prose", "commune", "windows"]
     choices: Callable[[Mapping[str, Any]], Choices] | None = None
     required: bool = True
     hint: str = ""
-    otherwise: Callable[[Mapping[str, Any]], str] | None = None
-    """What stands there at first."""
+    otherwise: Callable[[Mapping[str, Any]], str | list[str]] | None = None
+    """What stands there at first; of `boxes` those that are ticked."""
+    heading: str = ""
+    """Of this field and those that follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Change:
     fields: tuple[Field, ...] = ()
     shape: Callable[[dict[str, Any], Form], dict[str, Any]] = lambda given, form: given
     explanation: str = ""
+    complete: bool = False
+    """Everything that is required is to be there: what is left out of the body would stay as it is."""
 
 
 class SentAlready(Conflict):
@@ -104,6 +108,9 @@ def read(change: Change, form: Form) -> Body | None:
         if value in ("", []):
             continue
         given[field.name] = _READERS.get(field.kind, str)(value) if field.kind != "boxes" else value
+    missing = [f"/{field.name}" for field in change.fields if field.required and field.name not in given] if change.complete else []
+    if missing:
+        raise Invalid("Le formulaire est à corriger.", pointers=[(one, "Ce champ est obligatoire.") for one in missing])
     try:
         return change.body.model_validate_json(json.dumps(change.shape(given, form)))
     except ValidationError as error:
@@ -127,6 +134,8 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {"moment": _moment, "numbe
 
 _SENTENCES: Final[Mapping[str, Mapping[str, str]]] = {
     "moment": {"Un instant s'écrit 2026-11-23T10:00:00Z, avec son fuseau.": "Indiquez le jour et l'heure."},
+    "lines": {"Ce n'est pas le format attendu.": "Un numéro s'écrit 06 12 34 56 78, ou avec son indicatif : +33612345678."},
+    "windows": {"Ce n'est pas le format attendu.": "Une heure s'écrit 09:30 ; indiquez le début et la fin."},
     "boxes": {"Ce champ est obligatoire.": "Cochez au moins une case."},
     "select": {"Ce champ est obligatoire.": "Choisissez dans la liste."},
     "radios": {"Ce champ est obligatoire.": "Choisissez une réponse."},
@@ -151,14 +160,28 @@ def wrongs_of(change: Change, refusal: Refusal) -> list[Wrong]:
     """A refusal, field by field."""
     if isinstance(refusal, StaleVersion):
         return [Wrong("", "", _CHANGED)]
-    fields = {field.name: field for field in change.fields if field.kind != "hidden"}
+    fields = {field.name: field for field in change.fields}
     found = []
     for pointer, sentence in refusal.pointers or [(f"/{_PLACES.get(refusal.type, '')}", refusal.detail)]:
-        field = fields.get(pointer.split("/")[1]) if "/" in pointer else None
+        field = next((fields[part] for part in reversed(pointer.split("/")) if part in fields), None)
         if field is None:
             found.append(Wrong("", "", sentence))
         else:
             found.append(Wrong(field.name, field.label, _SENTENCES.get(field.kind, {}).get(sentence, sentence)))
+    return list(dict.fromkeys(found))
+
+
+def meanwhile(change: Change, typed: Form, shown: Mapping[str, Any]) -> dict[str, str]:
+    """Field by field what the record says now, where a form that was read before says otherwise: so that sending it again undoes nobody's work unseen."""
+    found: dict[str, str] = {}
+    for field in change.fields if change.complete else ():
+        if field.otherwise is None:
+            continue
+        now = field.otherwise(shown)
+        there = sorted(now) if isinstance(now, list) else [now.strip()] if now else []
+        if there != sorted(one.replace("\r\n", "\n").strip() for one in typed.all(field.name)):
+            labels = dict(field.choices(shown)) if field.choices else {}
+            found[field.name] = ", ".join(labels.get(one, one) for one in there) or "rien"
     return found
 
 

@@ -7,18 +7,19 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from libs.chassis.refusals import NotFound, Refusal
+from libs.chassis.refusals import NotFound, Refusal, StaleVersion
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
 from services.referrals.desk import directory
-from services.referrals.desk.changes import Change, fresh_key, is_for_the_form, make, wrongs_of
+from services.referrals.desk.changes import Change, fresh_key, is_for_the_form, make, meanwhile, wrongs_of
 from services.referrals.desk.forms import Form
 from services.referrals.desk.moves import CHANGES, POST
 from services.referrals.desk.pages import go_to, page
 from services.referrals.desk.referral_pages import opened
 from services.referrals.desk.sign_in_pages import form_of
+from services.referrals.directory.called import communes_of
 from services.referrals.domain import Move, moved
 
 router = APIRouter(include_in_schema=False)
@@ -67,6 +68,7 @@ async def _shown(
         shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
         referral = shown["referral"]
         shown["posts"] = await directory.posts(session, referral.departement, referral.commune) if POST in change.fields else []
+        shown["communes"] = await communes_of(session, caller) if move is Move.CORRECT else []
     if refusal is None and move not in referral.moves:
         moved(referral.status, move)  # says why the state does not allow it
         raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")
@@ -78,6 +80,9 @@ async def _shown(
         change=change,
         move=move,
         open=move in referral.moves,
+        # what was erased of a narrative cannot be corrected; where there was none, there may be one
+        with_narrative=referral.narrative is not None or not any(one.erased for one in referral.people),
+        meanwhile=meanwhile(change, typed, shown) if typed is not None and isinstance(refusal, StaleVersion) else {},
         key=fresh_key(),
         typed=typed,
         wrongs=[] if refusal is None else wrongs_of(change, refusal),

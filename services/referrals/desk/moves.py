@@ -6,7 +6,6 @@ from typing import Any, Final
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.chassis.settings import secret_bytes
 from libs.contracts.vocabularies import (
     AlertKind,
     CloseReason,
@@ -16,18 +15,16 @@ from libs.contracts.vocabularies import (
     InterviewPlace,
     KnownToServices,
     Need,
-    Urgency,
 )
 from services.referrals.delays.due import Delays
 from services.referrals.desk.changes import Change, Choices, Doing, Field, now_in_paris, of_codes
+from services.referrals.desk.correction_changes import FACTS
 from services.referrals.desk.directory import PostChoice
-from services.referrals.desk.forms import Form
-from services.referrals.domain import CorrectionReason, DeclineReason, Move, OverrideReason
+from services.referrals.domain import DeclineReason, Move, OverrideReason
 from services.referrals.justice import alerts
 from services.referrals.justice.schemas import AlertIn
 from services.referrals.schemas import AssignIn, CloseIn, ContactIn, DeclineIn, PersonOut, TransferIn
-from services.referrals.working import corrections, followup, work
-from services.referrals.working.corrections_schemas import CorrectionIn
+from services.referrals.working import followup, work
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
 
 Shown = Mapping[str, Any]
@@ -74,16 +71,7 @@ def _person(name: str = "person_id", label: str = "Personne") -> Field:
     return Field(name, label, "radios", _persons, otherwise=_only(_persons))
 
 
-_YES_NO: Final = (("yes", "Oui"), ("no", "Non"))
 POST: Final = Field("post_id", "Poste", "radios", _posts)
-
-
-def _corrected(given: dict[str, Any], form: Form) -> dict[str, Any]:
-    persons = [
-        {"person_id": name.removeprefix("agreement:"), "agreement": value} for name, value in form.pairs if name.startswith("agreement:")
-    ]
-    danger = {"danger": given["danger"] == "yes"} if "danger" in given else {}
-    return given | danger | ({"persons": persons} if persons else {})
 
 
 async def _assign(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
@@ -124,13 +112,6 @@ async def _assess(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
 
 async def _alert(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
     return await alerts.record(session, it.caller, it.runtime.vault, it.id, body, it.now)
-
-
-async def _correct(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
-    search_key = secret_bytes(it.runtime.settings.search_key)
-    return await corrections.correct(
-        session, it.caller, it.runtime.vault, search_key, Delays.of(it.runtime), it.id, it.version, body, it.now
-    )
 
 
 CLOSE: Final = Change(
@@ -195,23 +176,7 @@ CHANGES: Final[Mapping[Move, Change]] = {
         ),
         shape=lambda given, _: {"needs": []} | given,
     ),
-    Move.CORRECT: Change(
-        "Corriger ce qui a été reçu",
-        "Corriger",
-        "La correction est enregistrée.",
-        _correct,
-        CorrectionIn,
-        (
-            Field("reason", "Motif de la correction", "select", of_codes(CorrectionReason)),
-            Field("urgency", "Urgence", "select", of_codes(Urgency), otherwise=lambda shown: shown["referral"].urgency.value),
-            Field("commune", "Commune (code INSEE)", "text", otherwise=lambda shown: shown["referral"].commune),
-            Field(
-                "danger", "Danger signalé", "select", lambda _: _YES_NO, otherwise=lambda shown: "yes" if shown["referral"].danger else "no"
-            ),
-        ),
-        shape=_corrected,
-        explanation="Ce qui était écrit avant reste au journal des corrections.",
-    ),
+    Move.CORRECT: FACTS,
     Move.ALERT: Change(
         "Noter une information préoccupante ou un signalement",
         "Enregistrer",

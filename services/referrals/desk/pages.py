@@ -12,10 +12,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from libs.chassis.refusals import Refusal, Unauthenticated
 from libs.chassis.security import Principal
 from libs.contracts.types import label_of
-from libs.contracts.vocabularies import ContactAgreement, Purpose, Role
+from libs.contracts.vocabularies import Purpose, Role
 from services.referrals.domain import ENDED_BECAUSE, PARIS, within_sentence
 from services.referrals.orientations import answer_pages
-from services.referrals.working.safe_contact import days_in_words
+from services.referrals.working.safe_contact import WEEKDAYS, days_in_words
 
 STYLE: Final = Path(__file__).parent / "templates" / "desk.css"
 SIGNED_IN: Final = "maillon.desk_signed_in"
@@ -56,7 +56,7 @@ PAGES = Environment(loader=FileSystemLoader(_FOLDERS), autoescape=True, undefine
 PAGES.filters.update(
     moment=_moment, day=_day, lasting=_lasting, reference=_reference, days=_days, reason=_reason, within_sentence=within_sentence
 )
-PAGES.globals.update(Role=Role, purposes=list(Purpose), agreements=list(ContactAgreement))
+PAGES.globals.update(Role=Role, purposes=list(Purpose), weekdays=WEEKDAYS)
 
 
 def _headers(request: Request) -> dict[str, str]:

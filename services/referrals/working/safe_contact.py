@@ -38,12 +38,12 @@ _BROKEN: Final[Mapping[SafeRule, Callable[[SafeContact, ContactMode, ContactResu
 }
 
 
-_DAYS: Final = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
+WEEKDAYS: Final = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
 
 
 def days_in_words(days: Iterable[int]) -> str:
     """Of ISO numbers: 1 is Monday."""
-    return ", ".join(_DAYS[day - 1] for day in days)
+    return ", ".join(WEEKDAYS[day - 1] for day in days)
 
 
 def within(windows: list[ContactWindow], at: datetime) -> bool:

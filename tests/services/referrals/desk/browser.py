@@ -41,6 +41,7 @@ class Html(HTMLParser):
         self._form: Filled | None = None
         self._link: str | None = None
         self._select: str | None = None
+        self._typed: tuple[str, list[str]] | None = None
         self.feed(text)
 
     @property
@@ -76,6 +77,8 @@ class Html(HTMLParser):
             self._form.choices.setdefault(name, []).append(given["value"])
         elif tag == "select":
             self._select = name
+        elif tag == "textarea":
+            self._typed = name, []
         elif tag == "option" and self._select is not None:
             self._form.choices.setdefault(self._select, []).append(given.get("value", ""))
             if "selected" in given:
@@ -88,9 +91,16 @@ class Html(HTMLParser):
             self._link = None
         elif tag == "select":
             self._select = None
+        elif tag == "textarea" and self._form is not None and self._typed is not None:
+            name, parts = self._typed
+            # a browser leaves out the first line break, and sends CRLF
+            self._form.fields.append((name, "".join(parts).removeprefix("\n").replace("\n", "\r\n")))
+            self._typed = None
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+        if self._typed is not None:
+            self._typed[1].append(data)
         if self._link is not None and data.strip():
             self.links.setdefault(" ".join(data.split()), self._link)
 

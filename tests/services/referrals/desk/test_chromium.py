@@ -15,7 +15,7 @@ from libs.contracts import demonstration as d
 from libs.embedded.issuer import create_app as create_issuer
 from services.referrals.app import SERVICE
 from tests.services.referrals.conftest import territory
-from tests.services.referrals.desk.conftest import Desk, settings
+from tests.services.referrals.desk.conftest import Desk, call_by_name, settings
 from tests.services.referrals.desk.screen import MISSING, Screen, chromium, window
 from tests.serving import app_of, served
 
@@ -108,7 +108,7 @@ async def test_from_the_worklist_to_a_closed_referral_by_keyboard_and_without_sc
 
         await screen.press('a:text-is("Orienter vers un partenaire")')
         await screen.look("orient")
-        await screen.choose("#search-need", "victim_support")
+        await screen.choose("#sought_need", "victim_support")
         await screen.press('button:text-is("Chercher")')
         await screen.look("orient-services")
         await screen.tick(f'input[name="person_id"][value="{first}"]')
@@ -131,34 +131,89 @@ async def test_from_the_worklist_to_a_closed_referral_by_keyboard_and_without_sc
 
 async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Browser) -> None:
     desk = served_desk
+    await call_by_name(desk)
     unrouted = await desk.receive(unit_id=None, commune="95637")
     accepted = await desk.accepted(**body(desk))
+    [first, *_] = await desk.persons(accepted)
     orientation = (await desk.orient(accepted)).json()["id"]
     url = f"{desk.runtime.settings.public_url}/desk"
     for who, pages in {
         "coordinator-95": {
+            "worklist": "/referrals",
             "unrouted": "/referrals?status=unrouted",
             "referral-unrouted": f"/referrals/{unrouted}",
             "assign": f"/referrals/{unrouted}/assign",
             "sign-out": "/sign-out",
             "purpose": "/purpose",
             "not-found": "/referrals/nothing",
+            "wrong-day": "/referrals?since=hier",
         },
         "iscg-95": {
             "interview": f"/referrals/{accepted}/interview",
             "assess": f"/referrals/{accepted}/assess",
+            "alert": f"/referrals/{accepted}/alert",
             "correct": f"/referrals/{accepted}/correct",
+            "correct-person": f"/referrals/{accepted}/correct/{first}",
             "transfer": f"/referrals/{accepted}/transfer",
+            "decline": f"/referrals/{accepted}/decline",
+            "orientation-asked": f"/orientations/{orientation}",
             "not-open": f"/referrals/{accepted}/reopen",
         },
         "partner-95": {"orientations": "/orientations", "orientation-to-answer": f"/orientations/{orientation}"},
     }.items():
         async with window(browser) as screen:
             await sign_in(screen, desk, who)
+            titles = []
             for name, path in pages.items():
                 await screen.page.goto(url + path)
                 await screen.look(f"{who}-{name}")
+                titles.append(await screen.page.title())
+                assert await screen.page.locator("h1").count() == 1
+                assert await screen.page.locator("html").get_attribute("lang") == "fr"
+        assert all(title.endswith(" – Maillon") and len(title) > len(" – Maillon") for title in titles)
         assert_accessible(screen)
+
+
+FORMS = ("contact", "interview", "assess", "alert", "correct", "correct/{person}", "transfer", "decline", "close", "orient")
+
+
+async def test_every_form_that_is_sent_empty_says_so_accessibly_and_nothing_is_wider_than_a_small_screen(
+    served_desk: Desk, browser: Browser
+) -> None:
+    desk = served_desk
+    await call_by_name(desk)
+    accepted = await desk.accepted(**body(desk))
+    [first, *_] = await desk.persons(accepted)
+    orientation = (await desk.orient(accepted)).json()["id"]
+    url = f"{desk.runtime.settings.public_url}/desk"
+    # 320 px: what 1280 px are at 400 %, and more than 200 % asks for (WCAG 1.4.4, 1.4.10)
+    async with window(browser, viewport={"width": 320, "height": 640}) as screen:
+        await sign_in(screen, desk, "iscg-95")
+        for path in ("/referrals", "/orientations", f"/referrals/{accepted}", f"/orientations/{orientation}", "/purpose", "/sign-out"):
+            await screen.page.goto(url + path)
+            await fits(screen, path)
+        for form in FORMS:
+            await screen.page.goto(f"{url}/referrals/{accepted}/{form.format(person=first)}")
+            await fits(screen, form)
+            sent = screen.page.locator("form[novalidate] button") if form != "orient" else screen.page.locator("form.filters button")
+            async with screen.page.expect_navigation():
+                await sent.press("Enter")
+            if form == "orient":  # its search asks for nothing; what it finds is a form
+                async with screen.page.expect_navigation():
+                    await screen.page.locator("form[novalidate] button").press("Enter")
+            assert (await screen.page.title()).startswith("À corriger"), form
+            await screen.look(f"empty-{form.partition('/')[0]}{len(screen.looked_at)}")
+            await fits(screen, f"{form}, empty")
+            first_link = screen.page.locator(".errors a").first
+            target = str(await first_link.get_attribute("href"))
+            await first_link.press("Enter")
+            assert await screen.page.locator(f"{target}:target").count() == 1, f"{form}: the error leads to its field"
+    assert_accessible(screen)
+
+
+async def fits(screen: Screen, path: str) -> None:
+    wide = await screen.page.locator("html").evaluate("element => element.scrollWidth")
+    assert wide <= 320, f"{path} is {wide} pixels wide"
 
 
 async def test_a_referral_prints_without_navigation_and_forms_and_fits_a_telephone(served_desk: Desk, browser: Browser) -> None:

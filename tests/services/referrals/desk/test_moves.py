@@ -216,18 +216,6 @@ async def test_what_is_declined_or_transferred_leads_back_to_the_list_for_it_is_
         assert CHANGES[Move(move)].told in browser.html.text
 
 
-async def test_a_correction_notes_what_a_person_says_about_being_contacted(desk: Desk) -> None:
-    referral_id = await desk.accepted()
-    [_, second] = await desk.persons(referral_id)
-    browser = await at(desk, "iscg-95", referral_id, "correct")
-
-    await browser.submit(**{"reason": "learned", f"agreement:{second}": "refused", "danger": "no"})
-
-    found = await desk.read_as("iscg-95", referral_id)
-    assert [one["agreement"] for one in found["people"]] == ["accepted", "refused"]
-    assert found["danger"] is False
-
-
 async def test_a_step_that_is_not_open_says_why_and_one_that_does_not_exist_is_not_found(desk: Desk) -> None:
     referral_id = await desk.receive()
     browser = await desk.sign_in("iscg-95")

@@ -1,0 +1,91 @@
+"""The correction of one person: identity, contact, safe-contact rules, agreement. The facts have the form of their move (move_pages.py)."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from libs.chassis.refusals import NotFound, Refusal, StaleVersion
+from libs.chassis.runtime import Run, Runtime
+from libs.chassis.security import Caller, Principal, Purpose
+from libs.contracts.types import Id
+from libs.contracts.vocabularies import Purpose as Stated
+from services.referrals.desk.changes import fresh_key, is_for_the_form, make, meanwhile, wrongs_of
+from services.referrals.desk.correction_changes import MOST_WINDOWS, person_change, windows_of
+from services.referrals.desk.forms import Form
+from services.referrals.desk.pages import go_to, page
+from services.referrals.desk.referral_pages import opened
+from services.referrals.desk.sign_in_pages import form_of
+from services.referrals.domain import Move, moved
+from services.referrals.schemas import PersonOut
+
+router = APIRouter(include_in_schema=False)
+
+_BLANK_ROWS = 2
+
+
+@router.get("/desk/referrals/{referral_id}/correct/{person_id}", operation_id="show_person_correction", response_class=Response)
+async def show_person_correction(
+    referral_id: Id, person_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run
+) -> Response:
+    """What is known of a person, as a form."""
+    return await _shown(referral_id, person_id, request, caller, purpose, runtime)
+
+
+@router.post("/desk/referrals/{referral_id}/correct/{person_id}", operation_id="correct_person", response_class=Response)
+async def correct_person(referral_id: Id, person_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
+    """Correct it by the API's own command; what is refused is shown on the form, which keeps what was typed."""
+    form = form_of(request)
+    try:
+        await make(person_change(person_id), "desk_correct_person", request, form, caller, referral_id, datetime.now(UTC))
+    except Refusal as refusal:
+        if not is_for_the_form(refusal):
+            raise
+        return await _shown(referral_id, person_id, request, caller, purpose, runtime, form, refusal)
+    return go_to(f"/desk/referrals/{referral_id}?done={Move.CORRECT}")
+
+
+async def _shown(
+    referral_id: UUID,
+    person_id: UUID,
+    request: Request,
+    caller: Principal,
+    purpose: Stated,
+    runtime: Runtime,
+    typed: Form | None = None,
+    refusal: Refusal | None = None,
+) -> Response:
+    async with runtime.database.transaction() as session:
+        shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
+    referral, person = shown["referral"], shown["people"].get(person_id)
+    if person is None or person.erased:
+        raise NotFound("Cette personne n'est pas dans la saisine, ou ses données ont été effacées.")
+    if refusal is None and Move.CORRECT not in referral.moves:
+        moved(referral.status, Move.CORRECT)  # says why the state does not allow it
+        raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")
+    change = person_change(person_id)
+    return page(
+        request,
+        "desk_correct.html",
+        200 if refusal is None else refusal.status,
+        **shown,
+        person=person,
+        change=change,
+        open=Move.CORRECT in referral.moves,
+        key=fresh_key(),
+        typed=typed,
+        wrongs=[] if refusal is None else wrongs_of(change, refusal),
+        meanwhile=meanwhile(change, typed, shown | {"person": person}) if typed is not None and isinstance(refusal, StaleVersion) else {},
+        windows=_windows(person, typed),
+    )
+
+
+def _windows(person: PersonOut, typed: Form | None) -> list[dict[str, Any]]:
+    """The rows of the table of hours, and some blank ones."""
+    rows = [one.model_dump() for one in person.safe_contact.windows] if person.safe_contact else []
+    if typed is not None:
+        rows = windows_of(typed)
+    blank = {"days": [], "begins": "", "ends": ""}
+    return [*rows, *[blank] * _BLANK_ROWS][:MOST_WINDOWS]
