@@ -195,6 +195,7 @@ async def test_every_form_that_is_sent_empty_says_so_accessibly_and_nothing_is_w
         for form in FORMS:
             await screen.page.goto(f"{url}/referrals/{accepted}/{form.format(person=first)}")
             await fits(screen, form)
+            print("FORM", form, await screen.page.title(), flush=True)
             sent = screen.page.locator("form[novalidate] button") if form != "orient" else screen.page.locator("form.filters button")
             async with screen.page.expect_navigation():
                 await sent.press("Enter")
