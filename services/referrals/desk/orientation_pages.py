@@ -83,7 +83,8 @@ async def _search(
         referral = shown["referral"]
         nearby = asked.one("sought_nearby") == "yes"
         sought = directory.Sought(given["departement"] or referral.departement, need, kind, theme, given["name"][:200], nearby)
-        searched = bool(need or kind or theme or given["name"] or asked.one("search"))
+        # a refused request came out of a search, though it may have been one for anything
+        searched = refusal is not None or bool(need or kind or theme or given["name"] or asked.one("search"))
         services = await directory.services(session, sought, referral.commune) if searched else []
     if refusal is None and Move.ORIENT not in referral.moves:
         moved(referral.status, Move.ORIENT)  # says why the state does not allow it
