@@ -173,7 +173,7 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
         assert_accessible(screen)
 
 
-FORMS = ("orient",)
+FORMS = ("contact", "interview", "assess", "alert", "correct", "correct/{person}", "transfer", "close", "orient")
 
 
 async def test_every_form_that_is_sent_empty_says_so_accessibly_and_nothing_is_wider_than_a_small_screen(
