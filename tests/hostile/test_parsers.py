@@ -40,7 +40,6 @@ from libs.contracts.identifiers import is_siren, is_siret
 from libs.contracts.types import CommuneCode, Day, DepartementCode, Id, Instant
 from libs.contracts.vocabularies import Purpose, Role
 from services.partners.schemas import Rna
-from services.referrals.directory.names import COMMUNES, POSTS, SERVICES, UNITS, read_item
 from tests.chassis.answering import ISSUER, Issuer
 from tests.hostile.anything import FALSY, JSON, shaped, some
 from tests.settings import settings_for
@@ -88,7 +87,7 @@ READERS = {
     "libs.embedded.oauth:read_form": "tests/hostile/test_forms.py::test_a_form_of_the_issuer",
     "services.referrals.forms:read_pairs": "tests/hostile/test_forms.py::test_a_form_of_the_desk",
     "services.referrals.desk.forms:read_form": "tests/hostile/test_forms.py::test_a_form_of_the_desk",
-    "services.referrals.directory.names:read_item": f"{HERE}::test_an_item_of_a_list_of_names",
+    "services.referrals.directory.names:read_item": "tests/services/referrals/test_names.py::test_an_item_of_a_list_of_names",
     "services.partners.imports:import_communes": "tests/services/partners/test_imports.py::given",
     "services.reporting.facts:parse": "tests/services/reporting/test_counting.py::given",
     "services.partners.schemas:Rna": f"{HERE}::test_instants_days_and_ids",
@@ -461,28 +460,3 @@ async def test_retry_after(given: str) -> None:
     seconds = caught.value.retry_after_seconds
     assert seconds is None or 0 <= seconds <= 3600
     assert (seconds is not None) == (re.fullmatch(rb"[0-9]+", raw) is not None)
-
-
-@some
-@given(
-    kind=st.sampled_from([COMMUNES, POSTS, SERVICES, UNITS]),
-    item=st.dictionaries(st.text(max_size=8), JSON, max_size=3)
-    | st.fixed_dictionaries(
-        {
-            "id": st.uuids().map(str) | JSON,
-            "code": st.just("95127") | JSON,
-            "name": st.text(max_size=300) | JSON,
-            "label": st.text(max_size=300) | JSON,
-            "organization_name": st.text(max_size=9) | JSON,
-            "themes": st.lists(st.just("couple_violence") | JSON, max_size=2) | JSON,
-        }
-    ),
-)
-def test_an_item_of_a_list_of_names(kind: str, item: dict[str, Any]) -> None:
-    row = read_item(kind, item)
-
-    if row is None:
-        return
-    assert 1 <= len(row["name"]) <= 200
-    assert all(" " <= letter != "\x7f" for letter in row["name"])
-    assert row["key"] == (item["code"] if kind == COMMUNES else str(UUID(item["id"])))

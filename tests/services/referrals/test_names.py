@@ -8,6 +8,8 @@ from uuid import UUID
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from libs.chassis import feed as feeds
@@ -20,6 +22,7 @@ from libs.contracts.vocabularies import Force, UnitKind
 from services.referrals.directory import names
 from services.referrals.directory.called import called
 from services.referrals.handlers import on_rewind
+from tests.hostile.anything import JSON, some
 from tests.services.referrals.conftest import MORNING, Referrals
 from tests.settings import NOWHERE
 
@@ -238,3 +241,28 @@ async def test_a_source_that_goes_back_in_time_takes_the_copies_and_leaves_the_n
 def test_a_service_is_found_by_its_words_whatever_their_accents() -> None:
     row = names._row("k", "Œuvre d'Élan – Pontoise", "Île-de-France")
     assert row["folded"] == "oeuvre d elan pontoise ile de france"
+
+
+@some
+@given(
+    kind=st.sampled_from([names.COMMUNES, names.POSTS, names.SERVICES, names.UNITS]),
+    item=st.dictionaries(st.text(max_size=8), JSON, max_size=3)
+    | st.fixed_dictionaries(
+        {
+            "id": st.uuids().map(str) | JSON,
+            "code": st.just("95127") | JSON,
+            "name": st.text(max_size=300) | JSON,
+            "label": st.text(max_size=300) | JSON,
+            "organization_name": st.text(max_size=9) | JSON,
+            "themes": st.lists(st.just("couple_violence") | JSON, max_size=2) | JSON,
+        }
+    ),
+)
+def test_an_item_of_a_list_of_names(kind: str, item: dict[str, Any]) -> None:
+    row = names.read_item(kind, item)
+
+    if row is None:
+        return
+    assert 1 <= len(row["name"]) <= 200
+    assert all(" " <= letter != "\x7f" for letter in row["name"])
+    assert row["key"] == (item["code"] if kind == names.COMMUNES else str(UUID(item["id"])))
