@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 _OPERATION, _PATH = "receive_referrals", "/v1/referrals/batch"
 _AT_ONCE = 64
-"""Lines of one request in work at the same moment: posts of single referrals never wait behind more of them."""
+"""Lines of one request in work at the same moment: posts of single referrals never wait behind more of them, and the next ones know their persons."""
 
 Key = Annotated[str, Field(pattern=KEY_PATTERN, description="La clé d'idempotence de cette ligne")]
 

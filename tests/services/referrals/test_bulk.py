@@ -169,6 +169,16 @@ async def test_a_key_given_to_two_lines_is_one_referral_or_a_refusal(referrals: 
     assert await count(referrals) == 1
 
 
+async def test_a_person_of_many_lines_returns_in_all_but_the_first(referrals: Referrals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why the parts of a request are written one after the other: of two at once, neither would know the other's persons (docs/decisions/0011)."""
+    monkeypatch.setattr(bulk_api, "_AT_ONCE", 16)  # as many as are worth a second transaction
+
+    results(await send(referrals, b"".join(line(referrals, f"k-{number}") for number in range(64))))
+
+    said = [one for type, one in await referrals.said() if type == "referral.received"]
+    assert [one["persons"][0]["returning"] for one in said] == [False] + [True] * 63
+
+
 async def test_a_reference_taken_names_the_first_referral(referrals: Referrals) -> None:
     said = results(await send(referrals, line(referrals, "a", external_reference="same") + line(referrals, "b", external_reference="same")))
 
