@@ -8,7 +8,7 @@ from tests.bench.ground import Ground, Line, compared
 from tests.bench.load import post, rate, referral
 from tests.bench.many import fill_figures, fill_referrals
 from tests.bench.told import lives, records
-from tests.services.reporting.telling import heard, received
+from tests.services.reporting.telling import heard, oriented, received
 
 FEW = 10_000
 AWAY = 999_999
@@ -41,7 +41,7 @@ async def _intake(on: Ground) -> list[tuple[float, float]]:
 async def _hear_one(url: str) -> None:
     database = Database(url)
     async with database.transaction() as session:
-        await commands.hear(session, heard("partners", [received(AWAY)]))
+        await commands.hear(session, heard("partners", [received(AWAY), *oriented(AWAY)]))
     await database.close()
 
 

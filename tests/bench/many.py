@@ -17,6 +17,7 @@ _REFERRALS = {
         "'id', md5('person' || n)::uuid, 'referral_id', md5('referral' || n)::uuid, 'key_id', md5('key' || n)::uuid,"
         r" 'identity_hash', '\x' || md5('identity' || n) || md5('other' || n)"
     ),
+    "idempotency_keys": f"'client', 'police-' || {_PLACE}, 'key', md5('request' || n)",
 }
 _FIGURES = {
     # numbers below zero: what is heard in the measure begins at one
@@ -26,6 +27,10 @@ _FIGURES = {
         f"'referral_id', md5('referral' || n)::uuid, 'person_id', md5('person' || n)::uuid, 'departement', {_PLACE},"
         " 'received_on', current_date - n % 3650"
     ),
+    "orientations": (
+        f"'orientation_id', md5('orientation' || n)::uuid, 'referral_id', md5('referral' || n)::uuid, 'departement', {_PLACE},"
+        " 'requested_on', current_date - n % 3650"
+    ),
 }
 _INDEXES = (
     "SELECT schemaname || '.' || quote_ident(indexname) AS name, indexdef AS made FROM pg_indexes"
@@ -34,7 +39,8 @@ _INDEXES = (
 
 
 async def fill_referrals(url: str, number: int) -> None:
-    """So many referrals of one person each, a minute apart until now, one in 200 still open; no post of the demonstration territory has any.
+    """So many referrals of one person each, with their requests' keys, a minute apart until now, one in 200 still open; no post of the demonstration
+    territory has any. (The outbox is emptied by the relay, and nobody in the measure gave an address for notices.)
 
     One must have been received.
     """
@@ -42,7 +48,7 @@ async def fill_referrals(url: str, number: int) -> None:
 
 
 async def fill_figures(url: str, number: int) -> None:
-    """So many situations of one person each, over ten years, with a fact each. One must have been heard."""
+    """So many situations of one person and one orientation each, over ten years, with a fact each. One of each must have been heard."""
     await _fill(url, _FIGURES, number)
 
 
@@ -55,11 +61,13 @@ async def _fill(url: str, tables: dict[str, str], number: int) -> None:
         for index in indexes:
             await connection.execute(f"DROP INDEX {index['name']}")
         for table, changes in tables.items():
-            await connection.execute(
+            made = await connection.execute(
                 f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT made.* FROM (SELECT one FROM {table} AS one LIMIT 1) AS pattern,"
                 f" generate_series(1, $1::int) AS n, LATERAL jsonb_populate_record(pattern.one, jsonb_build_object({changes})) AS made",
                 number,
             )
+            if made != f"INSERT 0 {number}":
+                raise RuntimeError(f"{table} has no row to be filled after: {made}")
         for index in indexes:
             await connection.execute(index["made"])
         for table in tables:

@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.chassis.serve import spare_the_collector
 from libs.contracts import demonstration as d
 from libs.contracts.territories import DEPARTEMENTS
 from libs.contracts.vocabularies import Theme
@@ -224,6 +225,7 @@ async def measure(on: Ground) -> list[Line]:
         for up, referrals in ((small, FEW), (large, REFERRALS)):
             on.say(f"fills {referrals:,} referrals")
             await prepared(up, referrals)
+        spare_the_collector()  # as a service's process does
         for name, caller, address, query in questions():
             on.say(name)
             few, many = Asked(small, caller, address, query), Asked(large, caller, address, query)
