@@ -7,6 +7,7 @@ has locked the aggregate before (a transaction that draws its outbox position an
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -35,8 +36,7 @@ class Speaker:
     project: Callable[[Event, UUID], Sequence[Projection]]
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """One row of the outbox: one event as one audience is told."""
 
     stream: str
@@ -58,14 +58,14 @@ def _instant(moment: datetime) -> str:
 
 def write(speaker: Speaker, event: Event, occurred_at: datetime | None, trace: Trace | None = None) -> list[Said]:
     """What each audience is told of an event, as the rows to insert. Only `internal` learns how facts hang together (correlation, causation, trace)."""
-    now = datetime.now(UTC)
+    now = _instant(datetime.now(UTC))
     trace = trace or current_trace()
     common = {
         "specversion": "1.0",
         "source": source_uri(speaker.source),
         "type": event.type,
-        "time": _instant(occurred_at or now),
-        "recordedtime": _instant(now),
+        "time": now if occurred_at is None else _instant(occurred_at),
+        "recordedtime": now,
         "datacontenttype": "application/json",
         "dataclassification": event.classification,
     }

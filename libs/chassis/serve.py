@@ -225,7 +225,7 @@ def spare_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(5_000, 20, 20)
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _stopped(sig: int, frame: FrameType | None) -> None:

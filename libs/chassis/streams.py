@@ -50,7 +50,7 @@ def _is_name(name: str) -> bool:
 
 def canonical(attributes: Mapping[str, str]) -> bytes:
     """The bytes of attributes that are stored, hashed and, header by header, sent."""
-    return to_json(dict(sorted(attributes.items())))
+    return to_json({name: attributes[name] for name in sorted(attributes)})
 
 
 def digest(previous: bytes, epoch: int, sequence: int, attributes: bytes, data: bytes) -> bytes:
