@@ -5,20 +5,22 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from libs.chassis.serve import CannotStart, _wait_for_database, documentary_settings
 from libs.chassis.settings import development_secrets
+from libs.embedded import children, nursery
+from libs.embedded.nursery import Nursery
 from libs.embedded.postgres import Postgres
 from tests.chassis.answering import ThingSettings
 
-PROGRAM = [sys.executable, "-m", "tests.chassis.one_service"]
+PROGRAM = "tests.chassis.one_service"
 NO_BROKER = "127.0.0.1:1"
 
 
@@ -37,11 +39,45 @@ def _environment(**changed: str) -> dict[str, str]:
     return {name: value for name, value in {**environment, **changed}.items() if value}
 
 
-def _run(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    done = subprocess.run([*PROGRAM, *arguments], env=_environment(**environment), capture_output=True, text=True, timeout=60, check=False)
-    assert "Traceback" not in done.stderr
-    assert "hunter2" not in done.stdout + done.stderr
-    return done.returncode, done.stdout, done.stderr
+class Programs:
+    """Starts the program as a process. Out of a nursery where there can be one: the imports of a service take 2 s of each process."""
+
+    def __init__(self, folder: Path, grown_in: Nursery | None) -> None:
+        self.output = folder / "output"
+        self._grown_in = grown_in
+
+    def start(self, *arguments: str, environment: dict[str, str]) -> children.Process:
+        if self._grown_in:
+            return self._grown_in.spawn([PROGRAM, *arguments], environment, self.output)
+        with self.output.open("ab") as output:
+            return children.start([sys.executable, "-m", PROGRAM, *arguments], env=environment, output=output)
+
+    def run(self, *arguments: str, environment: dict[str, str]) -> tuple[int, str]:
+        """Its exit code, and what it printed."""
+        before = len(self.printed())
+        code = self.start(*arguments, environment=environment).wait(60)
+        printed = self.printed()[before:]
+        assert "Traceback" not in printed
+        assert "hunter2" not in printed
+        return code, printed
+
+    def printed(self) -> str:
+        return self.output.read_text() if self.output.exists() else ""
+
+
+@pytest.fixture(scope="module")
+def _grown_in() -> Iterator[Nursery | None]:
+    if not nursery.is_possible():
+        yield None
+        return
+    made = Nursery(["tests.chassis.answering"], dict(os.environ))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def programs(tmp_path: Path, _grown_in: Nursery | None) -> Programs:
+    return Programs(tmp_path, _grown_in)
 
 
 @pytest.fixture
@@ -51,17 +87,16 @@ def port() -> int:
 
 
 @pytest.fixture
-def running(database_url: Callable[[str | None], str], port: int) -> Iterator[subprocess.Popen[str]]:
+def running(programs: Programs, database_url: Callable[[str | None], str], port: int) -> Iterator[children.Process]:
     """With its database, and without a broker."""
     environment = _environment(PARTNERS_DATABASE_URL=database_url("partners"), PARTNERS_PORT=str(port))
-    process = subprocess.Popen(PROGRAM, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = programs.start(environment=environment)
     yield process
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+    process.kill()
+    process.wait()
 
 
-async def _alive(process: subprocess.Popen[str], port: int) -> None:
+async def _alive(process: children.Process, port: int) -> None:
     async with httpx.AsyncClient(timeout=1) as client, asyncio.timeout(30):
         while process.poll() is None:
             try:
@@ -73,32 +108,36 @@ async def _alive(process: subprocess.Popen[str], port: int) -> None:
     raise AssertionError("it ended")
 
 
-def test_missing_settings_are_named(port: int) -> None:
-    code, _, said = _run(TOKEN_ISSUER="", PARTNERS_DATABASE_URL="")
+def test_missing_settings_are_named(programs: Programs) -> None:
+    code, said = programs.run(environment=_environment(TOKEN_ISSUER="", PARTNERS_DATABASE_URL=""))
 
     assert code == 2
     assert "TOKEN_ISSUER manque" in said
     assert "PARTNERS_DATABASE_URL manque" in said
 
 
-def test_production_refuses_the_secrets_of_the_embedded_default() -> None:
-    code, _, said = _run(MAILLON_ENVIRONMENT="production")
+def test_production_refuses_the_secrets_of_the_embedded_default(programs: Programs) -> None:
+    code, said = programs.run(environment=_environment(MAILLON_ENVIRONMENT="production"))
 
     assert code == 2
     assert "SIGNING_KEY est un secret de démonstration" in said
 
 
-def test_a_port_in_use_is_told_with_what_to_do(port: int) -> None:
+def test_a_port_in_use_is_told_with_what_to_do(programs: Programs, port: int) -> None:
     with socket.create_server(("127.0.0.1", port)):
-        code, _, said = _run(PARTNERS_PORT=str(port))
+        code, said = programs.run(environment=_environment(PARTNERS_PORT=str(port)))
 
     assert code == 4
     assert f"Le port {port}" in said
     assert "PARTNERS_PORT" in said
 
 
-def test_a_database_that_does_not_exist_is_told_with_what_to_do(database_url: Callable[[str | None], str], port: int) -> None:
-    code, _, said = _run(PARTNERS_DATABASE_URL=database_url(None).replace("/chassis_", "/absent_"), PARTNERS_PORT=str(port))
+def test_a_database_that_does_not_exist_is_told_with_what_to_do(
+    programs: Programs, database_url: Callable[[str | None], str], port: int
+) -> None:
+    absent = database_url(None).replace("/chassis_", "/absent_")
+
+    code, said = programs.run(environment=_environment(PARTNERS_DATABASE_URL=absent, PARTNERS_PORT=str(port)))
 
     assert code == 3
     assert "n'existe pas : créez-la (createdb), ou corrigez PARTNERS_DATABASE_URL" in said
@@ -117,37 +156,38 @@ async def test_a_database_that_does_not_answer_is_told_with_what_to_do_and_witho
 
 
 @pytest.mark.parametrize("document", ["openapi", "asyncapi"])
-def test_documents_are_written_without_any_environment(document: str) -> None:
-    done = subprocess.run([*PROGRAM, document], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60, check=True)
+def test_documents_are_written_without_any_environment(programs: Programs, document: str) -> None:
+    code, printed = programs.run(document, environment={"PATH": os.environ["PATH"]})
 
-    assert json.loads(done.stdout)[document]
+    assert code == 0
+    assert json.loads(printed)[document]
 
 
-def test_an_empty_database_asks_for_its_migrations(postgres: Postgres, port: int) -> None:
+def test_an_empty_database_asks_for_its_migrations(programs: Programs, postgres: Postgres, port: int) -> None:
     postgres.create_database("empty")
     url = postgres.url("empty")
 
-    code, _, said = _run(PARTNERS_DATABASE_URL=url, PARTNERS_PORT=str(port))
-    first, again = _run("migrate", PARTNERS_DATABASE_URL=url), _run("migrate", PARTNERS_DATABASE_URL=url)
+    code, said = programs.run(environment=_environment(PARTNERS_DATABASE_URL=url, PARTNERS_PORT=str(port)))
+    first, again = (programs.run("migrate", environment=_environment(PARTNERS_DATABASE_URL=url)) for _ in range(2))
     postgres.drop_database("empty")
 
     assert code == 3
     assert "lancez d'abord « python -m services.partners migrate »" in said
     assert [first[0], again[0]] == [0, 0]
-    assert "est à jour" in again[2]
+    assert "est à jour" in again[1]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-async def test_it_ends_in_time_with_a_dead_broker(running: subprocess.Popen[str], port: int, sent: signal.Signals) -> None:
+async def test_it_ends_in_time_with_a_dead_broker(programs: Programs, running: children.Process, port: int, sent: signal.Signals) -> None:
     await _alive(running, port)
 
     asked = time.monotonic()
     running.send_signal(sent)
-    written, _ = await asyncio.to_thread(running.communicate, timeout=20)
+    code = await asyncio.to_thread(running.wait, 20)
 
     assert time.monotonic() - asked < 10
-    assert running.returncode == 0
-    lines = [json.loads(line) for line in written.splitlines()]
+    assert code == 0
+    lines = [json.loads(line) for line in programs.printed().splitlines()]
     assert [line["event"] for line in lines if line["event"].startswith("process.")] == [
         "process.started",
         "process.stopping",
@@ -155,7 +195,7 @@ async def test_it_ends_in_time_with_a_dead_broker(running: subprocess.Popen[str]
     ]
 
 
-async def test_it_ends_in_time_with_a_request_that_never_ends(running: subprocess.Popen[str], port: int) -> None:
+async def test_it_ends_in_time_with_a_request_that_never_ends(running: children.Process, port: int) -> None:
     await _alive(running, port)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
@@ -163,9 +203,9 @@ async def test_it_ends_in_time_with_a_request_that_never_ends(running: subproces
 
     asked = time.monotonic()
     running.send_signal(signal.SIGTERM)
-    await asyncio.to_thread(running.communicate, timeout=20)
+    code = await asyncio.to_thread(running.wait, 20)
 
     assert time.monotonic() - asked < 10
-    assert running.returncode == 0
+    assert code == 0
     writer.close()
     del reader
