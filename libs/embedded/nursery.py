@@ -26,7 +26,7 @@ from libs.embedded import children
 from libs.embedded.launch import end_with
 
 _ROOT = Path(__file__).parents[2]
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
 _PADDING = "·" * 100  # room in the command line for that of the program: a process can overwrite its own, not lengthen it
 
 
@@ -40,6 +40,7 @@ class Nursery:
 
     def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
         """`modules`: what to import beforehand. Their import must start no thread and open nothing."""
+        self._adopted_before = _adopts()
         _adopt(True)
         self._process = subprocess.Popen(
             children.command([sys.executable, "-m", "libs.embedded.nursery", *modules, _PADDING], ends_with=signal.SIGKILL),
@@ -73,12 +74,18 @@ class Nursery:
                 pipe.close()
         self._process.kill()
         self._process.wait()
-        _adopt(False)
+        _adopt(self._adopted_before)
 
 
 def _adopt(orphans: bool) -> None:
     """Whether a process whose parent ends becomes ours, not the init process's: a program's first parent ends at once."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(orphans), 0, 0, 0)
+
+
+def _adopts() -> bool:
+    adopts = ctypes.c_int()
+    ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(adopts), 0, 0, 0)
+    return bool(adopts.value)
 
 
 class Grown:

@@ -30,10 +30,12 @@ time.sleep(60 if sys.argv[1] == "stay" else 0)
 """
 
 
-@pytest.fixture
-def grown_in(tmp_path: Path) -> Iterator[Nursery]:
-    (tmp_path / "grown_program.py").write_text(_PROGRAM)
-    environment = dict(os.environ) | {"PYTHONPATH": str(tmp_path), "KEPT": "the nursery's own"}
+@pytest.fixture(scope="module")
+def grown_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """One for all: to have it costs its imports."""
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "grown_program.py").write_text(_PROGRAM)
+    environment = dict(os.environ) | {"PYTHONPATH": str(folder), "KEPT": "the nursery's own"}
     made = Nursery(["libs.chassis.serve"], environment)
     yield made
     made.close()
@@ -114,3 +116,9 @@ def test_a_nursery_whose_imports_start_threads_starts_nothing(tmp_path: Path) ->
     with pytest.raises(OSError):  # noqa: PT011  whichever end of the pipe notices first
         made.spawn(["json.tool"], {}, tmp_path / "output")
     made.close()
+
+
+def test_a_nursery_within_another_leaves_it_the_processes_to_come(grown_in: Nursery, tmp_path: Path) -> None:
+    Nursery(["json"], dict(os.environ)).close()
+
+    assert grown_in.spawn(["grown_program", "fail"], {}, tmp_path / "output").wait(60) == 7
