@@ -73,25 +73,26 @@ def _in_memory() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def _templates() -> dict[str, str]:
+def templates() -> dict[str, str]:
+    """The database from which those of each kind are copied. A folder's own fixtures may add a kind: a service that has heard something."""
     return {}
 
 
 @pytest.fixture
-def database_url(postgres: Postgres, _templates: dict[str, str]) -> Iterator[Callable[[str | None], str]]:
+def database_url(postgres: Postgres, templates: dict[str, str]) -> Iterator[Callable[[str | None], str]]:
     """`database_url("referrals")`: a fresh migrated database of that service, `None` for the chassis' tables alone; dropped after the test."""
     made: list[str] = []
 
     def fresh(service: str | None) -> str:
         kind = service or "chassis"
-        if kind not in _templates:
+        if kind not in templates:
             name = f"template_{kind}"
             postgres.create_database(name)
             # in a thread: a session-wide event loop may be running here
             _in_thread(lambda: asyncio.run(migrate(postgres.url(name), service)))
-            _templates[kind] = name
+            templates[kind] = name
         name = f"{kind}_{next(_numbers)}"
-        postgres.create_database(name, template=_templates[kind])
+        postgres.create_database(name, template=templates[kind])
         made.append(name)
         return postgres.url(name)
 

@@ -64,11 +64,10 @@ def furnish(up: Served) -> None:
 
 
 @pytest.fixture
-async def desk(database_url: Callable[[str | None], str]) -> AsyncIterator[Desk]:
-    async with served(SERVICE, database_url("referrals"), **settings()) as up:
-        made = Desk(up.client, up.runtime, up.issuer, up.openapi)
+async def desk(database_url: Callable[[str | None], str], informed: str) -> AsyncIterator[Desk]:
+    async with served(SERVICE, database_url(informed), **settings()) as up:
+        made = Desk(up.client, up.runtime, up.issuer, up.openapi, heard=len(territory()))
         furnish(made)
-        await made.hear("partners", *territory())
         yield made
 
 
