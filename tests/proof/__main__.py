@@ -2,8 +2,9 @@
 
 Several clients post referrals and work them through their whole life while relays, listeners, API processes, PostgreSQL and Apache Kafka are killed
 (SIGKILL), connections cut, the broker absent for a while, wiped, its topics deleted. At the end three independent accounts are compared (what clients were
-told, what the databases hold, what reporting counts), and each stream by each door: numbers, order, digests. The last line is JSON; exit code 1 unless its
-last four numbers are 0. Needs Java 17+ and, the first time, Maven.
+told, what the databases hold, what reporting counts), and each stream by each door: numbers, order, digests, what each audience was granted. The last line is JSON;
+exit code 1 unless its four numbers are 0; they are null, with a reason in `failed`, when it did not come to the comparison.
+Needs Java 17+ and, the first time, Maven.
 """
 
 import argparse
@@ -15,13 +16,14 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from libs.embedded import demonstration
 from libs.embedded.network import Network
-from tests.proof.clients import Clients
 from tests.proof.faults import Faults
+from tests.proof.lives import Lives
 from tests.proof.reckoning import reckon, settled
 from tests.proof.standing import Kafka, Standing, plan_for
 
@@ -45,8 +47,18 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-async def campaign(chosen: argparse.Namespace, folder: Path) -> dict[str, int]:
-    """The numbers of the last line."""
+_COUNTS = ("missing", "doubled", "out_of_order", "chain_breaks")
+
+
+def progress(commits: int, wanted_commits: int, kills: int, wanted_kills: int, seconds: float) -> str:
+    """How far it is, and how long it may still take at this pace."""
+    done = min(commits / wanted_commits if wanted_commits else 1.0, kills / wanted_kills if wanted_kills else 1.0, 1.0)
+    left = f", {seconds / done * (1 - done) / 60:4.1f} min left" if done else ""
+    return f"{commits:5} of {wanted_commits} commits, {kills:3} of {wanted_kills} kills{left}"
+
+
+async def campaign(chosen: argparse.Namespace, folder: Path, found: dict[str, int | str | None]) -> None:
+    """Puts the numbers of the last line into `found`, as far as it comes."""
     seed = chosen.seed if chosen.seed is not None else random.SystemRandom().randrange(10**6)
     say(f"seed {seed}, data in {folder}")
     kafka = Kafka(folder / "kafka")
@@ -66,11 +78,15 @@ async def campaign(chosen: argparse.Namespace, folder: Path) -> dict[str, int]:
             if not await settled(house, 120, say):
                 raise TimeoutError("the territory was not heard everywhere: nothing can be proven on it")
             say("the territory is heard everywhere; clients begin")
-            clients = Clients((network, second), seed, chosen.clients)
+            clients = Lives((network, second), seed, chosen.clients)
             told = clients.told
-            faults = Faults(
-                house, kafka, seed, chosen.kills, lambda what: say(f"{told.commits:5} commits, {faults.kills:3} kills | {what}")
-            )
+            begun = time.monotonic()
+
+            def tell(what: str) -> None:
+                found.update(commits=told.commits, kills=faults.kills)
+                say(f"{progress(told.commits, chosen.commits, faults.kills, chosen.kills, time.monotonic() - begun)} | {what}")
+
+            faults = Faults(house, kafka, seed, chosen.kills, tell)
             async with asyncio.TaskGroup() as both:
                 both.create_task(clients.run())
                 await faults.run(lambda: told.commits >= chosen.commits)
@@ -82,7 +98,7 @@ async def campaign(chosen: argparse.Namespace, folder: Path) -> dict[str, int]:
             verdict.add("heard by everybody in the end", missing=int(not quiet))
         for finding in verdict.findings[:50]:
             say(finding)
-        return {"commits": told.commits, "kills": faults.kills, "events": events, **verdict.counts}
+        found.update(commits=told.commits, kills=faults.kills, events=events, **verdict.counts)
     finally:
         if watching:
             watching.cancel()
@@ -90,31 +106,38 @@ async def campaign(chosen: argparse.Namespace, folder: Path) -> dict[str, int]:
         kafka.stop()
 
 
-async def _until_stopped(chosen: argparse.Namespace, folder: Path) -> dict[str, int]:
+async def _until_stopped(chosen: argparse.Namespace, folder: Path, found: dict[str, int | str | None]) -> None:
     """A stop by hand goes through the same clean end: no broker is left behind."""
-    running = asyncio.ensure_future(campaign(chosen, folder))
+    running = asyncio.ensure_future(campaign(chosen, folder, found))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
-    return await running
+    await running
 
 
-def main() -> int:
-    chosen = options()
-    folder = chosen.keep or Path(tempfile.mkdtemp(prefix="maillon-proof-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    if chosen.keep is None:
-        folder.chmod(0o711)  # PostgreSQL runs as another user when this is root
-    wrong = True
+def main(arguments: Sequence[str] | None = None) -> int:
+    found: dict[str, int | str | None] = {"commits": 0, "kills": 0, "events": 0, **dict.fromkeys(_COUNTS)}
     try:
-        found = asyncio.run(_until_stopped(chosen, folder))
-        wrong = any(found[name] for name in ("missing", "doubled", "out_of_order", "chain_breaks"))
-    finally:
-        if wrong:
-            say(f"data and logs are kept in {folder}")
-        elif chosen.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
+        chosen = options(arguments)
+        folder = chosen.keep or Path(tempfile.mkdtemp(prefix="maillon-proof-"))
+        folder.mkdir(parents=True, exist_ok=True)
+        if chosen.keep is None:
+            folder.chmod(0o711)  # PostgreSQL runs as another user when this is root
+        try:
+            asyncio.run(_until_stopped(chosen, folder, found))
+        finally:
+            if any(found[name] != 0 for name in _COUNTS):
+                say(f"data and logs are kept in {folder}")
+            elif chosen.keep is None:
+                shutil.rmtree(folder, ignore_errors=True)
+    except SystemExit as refused:
+        if not refused.code:  # --help
+            return 0
+        found["failed"] = "arguments"
+    except BaseException as error:  # whatever it is, the last line says it
+        traceback.print_exc()
+        found["failed"] = type(error).__name__
     sys.stdout.write(json.dumps(found) + "\n")
-    return int(wrong)
+    return int(any(found[name] != 0 for name in _COUNTS) or "failed" in found)
 
 
 if __name__ == "__main__":
