@@ -72,7 +72,7 @@ without saying: its rows name every role."""
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 """The id of nothing."""
 
-NOTHING = {"stream": "departement:2B", "sequence": "0", "move": "contact", "step": "cancel"}
+NOTHING = {"stream": "departement:2B", "sequence": "0", "move": "contact", "step": "cancel", "recipient": f"post:{NOBODY}"}
 """Path parameters that are no ids, of nothing that there is; the others are `NOBODY`."""
 
 
@@ -215,13 +215,14 @@ async def walk_of_page(
 async def call_page(up: Served, route: Route, token: str | None, ids: Mapping[str, str]) -> httpx.Response:
     """As a browser does whose session holds this token."""
     sessions = Sessions.of(up.runtime)
-    headers, form = {}, {}
+    headers: dict[str, str] = {}
+    form: dict[str, str] = {}
     if token is not None:
         async with up.runtime.database.transaction() as session:
             secret = await sessions.make(session, Tokens(access_token=token, id_token="", refresh_token=None, name=""), datetime.now(UTC))
             await session.execute(text("UPDATE desk_sessions SET purpose = 'follow_up' WHERE purpose IS NULL"))
         headers["Cookie"] = f"{sessions.cookie}={secret}"
-        form["csrf"] = sessions.csrf_of(secret)
+        form |= {"csrf": sessions.csrf_of(secret), "version": "1", "key": secret[:20]}
     if route.method != "POST":
         return await up.client.request(route.method, _filled(route, ids), headers=headers)
     origin = cast(Provider, app_of(up.client).state.desk_provider).origin
@@ -293,7 +294,7 @@ async def _settle_referrals(up: Served, ids: dict[str, str]) -> None:
     await up.hear("partners", *territory())
     ids["referral_id"] = await _made(up, "police-95", "/v1/referrals", REFERRAL_BODY)
     address = f"/v1/referrals/{ids['referral_id']}"
-    ids |= {"move": NOTHING["move"], "step": NOTHING["step"]}
+    ids |= {"move": NOTHING["move"], "step": NOTHING["step"], "recipient": f"post:{d.POST_CERGY}"}
     assert (await up.post("iscg-95", f"{address}/accept", version=1)).status_code == 200
     seen = (await up.get("iscg-95", address, CONTENT)).json()
     ids["person_id"] = seen["people"][0]["id"]
@@ -328,23 +329,31 @@ def _filled(route: Route, ids: Mapping[str, str]) -> str:
     return address
 
 
-def _body_of(up: Served) -> dict[str, Any]:
-    """Operation → a body that works, from its examples."""
-    bodies: dict[str, Any] = {}
+class Request(NamedTuple):
+    """What an operation needs to come as far as its object."""
+
+    body: Any = None
+    purpose: str = CONTENT
+
+
+def _requests_of(up: Served) -> dict[str, Request]:
+    """Operation → a request that works, from its examples."""
+    found = {"acknowledge_stream": Request({"epoch": 1, "sequence": 0})}
     for one in shown(up.openapi()):
-        if "value" in one.example and one.example["x-status"] < 300:
-            bodies.setdefault(one.operation, one.example["value"])
-    return bodies
+        if one.example["x-status"] < 300:
+            purpose = one.example.get("x-headers", {}).get("X-Purpose", CONTENT)
+            found.setdefault(one.operation, Request(one.example.get("value"), purpose))
+    return found
 
 
-async def call(up: Served, route: Route, token: str, ids: Mapping[str, str], body: Any, key: str) -> httpx.Response:
+async def call(up: Served, route: Route, token: str, ids: Mapping[str, str], request: Request, key: str) -> httpx.Response:
     if route.rule is not None and route.rule.page:
         return await call_page(up, route, token, ids)
-    headers = _bearer(token) | {"Idempotency-Key": key, "If-Match": '"999"', "X-Purpose": CONTENT}
-    if body is None:
+    headers = _bearer(token) | {"Idempotency-Key": key, "If-Match": '"999"', "X-Purpose": request.purpose}
+    if request.body is None:
         return await up.client.request(route.method, _filled(route, ids), headers=headers)
     headers["Content-Type"] = "application/json"
-    return await up.client.request(route.method, _filled(route, ids), content=json.dumps(body), headers=headers)
+    return await up.client.request(route.method, _filled(route, ids), content=json.dumps(request.body), headers=headers)
 
 
 def _of_objects(routes: list[Route]) -> Iterator[tuple[Route, Rule]]:
@@ -359,15 +368,15 @@ async def walk_of_perimeters(made: World) -> tuple[int, list[str]]:
     """Whoever is outside cannot tell an object from nothing. Gives how many pairs of answers were compared, and what was found wrong."""
     compared, findings = 0, []
     for name, up in made.services.items():
-        bodies = _body_of(up)
+        requests = _requests_of(up)
         for route, rule in _of_objects(routes_of(name, up)):
             for role in sorted((rule.roles & OUTSIDERS.keys()) - OPEN.get(route.operation, frozenset())):
                 who, claims = OUTSIDERS[role]
                 token = up.issuer.issue(who, **claims)
-                body = bodies.get(route.operation)
+                request = requests.get(route.operation, Request())
                 key = f"{name}-{route.operation}-{role.value}"
-                real = await call(up, route, token, made.ids[name], body, f"{key}-real")
-                absent = await call(up, route, token, NOTHING, body, f"{key}-absent")
+                real = await call(up, route, token, made.ids[name], request, f"{key}-real")
+                absent = await call(up, route, token, NOTHING, request, f"{key}-absent")
                 compared += 1
                 if fault := hint(real, absent):
                     findings.append(f"{route}: {role.value} of another perimeter {fault}")
@@ -375,10 +384,10 @@ async def walk_of_perimeters(made: World) -> tuple[int, list[str]]:
 
 
 def hint(real: httpx.Response, absent: httpx.Response) -> str | None:
-    """How an answer about an object of another perimeter differs from the answer about nothing; None when it does not."""
+    """How an answer about an object of another perimeter differs from the answer about nothing; None when both are 404 in the same words."""
     if real.status_code < 300:
         return f"is answered {real.status_code}"
-    if real.status_code in (404, 422, 400) and _told(real) == _told(absent):
+    if real.status_code == 404 and _told(real) == _told(absent):
         return None
     return f"is answered {real.status_code} about the object, {absent.status_code} about nothing"
 
@@ -406,7 +415,7 @@ async def walk_of_lists(made: World) -> tuple[int, list[str]]:
                 continue
             for role in sorted((rule.roles & OUTSIDERS.keys()) - OPEN.get(route.operation, frozenset())):
                 who, claims = OUTSIDERS[role]
-                answer = await call(up, route, up.issuer.issue(who, **claims), {}, None, "unused")
+                answer = await call(up, route, up.issuer.issue(who, **claims), {}, Request(), "unused")
                 listed += 1
                 if any(one in answer.text for one in mine):
                     findings.append(f"{route} shows {role.value} what is another perimeter's")
@@ -417,13 +426,18 @@ async def unreachable(made: World) -> list[str]:
     """The control: routes whose object nobody at all is answered about, so that a 404 there proves nothing."""
     found = []
     for name, up in made.services.items():
-        bodies = _body_of(up)
+        requests = _requests_of(up)
         routes = [one for one in _of_objects(routes_of(name, up)) if set(one[0].parameters) <= made.ids[name].keys()]
         for route, rule in sorted(routes, key=lambda one: one[0].method == "DELETE"):
             answers = [
                 (
                     await call(
-                        up, route, up.issuer.issue(INSIDERS[role]), made.ids[name], bodies.get(route.operation), f"{route.operation}-{role}"
+                        up,
+                        route,
+                        up.issuer.issue(INSIDERS[role]),
+                        made.ids[name],
+                        requests.get(route.operation, Request()),
+                        f"{route.operation}-{role}",
                     )
                 )
                 for role in sorted(rule.roles)

@@ -6,16 +6,22 @@ from typing import cast
 
 from fastapi import APIRouter, Response
 
+from libs.chassis.docs import Example, examples
 from libs.chassis.problems import problems
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
+from libs.contracts.demonstration import REFERRAL, VICTIM
 from libs.contracts.types import Id
+from libs.contracts.vocabularies import Purpose as Purposes
 from services.referrals.exports import collect, document
 from services.referrals.exports.schemas import ExportOut
 from services.referrals.settings import Settings
 
 router = APIRouter(tags=["Droits des personnes"])
 _PDF = "application/pdf"
+_EXAMPLE = examples(
+    Example("coordinator-95", 200, path={"referral_id": REFERRAL, "person_id": VICTIM}, headers={"X-Purpose": Purposes.PERSONS_RIGHTS})
+)
 
 
 async def _export(runtime: Runtime, caller: Principal, purpose: Purpose, referral_id: Id, person_id: Id) -> ExportOut:
@@ -36,6 +42,7 @@ async def export_document(runtime: Runtime, caller: Principal, purpose: Purpose,
     operation_id="export_person",
     response_model=ExportOut,
     responses=problems(404, 422),
+    openapi_extra=_EXAMPLE,
 )
 async def export_person(referral_id: Id, person_id: Id, caller: Caller, purpose: Purpose, runtime: Run) -> ExportOut:
     """Everything held on one person of a referral, for the person (GDPR art. 15); nothing of the others. `X-Purpose` is `persons_rights`.
@@ -53,6 +60,7 @@ async def export_person(referral_id: Id, person_id: Id, caller: Caller, purpose:
         **problems(404, 422),
         200: {"description": "PDF/UA-1", "content": {_PDF: {"schema": {"type": "string", "format": "binary"}}}},
     },
+    openapi_extra=_EXAMPLE,
 )
 async def export_person_document(referral_id: Id, person_id: Id, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
     """The same as a document to hand over: in French, tagged for screen readers (PDF/UA-1)."""
