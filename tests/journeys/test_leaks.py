@@ -14,17 +14,21 @@ import pytest
 from aiokafka import TopicPartition
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from libs.chassis import telemetry
+from libs.chassis import streams, telemetry
+from libs.chassis.settings import secret_bytes
 from libs.chassis.vault import DataKey
 from libs.contracts import demonstration as d
-from libs.contracts.audiences import AUDIENCES, kind_of
+from libs.contracts.audiences import AUDIENCES, PseudonymKeys, kind_of
 from libs.contracts.registry import EVENTS
+from libs.contracts.units import police_id_of
 from libs.embedded.postgres import Postgres
 from services.referrals.receiving.intake import Intakes
 from tests.journeys.house import House, house
 from tests.journeys.markers import BIRTH, NEEDLES, PHONE, PUBLIC, WORD, fields, found_in, marked_requests, open_in, rows_of
 from tests.journeys.posts import POSTS, copied_posts, equals
 from tests.journeys.territory import register_territory
+from tests.proof.accounts import Verdict
+from tests.proof.judging import compare_with_grants
 from tests.services.referrals.conftest import CONTENT
 from tests.waiting import until
 
@@ -275,16 +279,39 @@ async def test_each_audience_received_on_its_topic_and_its_feed_what_the_table_g
         stream = topic.partition("/")[2]
         for headers, _, value in held:
             assert faults(stream, headers["ce_type"].decode(), json.loads(value), repr((headers, value)), real) == []
-    fed = 0
+    fed = await _fed(lived)
+    assert {stream for stream, events in fed.items() if events} >= {
+        "referrals/internal",
+        "referrals/interior",
+        "referrals/justice",
+        "referrals/departement:95",
+        f"referrals/organization:{d.ASSOCIATION}",
+        f"referrals/police:{police_id_of('police-95')}",
+    }
+    for place, events in fed.items():
+        name, _, stream = place.partition("/")
+        for event in events:
+            assert faults(stream, event["type"], event["data"], json.dumps(event), real) == []
+        told = await lived[name].rows(f"SELECT count(*) AS number FROM stream_events WHERE stream = '{stream}'")
+        assert len(events) == told[0].number, place
+    for name in lived.urls:
+        verdict, database = Verdict(), lived[name].runtime.database
+        async with database.transaction() as session:
+            kept = {head.stream: await streams.read(session, head.stream, 0, 100_000) for head in await streams.heads(session)}
+        compare_with_grants(verdict, name, kept, PseudonymKeys(secret_bytes(lived[name].runtime.settings.pseudonym_key)))
+        assert verdict.findings == []
+
+
+async def _fed(up: House) -> dict[str, list[dict[str, Any]]]:
+    """What each reader is given by the feed of each stream that it may read: stream of a service → CloudEvents."""
+    fed: dict[str, list[dict[str, Any]]] = {}
     for who in ("interior", "justice", "coordinator-95", "partner-95", "employer-95", "reporting", "police-95"):
-        for name in lived.urls:
-            listed = await lived[name].get(who, "/v1/streams")
+        for name in up.urls:
+            listed = await up[name].get(who, "/v1/streams")
             for head in listed.json()["items"] if listed.status_code == 200 else []:
-                read = await lived[name].get(who, f"/v1/streams/{head['stream']}/events", limit=1000)
-                for event in read.json()["events"]:
-                    fed += 1
-                    assert faults(head["stream"], event["type"], event["data"], json.dumps(event), real) == []
-    assert fed > 50
+                read = await up[name].get(who, f"/v1/streams/{head['stream']}/events", limit=1000)
+                fed[f"{name}/{head['stream']}"] = read.json()["events"]
+    return fed
 
 
 def faults(stream: str, type: str, data: dict[str, Any], whole: str, real: dict[str, list[str]]) -> list[str]:

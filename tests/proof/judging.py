@@ -64,7 +64,7 @@ def judge(told: Told, held: Held, *, wiped: bool) -> Verdict:
     for service, found in held.said.items():
         for stream in found:
             _stream(verdict, service, stream, whole=not wiped)
-        _audiences(verdict, service, held)
+        compare_with_grants(verdict, service, {stream.name: stream.kept for stream in found}, held.keys[service])
     _referrals(verdict, told, held)
     _reporting(verdict, told, held)
     return verdict
@@ -84,25 +84,21 @@ def _stream(verdict: Verdict, service: str, stream: Stream, *, whole: bool) -> N
         verdict.add(f"{where}, heard by {listener} on Kafka", missing=number)
 
 
-def _audiences(verdict: Verdict, service: str, held: Held) -> None:
+def compare_with_grants(verdict: Verdict, service: str, kept: Mapping[str, Sequence[streams.Record]], keys: PseudonymKeys) -> None:
     """Each audience was told of every fact what audiences.py grants it, once, in the order of each of its subjects: no more and no less."""
     granted: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for record in held.internal(service):
+    for record in kept.get(INTERNAL, ()):
         attributes = json.loads(record.attributes)
         event = EVENTS[attributes["type"]].model_validate_json(record.data)
-        for one in project(event, UUID(attributes["id"]), held.keys[service]):
+        for one in project(event, UUID(attributes["id"]), keys):
             if one.audience != INTERNAL:
                 granted[one.audience][one.subject].append(_said(one.event_id, one.data))
-    for stream in held.said[service]:
-        if stream.name in {INTERNAL, streams.AUDIT}:
-            continue
+    for stream in sorted((kept.keys() | granted.keys()) - {INTERNAL, streams.AUDIT}):
         said: dict[str, list[str]] = defaultdict(list)
-        for record in stream.kept:
+        for record in kept.get(stream, ()):
             attributes = json.loads(record.attributes)
             said[attributes["subject"]].append(_said(attributes["id"], record.data))
-        verdict.compare(f"{service}, granted / said to {stream.name}", granted.pop(stream.name, {}), said)
-    for name, never_said in granted.items():
-        verdict.compare(f"{service}, granted / said to {name}", never_said, {})
+        verdict.compare(f"{service}, granted / said to {stream}", granted.get(stream, {}), said)
 
 
 def _said(event_id: str, data: bytes) -> str:
