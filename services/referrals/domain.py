@@ -14,6 +14,7 @@ from libs.contracts.vocabularies import (
     Channel,
     CloseReason,
     ContactAgreement,
+    ContactResult,
     Need,
     OrientationFailure,
     OrientationRejection,
@@ -289,9 +290,13 @@ class Work(NamedTuple):
     """What was done with a referral, as far as closing asks."""
 
     statuses: frozenset[OrientationStatus]
-    contacts: int
+    last_contact: ContactResult | None
+    """Of the last attempt, by when it was made."""
     agreements: frozenset[ContactAgreement]
 
+
+SPOKEN_WITH: Final = frozenset({ContactResult.REACHED, ContactResult.DECLINED})
+"""Results of a contact in which the person answered."""
 
 CLOSING: Final[Mapping[CloseReason, tuple[Callable[[Work], bool], str]]] = {
     CloseReason.ORIENTED: (
@@ -299,8 +304,8 @@ CLOSING: Final[Mapping[CloseReason, tuple[Callable[[Work], bool], str]]] = {
         "Aucun partenaire n'a pris le relais ni n'est encore sollicité : orientez d'abord la personne, ou choisissez un autre motif.",
     ),
     CloseReason.UNREACHABLE: (
-        lambda work: work.contacts > 0,
-        "Aucune tentative de contact n'est notée : notez-la d'abord, ou choisissez un autre motif.",
+        lambda work: work.last_contact is not None and work.last_contact not in SPOKEN_WITH,
+        "La dernière tentative de contact notée doit être restée sans réponse : notez-la d'abord, ou choisissez un autre motif.",
     ),
     CloseReason.CONTACT_REFUSED: (
         lambda work: ContactAgreement.REFUSED in work.agreements,

@@ -6,8 +6,8 @@ from typing import ClassVar, Final, NamedTuple
 from uuid import UUID
 
 from libs.chassis.refusals import Conflict, Forbidden, Invalid
-from libs.contracts.vocabularies import AgeBand, ContactAgreement, LegalGround, OrientationStatus, PersonRole, Role
-from services.referrals.domain import CLOCK_SKEW, OLDEST, ORIENTATION_LIVES, PersonRefused, local_day
+from libs.contracts.vocabularies import AgeBand, ContactAgreement, ContactResult, LegalGround, OrientationStatus, PersonRole, Role
+from services.referrals.domain import CLOCK_SKEW, OLDEST, ORIENTATION_LIVES, SPOKEN_WITH, PersonRefused, local_day
 
 
 class ContentErased(Conflict):
@@ -27,6 +27,13 @@ class NoContactYet(Conflict):
 class AgreementMissing(Conflict):
     type: ClassVar[str] = "agreement-missing"
     title: ClassVar[str] = "Accord de la personne manquant"
+
+
+class AgreementUnsaid(Invalid):
+    """Who was not asked is reached: that is when they are asked (DOMAIN §3, a first contact asks)."""
+
+    type: ClassVar[str] = "agreement-unsaid"
+    title: ClassVar[str] = "Accord de la personne à noter"
 
 
 class GroundUnfounded(Conflict):
@@ -84,6 +91,19 @@ def check_contact(agreement: str) -> None:
     """Asked and accepted, or not asked yet: a first contact asks. Raises PersonRefused."""
     if agreement == ContactAgreement.REFUSED:
         raise PersonRefused("Cette personne a refusé d'être contactée : elle est comptée, mais personne ne l'appelle.")
+
+
+def check_asked(agreement: str, result: ContactResult, said: ContactAgreement | None) -> None:
+    """A contact that reaches somebody not asked yet says whether they agree; one that reaches nobody says nothing of it. Raises AgreementUnsaid."""
+    if said is None and result is ContactResult.REACHED and agreement == ContactAgreement.NOT_ASKED:
+        sentence = (
+            "Cette personne est jointe pour la première fois : notez si elle accepte d'être contactée, refuse, ou n'a pu être interrogée."
+        )
+    elif said is not None and result not in SPOKEN_WITH:
+        sentence = "Seule une personne jointe a pu dire si elle accepte d'être contactée."
+    else:
+        return
+    raise AgreementUnsaid(sentence, pointers=[("/agreement", sentence)])
 
 
 def check_kept(content: bytes) -> None:

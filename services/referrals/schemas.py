@@ -405,6 +405,8 @@ class ContactIn(Body):
     attempted_at: Instant
     override_reason: OverrideReason | None = None
     """Why a safe-contact rule has to be passed over; kept and audited. Of no effect where no rule forbids."""
+    agreement: ContactAgreement | None = None
+    """What the person who was reached said about being contacted; to be said of who was not asked before. Noted as a correction."""
 
 
 class ContactMadeOut(Answer):

@@ -31,7 +31,7 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals.delays.due import Delays
-from services.referrals.domain import Move, ReferenceTaken, local_day
+from services.referrals.domain import CorrectionReason, Move, ReferenceTaken, local_day
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
 from services.referrals.orientations.commands import check_sides_of, end_refused
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, reseal
@@ -114,6 +114,28 @@ async def correct(
         if any(field.endswith("/agreement") for field in fields):
             await end_refused(session, referral, now)
     return CorrectedOut(id=made.id, referral_id=referral.id, fields=fields, corrected_at=now, version=referral.version)
+
+
+async def note_agreement(
+    session: AsyncSession, caller: Principal, referral: Referral, person: Person, agreement: ContactAgreement, now: datetime
+) -> None:
+    """What a person said about being contacted, when they were. The caller has locked the referral and raised its version."""
+    change = {f"/persons/{person.id}/agreement": {"before": person.agreement, "after": str(agreement)}}
+    session.add(
+        Correction(
+            id=new_id(), referral_id=referral.id, reason=CorrectionReason.LEARNED, actor=caller.subject, changes=change, corrected_at=now
+        )
+    )
+    _agree(person, agreement, now)
+    await session.flush()
+    persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
+    await outbox.append(session, await _event(session, referral, persons, now))
+    await end_refused(session, referral, now)
+
+
+def _agree(person: Person, agreement: str, now: datetime) -> None:
+    person.agreement = agreement
+    person.refused_at = now if agreement == ContactAgreement.REFUSED else None
 
 
 def _check(referral: Referral, body: CorrectionIn, now: datetime) -> None:
@@ -219,7 +241,7 @@ async def _persons(
         at, was = f"/persons/{person.id}", person.agreement
         fields += _write(person, given, _PLAIN_OF_A_PERSON, at, made.changes)
         if person.agreement != was:
-            person.refused_at = made.corrected_at if person.agreement == ContactAgreement.REFUSED else None
+            _agree(person, person.agreement, made.corrected_at)
         sealed = [name for name in _SEALED_OF_A_PERSON if name in given.model_fields_set]
         if not sealed:
             continue

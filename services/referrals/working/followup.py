@@ -19,9 +19,10 @@ from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import ContactMode, ContactResult, InterviewPlace
 from services.referrals.domain import Move, OverrideReason, minutes_between
 from services.referrals.models import Assessment, ContactAttempt, Interview, Person, Referral
-from services.referrals.rules import ContentErased, NoContactYet, check_contact, check_kept, check_past, check_since
+from services.referrals.rules import ContentErased, NoContactYet, check_asked, check_contact, check_kept, check_past, check_since
 from services.referrals.schemas import AssessmentOut, ContactIn, ContactMadeOut, InterviewOut
 from services.referrals.working import safe_contact
+from services.referrals.working.corrections import note_agreement
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
 from services.referrals.working.work import content_of, contents_of, locked_for, people_of, person_of, post_of
 
@@ -31,13 +32,16 @@ async def contact(
 ) -> ContactMadeOut:
     """Note an attempt to reach a person. Refused for who refused to be contacted, and, without a reason to pass over them, against the safe-contact rules.
 
-    Raises PersonRefused, ContentErased, UnsafeContact.
+    What the person said about being contacted is noted with it, as a correction.
+
+    Raises PersonRefused, ContentErased, UnsafeContact, AgreementUnsaid.
     """
     check_past(body.attempted_at, now, "/attempted_at")
     referral = await locked_for(session, caller, referral_id, Move.CONTACT)
     check_since(body.attempted_at, referral.occurred_at, "/attempted_at")
     person = await person_of(session, referral.id, body.person_id)
     check_contact(person.agreement)
+    check_asked(person.agreement, body.result, body.agreement)
     content = await content_of(session, vault, person)
     if content is None:
         raise ContentErased("Les données de cette personne ont été effacées : plus rien ne dit comment la joindre sans danger.")
@@ -80,6 +84,8 @@ async def contact(
         ),
         occurred_at=body.attempted_at,
     )
+    if body.agreement is not None and body.agreement != person.agreement:
+        await note_agreement(session, caller, referral, person, body.agreement, now)
     return ContactMadeOut(
         id=attempt.id,
         referral_id=referral.id,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -27,6 +27,7 @@ from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import (
     CloseReason,
     ContactAgreement,
+    ContactResult,
     OrientationStatus,
     ReferralStatus,
     Role,
@@ -233,9 +234,18 @@ async def say_closed(session: AsyncSession, referral: Referral, reason: CloseRea
 
 async def _work(session: AsyncSession, referral: Referral) -> Work:
     statuses = await session.scalars(select(col(Orientation.status)).where(col(Orientation.referral_id) == referral.id))
-    contacts = await session.scalar(select(func.count()).select_from(ContactAttempt).where(col(ContactAttempt.referral_id) == referral.id))
+    last = await session.scalar(
+        select(col(ContactAttempt.result))
+        .where(col(ContactAttempt.referral_id) == referral.id)
+        .order_by(col(ContactAttempt.attempted_at).desc(), col(ContactAttempt.id).desc())
+        .limit(1)
+    )
     agreements = await session.scalars(select(col(Person.agreement)).where(col(Person.referral_id) == referral.id))
-    return Work(frozenset(map(OrientationStatus, statuses)), contacts or 0, frozenset(map(ContactAgreement, agreements)))
+    return Work(
+        frozenset(map(OrientationStatus, statuses)),
+        ContactResult(last) if last is not None else None,
+        frozenset(map(ContactAgreement, agreements)),
+    )
 
 
 async def reopen(session: AsyncSession, caller: Principal, delays: Delays, referral_id: UUID, version: int, now: datetime) -> MovedOut:

@@ -9,7 +9,7 @@ import pytest
 
 from libs.contracts import demonstration as d
 from services.referrals.rights.refused import erase_refused
-from tests.services.referrals.conftest import Referrals
+from tests.services.referrals.conftest import CONTENT, Referrals
 
 
 async def orient(referrals: Referrals, referral_id: UUID, **more: Any) -> httpx.Response:
@@ -128,3 +128,57 @@ async def test_a_refusal_noted_later_counts_from_then_and_one_taken_back_keeps_t
 
     assert (none, one) == (0, 1)
     assert [data["referral_id"] for type, data in await referrals.said() if type == "referral.erased"] == [str(first)]
+
+
+async def call(referrals: Referrals, referral_id: UUID, result: str, agreement: str | None = None) -> httpx.Response:
+    [person, *_] = await referrals.persons(referral_id)
+    body = {"person_id": person, "mode": "phone", "result": result, "attempted_at": "2026-11-23T09:00:00Z", "agreement": agreement}
+    return await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", body)
+
+
+@pytest.mark.parametrize(
+    ("before", "result", "said", "refused"),
+    [
+        ("not_asked", "reached", None, True),
+        ("not_asked", "reached", "accepted", False),
+        ("not_asked", "reached", "not_asked", False),
+        ("not_asked", "declined", "refused", False),
+        ("not_asked", "no_answer", None, False),
+        ("not_asked", "no_answer", "accepted", True),
+        ("not_asked", "message_left", "refused", True),
+        ("accepted", "reached", None, False),
+        ("accepted", "reached", "refused", False),
+    ],
+)
+async def test_a_first_contact_asks_and_its_answer_is_noted_with_it(
+    referrals: Referrals, before: str, result: str, said: str | None, refused: bool
+) -> None:
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement=before))
+    await referrals.said()
+
+    answer = await call(referrals, referral_id, result, said)
+
+    after = (await referrals.read_as("iscg-95", referral_id))["people"][0]["agreement"]
+    told = await referrals.said_types()
+    if refused:
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/agreement")
+        assert answer.json()["type"].endswith("agreement-unsaid")
+        assert (after, told) == (before, [])
+        return
+    changed = said is not None and said != before
+    assert answer.status_code == 201, answer.text
+    assert after == (said or before)
+    assert told == ["contact.attempted", *(["referral.corrected"] if changed else [])]
+    log = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/corrections", CONTENT)).json()["items"]
+    assert [(one["reason"], one["changes"][0]["after"]) for one in log] == ([("learned", said)] if changed else [])
+
+
+async def test_who_refuses_when_called_is_called_no_more_and_what_was_asked_of_partners_ends(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    assert (await orient(referrals, referral_id)).status_code == 201
+    await referrals.said()
+
+    await call(referrals, referral_id, "reached", "refused")
+
+    assert await referrals.said_types() == ["contact.attempted", "referral.corrected", "orientation.cancelled"]
+    assert (await call(referrals, referral_id, "reached")).json()["type"].endswith("person-refused-contact")

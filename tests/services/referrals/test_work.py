@@ -285,13 +285,29 @@ async def test_a_closed_referral_is_reopened_where_it_was(referrals: Referrals) 
     assert (await referrals.said_types())[-1] == "referral.reopened"
 
 
-async def test_closing_as_unreachable_needs_an_attempt(referrals: Referrals) -> None:
+@pytest.mark.parametrize(
+    ("calls", "status"),
+    [
+        ((), 409),
+        (("no_answer",), 200),
+        (("reached",), 409),
+        (("no_answer", "declined"), 409),
+        (("reached", "no_answer"), 200),  # lost sight of
+    ],
+)
+async def test_closing_as_unreachable_rests_on_a_last_attempt_without_answer(
+    referrals: Referrals, calls: tuple[str, ...], status: int
+) -> None:
     referral_id = await referrals.accepted()
+    [person, *_] = await referrals.persons(referral_id)
+    for hour, result in enumerate(calls, 9):
+        call = {"person_id": person, "mode": "phone", "result": result, "attempted_at": f"2026-11-23T{hour:02}:00:00Z"}
+        assert (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)).status_code == 201
 
     answer = await referrals.move("iscg-95", referral_id, "close", {"reason": "unreachable"})
 
-    assert answer.status_code == 409
-    assert (await referrals.read_as("iscg-95", referral_id))["status"] == "accepted"
+    assert answer.status_code == status, answer.text
+    assert (await referrals.read_as("iscg-95", referral_id))["status"] == ("closed" if status == 200 else "accepted")
 
 
 async def test_the_worklist_shows_no_personal_content_and_pages_in_a_stable_order(referrals: Referrals) -> None:
