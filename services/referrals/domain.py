@@ -341,6 +341,8 @@ class Verdict(Code):
     CHOSEN = "chosen", "Retenu : le moins chargé des postes possibles"
     BUSIER = "busier", "Possible, mais plus chargé"
     FARTHER = "farther", "Possible par la commune, mais un poste de l'unité convient"
+    POSSIBLE = "possible", "Possible"
+    AREA = "area", "Ne couvre ni l'unité ni la commune"
     CHANNEL = "channel", "N'accepte pas ce mode de saisine"
     VACANT = "vacant", "Poste vacant"
     SUSPENDED = "suspended", "Poste suspendu"
@@ -376,6 +378,14 @@ class Decision(NamedTuple):
     post_id: UUID | None
     reason: RoutingReason | UnroutedReason
     considered: tuple[Considered, ...]
+
+    @property
+    def misfit(self) -> Verdict | None:
+        """What speaks against the post that a person chose."""
+        if self.post_id is None:
+            return None
+        verdict = next((one.verdict for one in self.considered if one.post_id == self.post_id), Verdict.AREA)
+        return None if verdict in {Verdict.CHOSEN, Verdict.POSSIBLE} else verdict
 
 
 LOAD_LIMIT: Final = 500
@@ -428,6 +438,22 @@ def decide(candidates: Sequence[Candidate], channel: Channel, loads: Mapping[UUI
     else:
         reason = UnroutedReason.NO_OPEN_POST
     return Decision(None, reason, tuple(considered))
+
+
+def by_hand(
+    post_id: UUID | None,
+    reason: RoutingReason | UnroutedReason,
+    candidates: Sequence[Candidate],
+    channel: Channel,
+    loads: Mapping[UUID, int],
+    declined: Set[UUID],
+) -> Decision:
+    """What a person decided, with what stood beside it at that moment."""
+    considered = (
+        Considered(one.post_id, one.by, verdict_of(one, channel, declined) or Verdict.POSSIBLE, loads.get(one.post_id), one.replaces)
+        for one in candidates
+    )
+    return Decision(post_id, reason, tuple(considered))
 
 
 # ------------------------------------------------------------------------------------------------------------------------

@@ -380,6 +380,8 @@ class MovedOut(Answer):
     status: ReferralStatus
     post_id: Id | None
     version: int
+    warnings: list[Verdict]
+    """What speaks against the post that was chosen; it is given the referral all the same."""
 
 
 class AssignIn(Body):

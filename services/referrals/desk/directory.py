@@ -7,18 +7,20 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts.units import plain_label
-from libs.contracts.vocabularies import Need, PartnerKind, Theme
+from libs.contracts.vocabularies import Need, PartnerKind, RoutingReason, Theme
 from services.referrals.directory.called import reference_of
-from services.referrals.domain import Mismatch, Offer, mismatches
+from services.referrals.domain import Mismatch, Offer, Verdict, mismatches
+from services.referrals.models import Referral
+from services.referrals.receiving.routing import atlas
 
 MOST: Final = 50
 """Services shown at once: a longer list is not read, it is narrowed."""
 
 _POSTS = text(
-    "SELECT p.id, n.name, p.full_time_percent, :commune = ANY(p.communes) AS covers,"
+    "SELECT p.id, n.name, p.full_time_percent,"
     " (SELECT count(*) FROM (SELECT FROM referrals r WHERE r.post_id = p.id AND r.status IN ('assigned', 'accepted') LIMIT 500) AS open) AS open"
     " FROM posts_heard p LEFT JOIN directory_names n ON n.kind = 'posts' AND n.key = p.id::text"
-    " WHERE p.departement = :departement AND p.state = 'filled' ORDER BY covers DESC, open, p.id LIMIT 100"
+    " WHERE p.departement = :departement AND p.state = 'filled' ORDER BY open, p.id LIMIT 200"
 )
 _SERVICES = text(
     "SELECT s.id, s.kind, s.departement, s.needs, s.communes, s.capacity, n.name, n.organization FROM services_heard s"
@@ -33,7 +35,8 @@ class PostChoice(NamedTuple):
     id: UUID
     name: str
     full_time_percent: int
-    covers: bool
+    misfit: Verdict | None
+    """What speaks against it."""
     open: int
 
 
@@ -61,10 +64,22 @@ class ServiceChoice(NamedTuple):
     mismatches: list[Mismatch]
 
 
-async def posts(session: AsyncSession, departement: str, commune: str) -> list[PostChoice]:
-    """The filled posts of a département: those that cover the commune first, the least busy first."""
-    rows = await session.execute(_POSTS, {"departement": departement, "commune": commune})
-    return [PostChoice(row.id, row.name or reference_of(row.id, "Poste"), row.full_time_percent, row.covers, row.open) for row in rows]
+async def posts(session: AsyncSession, referral_id: UUID) -> list[PostChoice]:
+    """The filled posts of the referral's département: those that fit it first, the least busy first. The caller may see the referral."""
+    referral = await session.get_one(Referral, referral_id)
+    found = await atlas(session, [(referral.unit_id, referral.commune)])
+    rows = await session.execute(_POSTS, {"departement": referral.departement})
+    made = [
+        PostChoice(
+            row.id,
+            row.name or reference_of(row.id, "Poste"),
+            row.full_time_percent,
+            found.by_hand(referral, row.id, RoutingReason.MANUAL).misfit,
+            row.open,
+        )
+        for row in rows
+    ]
+    return sorted(made, key=lambda one: one.misfit is not None)
 
 
 async def services(session: AsyncSession, sought: Sought, commune: str) -> list[ServiceChoice]:

@@ -67,7 +67,7 @@ async def _shown(
     async with runtime.database.transaction() as session:
         shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
         referral = shown["referral"]
-        shown["posts"] = await directory.posts(session, referral.departement, referral.commune) if POST in change.fields else []
+        shown["posts"] = await directory.posts(session, referral.id) if POST in change.fields else []
         shown["communes"] = await communes_of(session, caller) if move is Move.CORRECT else []
     if refusal is None and move not in referral.moves:
         moved(referral.status, move)  # says why the state does not allow it

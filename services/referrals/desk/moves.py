@@ -20,7 +20,7 @@ from services.referrals.delays.due import Delays
 from services.referrals.desk.changes import Change, Choices, Doing, Field, now_in_paris, of_codes
 from services.referrals.desk.correction_changes import FACTS
 from services.referrals.desk.directory import PostChoice
-from services.referrals.domain import DeclineReason, Move, OverrideReason
+from services.referrals.domain import DeclineReason, Move, OverrideReason, within_sentence
 from services.referrals.justice import alerts
 from services.referrals.justice.schemas import AlertIn
 from services.referrals.schemas import AssignIn, CloseIn, ContactIn, DeclineIn, PersonOut, TransferIn
@@ -53,8 +53,8 @@ def _posts(shown: Shown) -> Choices:
 
 
 def _post(one: PostChoice) -> str:
-    covers = ", couvre cette commune" if one.covers else ""
-    return f"{one.name}{covers}, {one.open} saisine(s) en cours, {one.full_time_percent} %"
+    misfit = f", {within_sentence(one.misfit.label)}" if one.misfit is not None else ""
+    return f"{one.name}{misfit}, {one.open} saisine(s) en cours, {one.full_time_percent} %"
 
 
 def _only(choices: Callable[[Shown], Choices]) -> Callable[[Shown], str]:

@@ -15,10 +15,11 @@ from libs.chassis.database import Statement, run
 from libs.chassis.ids import new_id
 from libs.contracts.referrals import ReferralAssigned
 from libs.contracts.units import police_id_of
-from libs.contracts.vocabularies import Channel, Force, ReferralStatus, RoutingReason
+from libs.contracts.vocabularies import Channel, Force, ReferralStatus, RoutingReason, UnroutedReason
 from services.referrals import notices
 from services.referrals.delays.due import IN_FORCE, Delays
-from services.referrals.domain import LOAD_LIMIT, Candidate, Decision, Move, PostState, decide, moved
+from services.referrals.domain import LOAD_LIMIT, Candidate, Decision, Move, PostState, by_hand, decide, moved
+from services.referrals.models import Referral
 
 _CANDIDATES = Statement(
     "WITH RECURSIVE competent AS (SELECT id, force, communes FROM units_heard WHERE id = ANY(CAST(:units AS uuid[])) OR communes && CAST(:communes AS text[]))"  # noqa: S608 - our own words
@@ -75,6 +76,11 @@ class Atlas:
         if decided.post_id is not None:
             self.loads[decided.post_id] += 1
         return decided
+
+    def by_hand(self, referral: Referral, post_id: UUID | None, reason: RoutingReason | UnroutedReason) -> Decision:
+        """What a person decided about a referral, with the posts that cover its place."""
+        candidates = self._candidates(referral.unit_id, referral.commune)
+        return by_hand(post_id, reason, candidates, Channel(referral.channel), self.loads, frozenset(referral.declined_by))
 
     def _candidates(self, unit_id: UUID | None, commune: str) -> list[Candidate]:
         """The posts that cover the place and those that stand in for them: with their own channels, load and working time. Each post once."""

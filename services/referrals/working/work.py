@@ -92,7 +92,7 @@ def _moved(
 ) -> MovedOut:
     note_move(session, referral, move, now, post_id=post_id, reason=reason, actor=caller.subject)
     referral.version += 1
-    return MovedOut(id=referral.id, status=ReferralStatus(referral.status), post_id=post_id, version=referral.version)
+    return MovedOut(id=referral.id, status=ReferralStatus(referral.status), post_id=post_id, version=referral.version, warnings=[])
 
 
 def note_move(
@@ -150,7 +150,8 @@ async def _given(
     reason = RoutingReason.MANUAL if referral.post_id is None else RoutingReason.TRANSFER
     answer = _moved(session, caller, referral, move, now, post_id=post.id)
     referral.accepted_at = None
-    referral.routing = routing.stored(Decision(post.id, reason, ()), now)
+    decided = await _decided(session, referral, post.id, reason)
+    referral.routing = routing.stored(decided, now)
     await delays.settle(session, referral)
     await session.flush()
     await outbox.append(
@@ -167,7 +168,13 @@ async def _given(
     await notices.notify(
         session, notices.of_assigned(referral.id, post.id, now, urgent=notices.is_urgent(referral.urgency, referral.danger)), now=now
     )
-    return answer
+    return answer.model_copy(update={"warnings": [decided.misfit] if decided.misfit is not None else []})
+
+
+async def _decided(session: AsyncSession, referral: Referral, post_id: UUID | None, reason: RoutingReason | UnroutedReason) -> Decision:
+    await session.flush()  # the posts' loads are those after the move
+    atlas = await routing.atlas(session, [(referral.unit_id, referral.commune)])
+    return atlas.by_hand(referral, post_id, reason)
 
 
 async def accept(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, now: datetime) -> MovedOut:
@@ -195,7 +202,7 @@ async def decline(session: AsyncSession, caller: Principal, referral_id: UUID, v
     answer = _moved(session, caller, referral, Move.DECLINE, now, post_id=None, reason=body.reason)
     referral.declined_by = [*referral.declined_by, *([declined] if declined is not None else [])]
     referral.decline_reason = body.reason
-    referral.routing = routing.stored(Decision(None, UnroutedReason.DECLINED, ()), now)
+    referral.routing = routing.stored(await _decided(session, referral, None, UnroutedReason.DECLINED), now)
     await session.flush()
     await outbox.append(
         session,

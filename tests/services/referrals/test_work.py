@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import text
 
 from libs.contracts import demonstration as d
-from libs.contracts.partners import CoverageChanged, PostClosed, PostVacant
+from libs.contracts.partners import CoverageChanged, PostClosed, PostOpened, PostVacant
+from libs.contracts.vocabularies import Channel
 from services.referrals.app import expire_orientations, route_unrouted
-from tests.services.referrals.conftest import CONTENT, MORNING, Referrals
+from tests.services.referrals.conftest import CONTENT, MORNING, Referrals, territory
 
 
 async def test_the_whole_way_of_a_referral(referrals: Referrals) -> None:
@@ -197,6 +198,32 @@ async def test_a_declined_referral_goes_to_the_coordinator_who_gives_it_to_anoth
 
     assert assigned.json()["status"] == "assigned"
     assert (await referrals.said_types())[-2:] == ["referral.unrouted", "referral.assigned"]
+
+
+async def test_what_a_person_decided_is_explained_by_what_stood_beside_it_and_a_misfit_is_told(referrals: Referrals) -> None:
+    referral_id = await referrals.receive()
+    address = f"/v1/referrals/{referral_id}/routing"
+
+    await referrals.move("iscg-95", referral_id, "decline", {"reason": "overloaded"})
+    declined = (await referrals.get("coordinator-95", address)).json()
+    elsewhere = await referrals.move("coordinator-95", referral_id, "assign", {"post_id": d.POST_SARCELLES})
+    assigned = (await referrals.get("coordinator-95", address)).json()
+    back = await referrals.move("coordinator-95", referral_id, "assign", {"post_id": d.POST_CERGY})
+
+    cergy = {"post_id": str(d.POST_CERGY), "by": "unit", "verdict": "declined", "open_referrals": 0, "replaces_id": None}
+    assert (declined["reason"], declined["considered"]) == ("declined", [cergy])
+    assert (assigned["reason"], assigned["post_id"], assigned["considered"]) == ("manual", str(d.POST_SARCELLES), [cergy])
+    assert (elsewhere.json()["warnings"], back.json()["warnings"]) == (["area"], ["declined"])
+
+
+async def test_a_post_whose_agreement_does_not_have_the_channel_is_given_it_with_a_warning(referrals: Referrals) -> None:
+    changed = next(event for event in territory() if isinstance(event, PostOpened) and event.post_id == d.POST_CERGY)
+    await referrals.hear("partners", changed.model_copy(update={"channels": (Channel.OFFICER,)}))
+    referral_id = await referrals.receive(channel="complaint")
+
+    answer = await referrals.move("coordinator-95", referral_id, "assign", {"post_id": d.POST_CERGY})
+
+    assert (answer.status_code, answer.json()["warnings"]) == (200, ["channel"])
 
 
 @pytest.mark.parametrize("post_id", [d.POST_78, uuid4()])
