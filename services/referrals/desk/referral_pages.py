@@ -1,5 +1,6 @@
 """One referral as its social worker and coordinator see it: persons and how to contact them safely, narrative, what was done, what may be done."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ from services.referrals import queries
 from services.referrals.desk.changes import fresh_key
 from services.referrals.desk.moves import CHANGES, told_of
 from services.referrals.desk.pages import page
-from services.referrals.desk.told import told_line
+from services.referrals.desk.told import Line, told_line
 from services.referrals.directory.called import Called, called
 from services.referrals.justice import alerts, requisitions
 from services.referrals.schemas import ReferralOut, RoutingOut
@@ -36,22 +37,24 @@ async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, pur
     await audit(session, caller, operation="read_referral", subject=subject, purpose=purpose)
     happened = await timeline(session, caller, referral_id)
     await audit(session, caller, operation="read_timeline", subject=subject, purpose=purpose)
+    lines = [told_line(one) for one in happened.items]
     routing = await queries.routing(session, caller, referral_id)
     return {
         "referral": found,
         "people": {one.id: one for one in found.people},
         "routing": routing,
-        "called": await _names(session, found, routing),
-        "timeline": [told_line(one) for one in happened.items],
+        "called": await _names(session, found, routing, lines),
+        "timeline": lines,
         "now": datetime.now(UTC),
     }
 
 
-async def _names(session: AsyncSession, found: ReferralOut, routing: RoutingOut) -> Called:
+async def _names(session: AsyncSession, found: ReferralOut, routing: RoutingOut, lines: Sequence[Line]) -> Called:
+    posts = [found.post_id, *(one.post_id for one in found.orientations), *(one.post_id for one in routing.considered)]
     return await called(
         session,
         services=[one.service_id for one in found.orientations],
-        posts=[found.post_id, *(one.post_id for one in found.orientations), *(one.post_id for one in routing.considered)],
+        posts=[*posts, *(one.post_id for one in lines)],
         units=[found.unit_id],
         communes=[found.commune],
     )

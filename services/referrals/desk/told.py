@@ -29,11 +29,12 @@ class Line(NamedTuple):
     what: str
     detail: str
     person_ids: list[UUID]
+    post_id: UUID | None
+    """To which post it came."""
 
 
 _CODES: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.RECEIVED: (Channel,),
-    Step.MOVED: (Move,),
     Step.CONTACT: (ContactMode,),
     Step.INTERVIEW: (InterviewPlace,),
     Step.ALERT: (AlertKind,),
@@ -51,8 +52,28 @@ _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
 """Which vocabularies the code and the reason of a step come from; the first that knows it says it."""
 
 
+DONE: Final[Mapping[Move, str]] = {
+    Move.ROUTE: "Affectée selon la couverture",
+    Move.UNROUTE: "Aucun poste ne convient",
+    Move.ASSIGN: "Affectée par la coordination",
+    Move.ACCEPT: "Acceptée",
+    Move.DECLINE: "Déclinée",
+    Move.TRANSFER: "Transférée à un autre poste",
+    Move.CLOSE: "Close",
+    Move.CLOSE_UNROUTED: "Close sans poste",
+    Move.REOPEN: "Rouverte",
+    Move.REOPEN_UNROUTED: "Rouverte sans poste",
+    Move.ERASE: "Effacée",
+}
+"""What was done, of the moves from one state or post to another."""
+
+
+_GIVEN: Final = frozenset({Move.ROUTE, Move.ASSIGN, Move.TRANSFER})
+
+
 def told_line(entry: TimelineEntry) -> Line:
     code, reason = label_of(entry.code, _CODES.get(entry.step, ())), label_of(entry.reason, _REASONS.get(entry.step, ()))
-    what = code if entry.step is Step.MOVED and code else entry.step.label
+    what = DONE[Move(entry.code)] if entry.step is Step.MOVED and entry.code else entry.step.label
     said = [reason] if entry.step is Step.MOVED else [code, reason]
-    return Line(entry.at, what, ", ".join(one for one in said if one), entry.person_ids)
+    came = entry.post_id if entry.step is Step.RECEIVED or entry.code in _GIVEN else None
+    return Line(entry.at, what, ", ".join(one for one in said if one), entry.person_ids, came)

@@ -1,11 +1,14 @@
 """The timeline of a referral, built from its rows: codes, ids and instants, no personal content."""
 
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from libs.chassis.ids import created_at
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import ReferralStatus
 from services.referrals.delays.models import Overdue
@@ -57,7 +60,19 @@ async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) 
             found.append(_entry(Step.ORIENTATION_ENDED, asked, asked.ended_at, **common, reason=asked.reason or asked.outcome))
     for passed in await session.scalars(select(Overdue).where(col(Overdue.referral_id) == referral.id)):
         found.append(_entry(Step.OVERDUE, passed, passed.due_at, code=passed.urgency, post_id=passed.post_id))
-    return TimelineOut(items=sorted(found, key=lambda entry: entry.at))  # stable: of one instant, reception and moves come first
+    return TimelineOut(items=sorted(found, key=place_of))  # stable: of one instant, reception and moves come first
+
+
+_TYPED: Final = frozenset({Step.CONTACT, Step.INTERVIEW, Step.ALERT})
+"""Whose time somebody wrote down, mostly to the minute."""
+_MINUTE: Final = timedelta(minutes=1)
+
+
+def place_of(entry: TimelineEntry) -> datetime:
+    """A call noted for 10:15, at 10:15:40, of a referral that was accepted at 10:15:20, came after: what was noted within its own minute counts as of then."""
+    if entry.step not in _TYPED or entry.id is None or (noted := created_at(entry.id)) is None:
+        return entry.at
+    return noted if entry.at <= noted < entry.at + _MINUTE else entry.at
 
 
 def _received(referral: Referral, first: Moved | None) -> TimelineEntry:

@@ -13,7 +13,9 @@ from libs.contracts import demonstration as d
 from libs.contracts.vocabularies import ContactMode, ContactResult
 from services.referrals.domain import PARIS
 from services.referrals.schemas import ContactWindow, SafeContact
+from services.referrals.working.followup_schemas import Step, TimelineEntry
 from services.referrals.working.safe_contact import broken_rules, within
+from services.referrals.working.timeline import place_of
 from tests.services.referrals.conftest import CONTENT, Referrals
 
 WEEKDAYS = ContactWindow(days=[1, 2, 3, 4, 5], begins="09:00", ends="16:00")
@@ -259,6 +261,26 @@ async def test_a_transferred_referral_belongs_to_the_other_post(referrals: Refer
     [(type, data)] = await referrals.said()
     assert (type, data["post_id"], data["reason"]) == ("referral.assigned", str(d.POST_SARCELLES), "transfer")
     assert (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}", CONTENT)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("step", "typed", "stands_at"),
+    [
+        (Step.CONTACT, "10:15:00", "10:15:40"),
+        (Step.INTERVIEW, "10:15:40", "10:15:40"),
+        (Step.ALERT, "10:14:00", "10:14:00"),  # a minute ago is before
+        (Step.CONTACT, "10:16:00", "10:16:00"),  # by a clock that is ahead
+        (Step.MOVED, "10:15:20", "10:15:20"),  # nobody types it
+    ],
+)
+def test_what_was_noted_within_its_own_minute_stands_where_it_was_noted(step: Step, typed: str, stands_at: str) -> None:
+    def at(hour: str) -> datetime:
+        return datetime.fromisoformat(f"2026-11-23T{hour}+00:00")
+
+    noted = UUID(int=int(at("10:15:40").timestamp() * 1000) << 80 | 7 << 76 | 2 << 62)
+    entry = TimelineEntry(step=step, at=at(typed), id=noted, code=None, status=None, post_id=None, person_ids=[], reason=None, actor=None)
+
+    assert place_of(entry) == at(stands_at)
 
 
 async def test_a_timeline_tells_every_step_in_order_and_nothing_personal(referrals: Referrals) -> None:

@@ -58,7 +58,14 @@ async def test_a_referral_is_accepted_contacted_interviewed_assessed_and_closed_
 
     assert await status(desk, referral_id) == "closed"
     assert await desk.said_types() == ["referral.accepted", "contact.attempted", "interview.held", "assessment.recorded", "referral.closed"]
-    for told in ("La saisine est close.", "Téléphone, personne jointe", "Commissariat ou brigade", "accompagnement terminé"):
+    for told in (
+        "La saisine est close.",
+        "Acceptée",
+        "Saisine reçue (Poste",
+        "Téléphone, personne jointe",
+        "Commissariat ou brigade",
+        "accompagnement terminé",
+    ):
         assert told.lower() in browser.html.text.lower()
 
 
