@@ -1,7 +1,8 @@
 """Correcting what was received, with a log of who changed what, when and why. What was personal before stays sealed, under the person's own key."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -34,11 +35,12 @@ from services.referrals.delays.due import Delays
 from services.referrals.domain import CorrectionReason, Move, ReferenceTaken, local_day
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
 from services.referrals.orientations.commands import check_sides_of, end_refused
-from services.referrals.persons import NARRATIVE, PERSON, age_band_on, reseal
+from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of, reseal
 from services.referrals.queries import visible
+from services.referrals.receiving import repeats
 from services.referrals.receiving.routing import mark_due
 from services.referrals.rules import ContentErased, OutsidePerimeter, UnknownPerson, check_birth, check_past
-from services.referrals.schemas import PersonContent
+from services.referrals.schemas import MAX_PERSONS, PersonContent, PersonIn
 from services.referrals.working.corrections_schemas import (
     ChangeOut,
     ContentBefore,
@@ -96,6 +98,8 @@ async def correct(
     if "narrative" in body.model_fields_set and await _narrate(session, vault, referral, body.narrative, made.id, kept):
         fields.append("/narrative")
     fields += await _persons(session, vault, search_key, referral, persons, body.persons or [], made, kept)
+    joined, returning = await _added(session, vault, search_key, referral, persons, body.added or [], made)
+    persons, fields = [*persons, *joined], fields + [f"/persons/{one.id}" for one in joined]
     if "/urgency" in fields and referral.first_contact_at is None:
         await delays.settle(session, referral)
     if referral.status == ReferralStatus.UNROUTED and _ROUTED_BY.intersection(fields):
@@ -110,7 +114,7 @@ async def correct(
         await session.flush()
         if any(field.endswith("/role") for field in fields):
             await check_sides_of(session, referral.id)
-        await outbox.append(session, await _event(session, referral, persons, now))
+        await outbox.append(session, await _event(session, referral, persons, now, returning))
         if any(field.endswith("/agreement") for field in fields):
             await end_refused(session, referral, now)
     return CorrectedOut(id=made.id, referral_id=referral.id, fields=fields, corrected_at=now, version=referral.version)
@@ -141,7 +145,7 @@ def _agree(person: Person, agreement: str, now: datetime) -> None:
 def _check(referral: Referral, body: CorrectionIn, now: datetime) -> None:
     if body.commune is not None and departement_of(body.commune) != referral.departement:
         raise OutsidePerimeter(
-            "Cette commune est d'un autre département : la saisine ne peut pas y être déplacée.",
+            "Cette commune est d'un autre département : close « hors champ », la saisine est à transmettre à nouveau par l'unité pour ce département.",
             pointers=[("/commune", "Cette commune est d'un autre département.")],
         )
     if body.occurred_at is not None:
@@ -151,9 +155,11 @@ def _check(referral: Referral, body: CorrectionIn, now: datetime) -> None:
             "Le thème principal doit être l'un des thèmes.",
             pointers=[("/principal_theme", "Le thème principal doit être l'un des thèmes.")],
         )
-    for place, person in enumerate(body.persons or []):
-        if person.identity is not None and person.identity.birth_on is not None:
-            check_birth(person.identity.birth_on, now, f"/persons/{place}/identity/birth_on")
+    given: dict[str, Sequence[PersonCorrection | PersonIn]] = {"persons": body.persons or [], "added": body.added or []}
+    for name, people in given.items():
+        for place, person in enumerate(people):
+            if person.identity is not None and person.identity.birth_on is not None:
+                check_birth(person.identity.birth_on, now, f"/{name}/{place}/identity/birth_on")
 
 
 async def _claim_reference(session: AsyncSession) -> None:
@@ -256,6 +262,46 @@ async def _persons(
     return fields
 
 
+async def _added(
+    session: AsyncSession,
+    vault: Vault,
+    search_key: bytes,
+    referral: Referral,
+    persons: Sequence[Person],
+    added: Sequence[PersonIn],
+    made: Correction,
+) -> tuple[list[Person], dict[UUID, bool | None]]:
+    """Who joins the persons of the referral, and whether an earlier referral held them, as at reception. Raises Invalid."""
+    if len(persons) + len(added) > MAX_PERSONS:
+        sentence = f"Une saisine compte {MAX_PERSONS} personnes au plus."
+        raise Invalid(sentence, pointers=[("/added", sentence)])
+    keys = await vault.new_keys(session, ["person"] * len(added))
+    joined: list[Person] = []
+    returning: dict[UUID, bool | None] = {}
+    for place, (given, key) in enumerate(zip(added, keys, strict=True), max((one.position for one in persons), default=-1) + 1):
+        content = PersonContent(**{name: getattr(given, name) for name in _SEALED_OF_A_PERSON})
+        found_by = identity_hash_of(search_key, given.identity)
+        person = Person(
+            id=new_id(),
+            referral_id=referral.id,
+            position=place,
+            role=given.role,
+            sex=given.sex,
+            age_band=age_band_on(content, referral.occurred_at),
+            agreement=given.agreement,
+            refused_at=made.corrected_at if given.agreement is ContactAgreement.REFUSED else None,
+            known_to_services=given.known_to_services,
+            key_id=key.id,
+            content=key.seal(content.model_dump_json().encode(), context=PERSON),
+            identity_hash=found_by,
+        )
+        joined.append(person)
+        returning[person.id] = bool(await repeats.known(session, [found_by])) if found_by is not None else None
+        made.changes[f"/persons/{person.id}"] = {"before": None, "after": str(given.role)}
+    session.add_all(joined)
+    return joined, returning
+
+
 async def _ages(session: AsyncSession, vault: Vault, referral: Referral, persons: Sequence[Person]) -> None:
     """An age is that of the day it happened."""
     for person in persons:
@@ -264,7 +310,14 @@ async def _ages(session: AsyncSession, vault: Vault, referral: Referral, persons
             person.age_band = age_band_on(content, referral.occurred_at)
 
 
-async def _event(session: AsyncSession, referral: Referral, persons: Sequence[Person], now: datetime) -> ReferralCorrected:
+async def _event(
+    session: AsyncSession,
+    referral: Referral,
+    persons: Sequence[Person],
+    now: datetime,
+    returning: Mapping[UUID, bool | None] = MappingProxyType({}),
+) -> ReferralCorrected:
+    """`returning`: of who joined, whether an earlier referral held them."""
     unit = await session.get(UnitHeard, referral.unit_id) if referral.unit_id is not None else None
     return ReferralCorrected(
         referral_id=referral.id,
@@ -290,6 +343,7 @@ async def _event(session: AsyncSession, referral: Referral, persons: Sequence[Pe
                 age_band=AgeBand(person.age_band),
                 agreement=ContactAgreement(person.agreement),
                 known_to_services=KnownToServices(person.known_to_services),
+                returning=returning.get(person.id),
             )
             for person in persons
         ),

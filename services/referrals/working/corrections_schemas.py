@@ -8,7 +8,7 @@ from libs.chassis.strict import Answer, Body, prose, wrong
 from libs.contracts.types import CommuneCode, Id, Instant
 from libs.contracts.vocabularies import Channel, ContactAgreement, KnownToServices, PersonRole, Sex, Theme, Urgency
 from services.referrals.domain import OLDEST_PERSON, CorrectionReason
-from services.referrals.schemas import MAX_PERSONS, Contact, Identity, Natinf, PersonContent, SafeContact, unique
+from services.referrals.schemas import MAX_PERSONS, Contact, Identity, Natinf, PersonContent, PersonIn, SafeContact, unique
 
 _NULLABLE = {"unit_id", "penal", "narrative", "identity", "approximate_age", "contact", "safe_contact"}
 
@@ -53,6 +53,8 @@ class CorrectionIn(_Correction):
     danger: bool | None = None
     children_present: Annotated[int, Field(ge=0, le=50)] | None = None
     persons: Annotated[list[PersonCorrection], Field(min_length=1, max_length=MAX_PERSONS)] | None = None
+    added: Annotated[list[PersonIn], Field(min_length=1, max_length=MAX_PERSONS)] | None = None
+    """Persons of the situation who were forgotten, or of whom one learned since."""
 
 
 class CorrectedOut(Answer):

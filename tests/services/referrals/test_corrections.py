@@ -161,3 +161,84 @@ async def test_an_agreement_that_is_given_later_opens_the_way(referrals: Referra
     called = await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)
 
     assert (refused.status_code, called.status_code) == (409, 201)
+
+
+CHILD: dict[str, Any] = {
+    "role": "other",
+    "sex": "female",
+    "identity": {"family_name": "Exemple", "given_name": "Lou", "birth_on": "2015-02-03"},
+    "safe_contact": {"modes": ["phone"], "voicemail_allowed": False, "text_allowed": False, "read_by_others": True},
+    "agreement": "not_asked",
+}
+
+
+async def test_a_person_who_was_forgotten_joins_the_referral_sealed_counted_and_noted(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, other] = await referrals.persons(referral_id)
+    await referrals.said()
+
+    answer = await correct(referrals, referral_id, added=[CHILD])
+
+    assert answer.status_code == 201, answer.text
+    [*_, child] = await referrals.persons(referral_id)
+    assert answer.json()["fields"] == [f"/persons/{child}"]
+    [(type, data)] = await referrals.said()
+    assert type == "referral.corrected"
+    assert [one["person_id"] for one in data["persons"]] == [str(victim), str(other), str(child)]
+    assert {name: data["persons"][2][name] for name in ("age_band", "agreement", "returning")} == {
+        "age_band": "11-14",
+        "agreement": "not_asked",
+        "returning": False,
+    }
+    read = (await referrals.read_as("iscg-95", referral_id))["people"][2]
+    assert (read["identity"]["given_name"], read["safe_contact"]["read_by_others"]) == ("Lou", True)
+    [entry] = await log(referrals, referral_id)
+    assert entry["changes"] == [{"field": f"/persons/{child}", "before": None, "after": "other"}]
+    [row] = await referrals.rows(f"SELECT content, key_id FROM persons WHERE id = '{child}'")
+    assert b"Lou" not in row.content
+
+
+async def test_who_joins_and_was_seen_before_counts_as_returning(referrals: Referrals) -> None:
+    await referrals.receive(persons=[CHILD])
+    referral_id = await referrals.accepted()
+    await referrals.said()
+
+    await correct(referrals, referral_id, added=[CHILD])
+
+    [(_, data)] = await referrals.said()
+    assert data["persons"][-1]["returning"] is True
+    known = (await referrals.read_as("iscg-95", referral_id))["already_known"]
+    assert [one["person_id"] for one in known] == [data["persons"][-1]["person_id"]]
+
+
+async def test_who_joined_is_contacted_oriented_and_erased_like_the_others(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    await correct(referrals, referral_id, added=[CHILD | {"agreement": "accepted"}])
+    [*_, child] = await referrals.persons(referral_id)
+
+    asked = {"person_id": child, "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support"}
+    oriented = await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/orientations", asked)
+    await erase(referrals, referral_id, [child])
+
+    assert oriented.status_code == 201, oriented.text
+    assert [one["erased"] for one in (await referrals.read_as("iscg-95", referral_id))["people"]] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("added", "pointer"),
+    [
+        ([], "/added"),
+        ([CHILD] * 49, "/added"),
+        ([CHILD | {"role": "hero"}], "/added/0/role"),
+        ([CHILD, CHILD | {"identity": CHILD["identity"] | {"birth_on": "2999-01-01"}}], "/added/1/identity/birth_on"),
+    ],
+)
+async def test_who_cannot_join_is_refused_with_its_place_and_changes_nothing(referrals: Referrals, added: Any, pointer: str) -> None:
+    referral_id = await referrals.accepted()
+    before = await referrals.snapshot("referrals", "persons", "vault_keys", "corrections", "outbox")
+
+    answer = await correct(referrals, referral_id, added=added)
+
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer), answer.text
+    assert "Lou" not in answer.text
+    assert await referrals.snapshot("referrals", "persons", "vault_keys", "corrections", "outbox") == before
