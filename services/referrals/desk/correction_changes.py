@@ -123,7 +123,8 @@ FACTS: Final = Change(
 
 
 def _his(read: Callable[[PersonOut], Any]) -> Callable[[Shown], Any]:
-    return lambda shown: read(shown["person"])
+    """`""` of who is about to join."""
+    return lambda shown: read(shown["person"]) if shown["person"] is not None else ""
 
 
 def _identity(read: Callable[[Any], Any]) -> Callable[[Shown], Any]:
@@ -154,7 +155,7 @@ def windows_of(form: Form) -> list[dict[str, Any]]:
     return rows
 
 
-def _person(person_id: UUID) -> Callable[[dict[str, Any], Form], dict[str, Any]]:
+def _person(person_id: UUID | None) -> Callable[[dict[str, Any], Form], dict[str, Any]]:
     def shape(given: dict[str, Any], form: Form) -> dict[str, Any]:
         identity = {name: given[name] for name in ("family_name", "given_name", "birth_on") if name in given}
         phones = [phone_of(one) for one in given.get("phones", "").splitlines() if one.strip()]
@@ -165,14 +166,15 @@ def _person(person_id: UUID) -> Callable[[dict[str, Any], Form], dict[str, Any]]
             rules |= {name: given.get(name) == "yes" for name in ("voicemail_allowed", "text_allowed", "read_by_others")}
             rules |= {"modes": given.get("modes", []), "windows": windows_of(form)}
         person = {
-            "person_id": str(person_id),
             "identity": identity or None,
             "approximate_age": given.get("approximate_age"),
             "contact": contact or None,
             "safe_contact": rules,
         }
         plain = {name: given[name] for name in ("role", "sex", "agreement", "known_to_services") if name in given}
-        return {"reason": given.get("reason"), "persons": [person | plain]}
+        if person_id is None:
+            return {"reason": given.get("reason"), "added": [person | plain]}
+        return {"reason": given.get("reason"), "persons": [{"person_id": str(person_id)} | person | plain]}
 
     return shape
 
@@ -260,7 +262,23 @@ _PERSON_FIELDS: Final = (
 )
 
 
-def person_change(person_id: UUID) -> Change:
+ADDED: Final = Change(
+    "Ajouter une personne",
+    "Ajouter",
+    "La personne est ajoutée à la saisine.",
+    _correct,
+    CorrectionIn,
+    _PERSON_FIELDS,
+    shape=_person(None),
+    explanation="Une personne concernée qui n'était pas dans la saisine reçue. L'ajout est noté au journal des corrections.",
+    complete=True,
+)
+
+
+def person_change(person_id: UUID | None) -> Change:
+    """`None`: of who joins the referral."""
+    if person_id is None:
+        return ADDED
     return Change(
         "Corriger une personne",
         "Corriger",

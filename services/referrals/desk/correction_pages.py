@@ -7,19 +7,22 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from libs.chassis.audit import audit
 from libs.chassis.refusals import NotFound, Refusal, StaleVersion
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
 from services.referrals.desk.changes import fresh_key, is_for_the_form, make, meanwhile, wrongs_of
-from services.referrals.desk.correction_changes import MOST_WINDOWS, person_change, windows_of
+from services.referrals.desk.correction_changes import ADDED, MOST_WINDOWS, person_change, windows_of
 from services.referrals.desk.forms import Form
 from services.referrals.desk.pages import go_to, page
 from services.referrals.desk.referral_pages import opened
 from services.referrals.desk.sign_in_pages import form_of
+from services.referrals.desk.told_corrections import told_correction
 from services.referrals.domain import Move, moved
 from services.referrals.schemas import PersonOut
+from services.referrals.working import corrections
 
 router = APIRouter(include_in_schema=False)
 
@@ -47,9 +50,38 @@ async def correct_person(referral_id: Id, person_id: Id, request: Request, calle
     return go_to(f"/desk/referrals/{referral_id}?done={Move.CORRECT}")
 
 
+@router.get("/desk/referrals/{referral_id}/persons/new", operation_id="show_person_addition", response_class=Response)
+async def show_person_addition(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
+    """A person who was forgotten, as an empty form."""
+    return await _shown(referral_id, None, request, caller, purpose, runtime)
+
+
+@router.post("/desk/referrals/{referral_id}/persons/new", operation_id="add_person", response_class=Response)
+async def add_person(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
+    """Add them by the API's own command."""
+    form = form_of(request)
+    try:
+        await make(ADDED, "desk_add_person", request, form, caller, referral_id, datetime.now(UTC))
+    except Refusal as refusal:
+        if not is_for_the_form(refusal):
+            raise
+        return await _shown(referral_id, None, request, caller, purpose, runtime, form, refusal)
+    return go_to(f"/desk/referrals/{referral_id}?done={Move.CORRECT}")
+
+
+@router.get("/desk/referrals/{referral_id}/journal/corrections", operation_id="show_corrections", response_class=Response)
+async def show_corrections(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
+    """Who corrected what, when and why, with what was there before: read as in the API."""
+    async with runtime.database.transaction() as session:
+        shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
+        log = await corrections.log(session, caller, runtime.vault, referral_id)
+        await audit(session, caller, operation="list_corrections", subject=f"referrals/{referral_id}", purpose=purpose)
+    return page(request, "desk_corrections.html", **shown, lines=[told_correction(one, shown["people"]) for one in reversed(log.items)])
+
+
 async def _shown(
     referral_id: UUID,
-    person_id: UUID,
+    person_id: UUID | None,
     request: Request,
     caller: Principal,
     purpose: Stated,
@@ -59,8 +91,9 @@ async def _shown(
 ) -> Response:
     async with runtime.database.transaction() as session:
         shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
-    referral, person = shown["referral"], shown["people"].get(person_id)
-    if person is None or person.erased:
+    referral = shown["referral"]
+    person = shown["people"].get(person_id) if person_id is not None else None
+    if person_id is not None and (person is None or person.erased):
         raise NotFound("Cette personne n'est pas dans la saisine, ou ses données ont été effacées.")
     if refusal is None and Move.CORRECT not in referral.moves:
         moved(referral.status, Move.CORRECT)  # says why the state does not allow it
@@ -82,9 +115,9 @@ async def _shown(
     )
 
 
-def _windows(person: PersonOut, typed: Form | None) -> list[dict[str, Any]]:
+def _windows(person: PersonOut | None, typed: Form | None) -> list[dict[str, Any]]:
     """The rows of the table of hours, and some blank ones."""
-    rows = [one.model_dump() for one in person.safe_contact.windows] if person.safe_contact else []
+    rows = [one.model_dump() for one in person.safe_contact.windows] if person is not None and person.safe_contact else []
     if typed is not None:
         rows = windows_of(typed)
     blank = {"days": [], "begins": "", "ends": ""}

@@ -23,6 +23,7 @@ from services.referrals.desk.told import Line, told_line
 from services.referrals.directory.called import Called, called
 from services.referrals.justice import alerts, requisitions
 from services.referrals.schemas import ReferralOut, RoutingOut
+from services.referrals.working.followup_schemas import Step
 from services.referrals.working.timeline import timeline
 
 router = APIRouter(include_in_schema=False)
@@ -45,6 +46,7 @@ async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, pur
         "routing": routing,
         "called": await _names(session, found, routing, lines),
         "timeline": lines,
+        "corrected": any(one.step is Step.CORRECTION for one in happened.items),
         "now": datetime.now(UTC),
     }
 

@@ -154,6 +154,8 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
             "alert": f"/referrals/{accepted}/alert",
             "correct": f"/referrals/{accepted}/correct",
             "correct-person": f"/referrals/{accepted}/correct/{first}",
+            "add-person": f"/referrals/{accepted}/persons/new",
+            "corrections": f"/referrals/{accepted}/journal/corrections",
             "transfer": f"/referrals/{accepted}/transfer",
             "orientation-asked": f"/orientations/{orientation}",
             "not-open": f"/referrals/{accepted}/reopen",

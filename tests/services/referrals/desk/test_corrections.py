@@ -16,7 +16,7 @@ async def read(desk: Desk, referral_id: UUID) -> dict[str, Any]:
 
 
 async def of_victim(desk: Desk, referral_id: UUID) -> Browser:
-    [victim, _] = await desk.persons(referral_id)
+    [victim, *_] = await desk.persons(referral_id)
     browser = await at(desk, "iscg-95", referral_id)
     await browser.open(f"/desk/referrals/{referral_id}/correct/{victim}")
     assert browser.page.status_code == 200, browser.html.text
@@ -198,3 +198,45 @@ async def test_the_form_of_a_person_is_open_to_who_may_correct_and_of_who_is_the
 )
 def test_a_telephone_is_read_as_french_only_where_that_is_certain(typed: str, read_as: str) -> None:
     assert phone_of(typed) == read_as
+
+
+async def test_a_person_who_was_forgotten_is_added_by_a_form_and_the_log_tells_what_was_before(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    browser = await at(desk, "iscg-95", referral_id)
+    assert f"/desk/referrals/{referral_id}/persons/new" in {link for _, link in browser.html.all_links}
+    await browser.open(f"/desk/referrals/{referral_id}/persons/new")
+    child = {
+        "reason": "learned",
+        "role": "other",
+        "agreement": "not_asked",
+        "sex": "female",
+        "known_to_services": "unknown",
+        "rules": "none",
+    }
+
+    refused = await browser.submit(**child, given_name="Lou", phones="12")
+    assert refused.status_code == 422
+    assert ("given_name", "Lou") in browser.html.forms[-1].fields
+    added = await browser.submit(**child, given_name="Lou", family_name="Exemple", phones="+33639980001")
+    assert added.status_code == 200, browser.html.text
+    person = await of_victim(desk, referral_id)
+    assert (await person.submit(reason="mistake", phones="+33639980002")).status_code == 200
+
+    [*_, joined] = (await read(desk, referral_id))["people"]
+    assert (joined["identity"]["given_name"], joined["contact"]["phones"]) == ("Lou", ["+33639980001"])
+    await browser.open(f"/desk/referrals/{referral_id}/journal/corrections")
+    said = browser.html.text
+    assert "Autre – Lou Exemple, ajout" in said
+    assert "Camille Exemple" in said
+    assert "+33639980001" in said
+    assert said.index("erreur à la réception") < said.index("information apprise depuis")  # the latest first
+    audited = await desk.rows("SELECT data FROM outbox WHERE stream = 'audit'")
+    assert any(b'"operation":"list_corrections"' in row.data for row in audited)
+
+
+async def test_who_is_of_another_post_finds_neither_the_form_nor_the_log(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    elsewhere = await desk.sign_in("iscg-78")
+
+    for page in ("persons/new", "journal/corrections"):
+        assert (await elsewhere.open(f"/desk/referrals/{referral_id}/{page}")).status_code == 404
