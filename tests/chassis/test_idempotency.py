@@ -1,19 +1,22 @@
 """A creating request may be repeated: one effect, equal answers. On real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import idempotency
 from libs.chassis.database import Database
 from libs.chassis.idempotency import KeyReused, Stored, claim, claim_of, purge, store
+from tests.chassis import answering
 from tests.chassis.answering import Issuer, app_of, calling
 from tests.chassis.test_problems import problem
+from tests.planted import seen_red
 
 ISSUER = Issuer()
 
@@ -76,6 +79,20 @@ async def test_a_hundred_equal_posts_at_once_make_one_thing_and_a_hundred_equal_
     assert len({answer.content for answer in answers}) == 1
     assert sum("idempotency-replayed" not in answer.headers for answer in answers) == 1
     assert await _count(database) == 1
+
+
+async def test_planted_a_key_that_is_not_claimed_before_the_work_makes_it_many_times(
+    client: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody_was_first(session: AsyncSession, claims: Sequence[idempotency.Claim]) -> list[None]:
+        return [None for _ in claims]
+
+    async def forgotten(session: AsyncSession, stored: object) -> None: ...
+
+    monkeypatch.setattr(idempotency, "claim", nobody_was_first)
+    monkeypatch.setattr(idempotency, "store", forgotten)
+
+    await seen_red(test_a_hundred_equal_posts_at_once_make_one_thing_and_a_hundred_equal_answers(client, database))
 
 
 async def test_the_key_for_another_content_is_refused(client: httpx.AsyncClient, database: Database) -> None:
@@ -221,6 +238,14 @@ async def test_of_two_people_who_change_one_thing_one_is_told(client: httpx.Asyn
     answers = await asyncio.gather(*(_rename(client, made["id"], '"1"', name) for name in ("Un", "Deux")))
 
     assert sorted(answer.status_code for answer in answers) == [200, 412]
+
+
+async def test_planted_a_version_that_nobody_compares_lets_both_change(
+    client: httpx.AsyncClient, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "match", lambda current, expected: None)
+
+    await seen_red(test_of_two_people_who_change_one_thing_one_is_told(client, made))
 
 
 async def test_a_list_is_followed_to_its_end(client: httpx.AsyncClient) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.chassis import dead_letters, parking, streams
+from libs.chassis import dead_letters, parking, projector, streams
 from libs.chassis.database import Database
 from libs.chassis.listener import Heard, Listener, Source
 from libs.chassis.projector import ChainBroken, Projector, TooManyParked, reached, successors
@@ -18,6 +18,7 @@ from libs.chassis.streams import Place
 from libs.contracts.partners import UnitChanged, UnitClosed, UnitRegistered
 from libs.contracts.vocabularies import Force, UnitKind
 from tests.chassis.speaking import MORNING, database, everything, fact, say, stamp_all
+from tests.planted import seen_red
 
 DatabaseUrl = Callable[[str | None], str]
 
@@ -236,6 +237,18 @@ async def test_a_handler_broken_for_every_event_pauses_instead_of_parking_the_wo
 
     assert await scene.parked() == []
     assert (await scene.projector.where("partners")).sequence == 0
+
+
+async def test_planted_a_transient_error_taken_for_a_bad_event_is_seen(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projector, "transient", lambda error: False)
+
+    await seen_red(test_a_transient_error_parks_nothing_and_moves_nothing(scene))
+
+
+async def test_planted_a_listener_that_parks_the_world_is_seen(scene: Scene) -> None:
+    scene.projector._park_limit = 1000
+
+    await seen_red(test_a_handler_broken_for_every_event_pauses_instead_of_parking_the_world(scene))
 
 
 async def test_a_type_in_neither_list_is_parked_and_an_ignored_one_is_not(scene: Scene) -> None:

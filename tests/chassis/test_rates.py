@@ -4,11 +4,13 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from limits.strategies import FixedWindowRateLimiter
 
 from libs.chassis.rates import RATE_HEADERS, Rates, TooManyRequests, Windows, _address
 from libs.chassis.refusals import Unauthenticated
 from libs.chassis.serve import documentary_settings
 from tests.chassis.answering import Issuer, ThingSettings, app_of, calling
+from tests.planted import seen_red
 
 ECHO = {"name": "Premier"}
 
@@ -43,6 +45,12 @@ async def test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_nei
     assert 1 <= int(refusal.headers["retry-after"]) <= 600
     assert neighbour.status_code == 200
     assert neighbour.headers["ratelimit"].startswith('"client";r=2;')
+
+
+async def test_planted_a_limit_that_is_told_and_not_kept_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FixedWindowRateLimiter, "hit", lambda self, item, *keys: True)
+
+    await seen_red(test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_neighbour_is_not_disturbed())
 
 
 async def test_a_refused_request_counts_too_and_carries_the_headers() -> None:

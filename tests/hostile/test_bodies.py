@@ -81,8 +81,8 @@ def started(environment: dict[str, str], written: IO[bytes]) -> subprocess.Popen
 
 
 @pytest.fixture
-async def served(database_url: Callable[[str | None], str], tmp_path: Path) -> AsyncIterator[Served]:
-    """`python -m services.referrals` on a database of its own, without a broker; a body may take two seconds."""
+async def served(request: pytest.FixtureRequest, database_url: Callable[[str | None], str], tmp_path: Path) -> AsyncIterator[Served]:
+    """`python -m services.referrals` on a database of its own, without a broker; a body may take two seconds. Its parameter: more of its environment."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     issuer, log = Issuer(NOWHERE), tmp_path / "log"
@@ -100,6 +100,7 @@ async def served(database_url: Callable[[str | None], str], tmp_path: Path) -> A
             "BODY_TIMEOUT_SECONDS": "2",
             "RATE_LIMIT_REFUSALS": "100000",
         } | {f"REFERRALS_{name.upper()}": value for name, value in development_secrets("referrals").items()}
+        environment |= getattr(request, "param", {})
         process = started(environment, written)
         one = Served(process, port, issuer.issue("police-95"), log)
         await until(lambda: alive(one))
@@ -224,3 +225,13 @@ async def test_nothing_of_any_size_shape_or_slowness_makes_a_served_process_grow
     assert await alive(served)
     assert MARK not in served.log.read_bytes()
     assert {json.loads(line)["level"] for line in served.log.read_text().splitlines() if "operation" in json.loads(line)} == {"info"}
+
+
+@pytest.mark.parametrize("served", [{"BODY_LIMIT_BYTES": str(2 * BODY)}], indirect=True)
+async def test_planted_a_body_that_is_read_whole_is_seen_in_the_memory(served: Served) -> None:
+    before = served.forget()
+
+    status, *_ = served.ask(announced(served))
+
+    assert status != 413
+    assert served.memory("VmHWM") - before > MOST_GROWTH

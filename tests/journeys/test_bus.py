@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import streams
 from libs.chassis.listener import Heard
+from libs.chassis.projector import Projector
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostOpened
 from libs.embedded.broker import Broker
@@ -17,6 +18,7 @@ from services.referrals import handlers
 from tests.journeys.house import House, house
 from tests.journeys.posts import POSTS, copied_posts, diverged, equals, heard_all, parked, restore, restored_states, state_is
 from tests.journeys.territory import register_territory
+from tests.planted import seen_red
 from tests.services.referrals.conftest import REFERRAL_BODY
 from tests.waiting import until
 
@@ -203,6 +205,25 @@ async def test_who_was_away_longer_than_the_retention_lists_then_follows(two: Ho
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/vacate", version=1)
 
     await until(lambda: state_is(two, d.POST_CERGY, "vacant"))
+
+
+async def test_planted_a_restored_speaker_that_goes_on_is_seen(two: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def not_at_all(*_: object, **__: object) -> None: ...
+
+    monkeypatch.setattr(streams, "mark_diverged", not_at_all)
+
+    await seen_red(test_a_restored_speaker_stops_and_goes_on_in_a_new_epoch_with_its_listeners_right(two))
+
+
+async def test_planted_a_listener_that_begins_where_the_feed_begins_misses_what_is_gone(
+    two: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def follow_only(*_: object, **__: object) -> bool:
+        return False
+
+    monkeypatch.setattr(Projector, "bootstrap", follow_only)
+
+    await seen_red(test_who_was_away_longer_than_the_retention_lists_then_follows(two))
 
 
 async def _sent(up: House) -> bool:

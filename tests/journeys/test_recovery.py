@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from typer.testing import CliRunner
 
+from libs.chassis import projector, streams
+from libs.chassis.consumer import Consumer
 from libs.client.cli import app
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostVacant
 from tests.journeys.house import House, house
 from tests.journeys.posts import POSTS, copied_posts, diverged, equals, heard_all, parked, restore, restored_states, state_is
 from tests.journeys.territory import register_territory
+from tests.planted import seen_red
 from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
@@ -86,3 +89,27 @@ async def test_a_newer_speaker_is_parked_and_heard_after_the_upgrade(two: House,
 
     assert replayed.status_code == 200, replayed.text
     assert await state_is(two, d.POST_CERGY, "vacant")
+
+
+async def _not_at_all(*_: object, **__: object) -> bool:
+    return False
+
+
+async def test_planted_a_listener_that_asks_nobody_for_what_is_missing_never_sees_the_lost_tail(
+    two: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Consumer, "catch_up", _not_at_all)
+
+    await seen_red(test_a_lost_tail_is_noticed_and_healed_without_a_later_event(two))
+
+
+async def test_planted_a_restored_speaker_that_nobody_stops_is_seen(two: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "mark_diverged", _not_at_all)
+
+    await seen_red(test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listener_and_goes_on_by_the_command(two, monkeypatch))
+
+
+async def test_planted_a_newer_speakers_fact_that_is_passed_over_is_seen(two: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projector, "park", _not_at_all)
+
+    await seen_red(test_a_newer_speaker_is_parked_and_heard_after_the_upgrade(two, monkeypatch))
