@@ -1,5 +1,6 @@
 """Apache Kafka over TLS with client certificates made here: what we send arrives, and who has no certificate of ours does not get in."""
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,14 +11,21 @@ from uuid import uuid4
 import pytest
 import trustme
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.bus import Bus, BusError
+from libs.chassis.consumer import Consumer
 from libs.chassis.database import Database
+from libs.chassis.feed import Feed
+from libs.chassis.listener import Heard, Listener, Source
 from libs.chassis.relay import send, stamp
+from libs.chassis.security import ServiceToken
+from libs.contracts.partners import UnitClosed
 from libs.embedded.broker import free_port
 from tests.chassis.speaking import database as speaking_database
 from tests.chassis.speaking import fact, say
 from tests.settings import settings_for
+from tests.waiting import ended, until
 
 pytestmark = pytest.mark.kafka
 KAFKA = Path(__file__).parents[2] / "deploy" / "kafka" / "kafka"
@@ -100,9 +108,21 @@ async def _spoken(database: Database, bus: Bus) -> str | None:
 async def test_with_a_certificate_of_ours_events_are_sent_and_read(
     broker: str, authority: trustme.CA, tmp_path: Path, database_url: Any
 ) -> None:
-    database = speaking_database(database_url(None))
+    """By a consumer too, which has no feed to heal by: its speaker's API is away."""
+    database, heard = speaking_database(database_url(None)), asyncio.Event()
+
+    async def hear(session: AsyncSession, one: Heard[UnitClosed]) -> None:
+        heard.set()
+
     async with _bus(broker, **_tls(_pem(tmp_path, "partners", authority))) as bus:
         assert await _spoken(database, bus)
+        listener = Listener("proof", [Source("partners", handles={UnitClosed: hear})])
+        no_feed = Feed({}, ServiceToken(bus._settings))
+        group = bus._settings.kafka_topic_prefix
+        consumer = Consumer(database, bus, no_feed, listener, group=group, share_group=True, park_limit=3, head_seconds=60)
+        running = asyncio.create_task(consumer.run())
+        await until(heard.is_set)
+        await ended(running)
     await database.close()
 
 

@@ -133,6 +133,7 @@ TAMPERINGS = {
         "déplacée",
     ),
     "truncate": ("DELETE FROM stream_events WHERE sequence >= 3", "La fin manque"),
+    "behead": ("DELETE FROM stream_events WHERE sequence = 1", "Des entrées manquent"),
 }
 
 
@@ -147,6 +148,22 @@ def test_a_tampered_log_ends_with_code_1_after(name: str, operator: Operator) ->
     assert said.exit_code == 1
     assert sentence in said.stdout
     assert "N'EST PAS INTACT" in said.stdout
+
+
+def test_a_log_beheaded_as_if_its_time_were_over_ends_with_code_1(operator: Operator) -> None:
+    operator.reads_cases(2)
+    assert operator.types("audit", "checkpoint", "--service", "partners").exit_code == 0
+    operator.reads_cases(2)
+    operator.executes(
+        "WITH gone AS (SELECT digest FROM stream_events WHERE stream = 'audit' AND sequence = 3)"
+        " UPDATE streams SET purged_sequence = 3, purged_digest = gone.digest FROM gone WHERE stream = 'audit'",
+        "DELETE FROM stream_events WHERE stream = 'audit' AND sequence <= 3",
+    )
+
+    said = operator.types("audit", "verify", "--service", "partners")
+
+    assert said.exit_code == 1
+    assert "Le début manque" in said.stdout
 
 
 def test_an_auditor_needs_the_published_keys_and_the_archive_only(operator: Operator, tmp_path: Path) -> None:
