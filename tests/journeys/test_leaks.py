@@ -23,6 +23,7 @@ from libs.contracts.registry import EVENTS
 from libs.contracts.units import police_id_of
 from libs.embedded.postgres import Postgres
 from services.referrals.receiving.intake import Intakes
+from tests.journeys.desk_forms import type_everywhere
 from tests.journeys.house import House, house
 from tests.journeys.markers import BIRTH, NEEDLES, PHONE, PUBLIC, WORD, fields, found_in, marked_requests, open_in, rows_of
 from tests.journeys.posts import POSTS, copied_posts, equals
@@ -191,6 +192,8 @@ async def test_a_marker_in_every_personal_field_is_found_nowhere_but_in_authoris
     lived: House, spans: InMemorySpanExporter, postgres: Postgres, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     referral_id, told, planted = await _live(lived)
+    addresses, typed = await type_everywhere(lived["referrals"], _marked_referral(lived) | {"external_reference": "desk"})
+    assert typed >= {"alert", "correct", "persons"}
     marked = await _tell_the_others(lived) | {"referrals": planted}
     asked = {name: fields(lived[name].openapi()) for name in lived.urls}
     assert marked == asked, "a personal field without a marker"
@@ -226,11 +229,18 @@ async def test_a_marker_in_every_personal_field_is_found_nowhere_but_in_authoris
     assert not found_in(traces)
     assert not found_in(logged)
     assert [answer[:300] for answer in answers if found_in(answer)] == []
+    assert [address for address in addresses if found_in(address)] == []
     # PostgreSQL's folder, its write-ahead log and its own log included
     assert _holding(postgres.folder.parent, (WORD.encode(), PHONE.encode())) == []
     if folder := os.environ.get("KAFKA_DATA"):
         assert _holding(Path(folder), (referral_id.encode(),)) != []
         assert _holding(Path(folder), NEEDLES) == []
+
+
+def _marked_referral(up: House) -> dict[str, Any]:
+    requests, _ = marked_requests(up["referrals"])
+    body: dict[str, Any] = next(example["value"] for operation, *_, example in requests if operation == "receive_referral")
+    return body
 
 
 async def _crash(up: House, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -239,8 +249,7 @@ async def _crash(up: House, monkeypatch: pytest.MonkeyPatch) -> Any:
     async def broken(*_: object) -> None:
         raise RuntimeError(f"could not digest {WORD} {PHONE}")
 
-    requests, _ = marked_requests(up["referrals"])
-    body = next(example["value"] for operation, *_, example in requests if operation == "receive_referral")
+    body = _marked_referral(up)
     with monkeypatch.context() as planted:
         planted.setattr(Intakes, "receive", broken)
         return await up["referrals"].post("police-95", "/v1/referrals", body | {"external_reference": "crash"})
@@ -248,8 +257,7 @@ async def _crash(up: House, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def test_planted_a_vault_that_does_not_seal_is_found(lived: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DataKey, "seal", lambda self, text, *, context: text)
-    requests, _ = marked_requests(lived["referrals"])
-    body = next(example["value"] for operation, *_, example in requests if operation == "receive_referral")
+    body = _marked_referral(lived)
     planted = "zqxjvnonscelle"  # of its own: it stays in PostgreSQL's files, where the other test must find nothing
 
     await lived["referrals"].post(
