@@ -8,9 +8,10 @@ import json
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import schemathesis
@@ -46,7 +47,8 @@ class Outcome:
 
     failures: dict[str, str] = field(default_factory=dict)
     answers: Counter[int] = field(default_factory=Counter)
-    operations: set[str] = field(default_factory=set)
+    operations: dict[str, set[int]] = field(default_factory=dict)
+    """Method and path → how it was answered."""
     phases: set[str] = field(default_factory=set)
 
 
@@ -68,17 +70,26 @@ def listening(app: FastAPI | Starlette) -> Iterator[str]:
         sock.close()
 
 
-def caller_of(operation: dict[str, Any], issuer: Issuer) -> dict[str, str]:
-    """A demonstration client whose role the document names; those of the Val-d'Oise first, as the dictionary has them."""
+def caller_of(operation: dict[str, Any], issuer: Issuer, first: Sequence[str]) -> dict[str, str]:
+    """A demonstration client whose role the document names: one of `first`, else those of the Val-d'Oise first, as the dictionary has them."""
     roles = operation.get("x-roles", ())
-    who = next((one.client_id for one in CLIENTS.values() if one.role.value in roles), None)
+    who = next((one.client_id for one in (*map(CLIENTS.__getitem__, first), *CLIENTS.values()) if one.role.value in roles), None)
     return {} if who is None else {"Authorization": f"Bearer {issuer.issue(who)}"}
 
 
-def _configured(url: str, document: dict[str, Any], issuer: Issuer, examples: int, seed: int, phases: Sequence[str]) -> SchemathesisConfig:
+def _configured(
+    url: str,
+    document: dict[str, Any],
+    issuer: Issuer,
+    examples: int,
+    seed: int,
+    phases: Sequence[str],
+    given: Mapping[str, str],
+    first: Sequence[str],
+) -> SchemathesisConfig:
     paths = document["paths"].items()
     operations = [
-        {"include-operation-id": operation["operationId"], "headers": caller_of(operation, issuer)} | _by_line(operation)
+        {"include-operation-id": operation["operationId"], "headers": caller_of(operation, issuer, first)} | _by_line(operation)
         for _, methods in paths
         for operation in methods.values()
         if operation.get("x-roles")
@@ -92,6 +103,7 @@ def _configured(url: str, document: dict[str, Any], issuer: Issuer, examples: in
             "checks": {"enabled": False} | {name: {"enabled": True} for name in CHECKS},
             "phases": {name: {"enabled": name in phases} for name in PHASES},
             "operations": operations,
+            "parameters": dict(given),
         }
     )
 
@@ -107,8 +119,19 @@ def _by_line(operation: dict[str, Any]) -> dict[str, Any]:
     return {"checks": {"negative_data_rejection": {"enabled": False}}} if NDJSON in sent else {}
 
 
-def fuzz(url: str, document: dict[str, Any], issuer: Issuer, *, examples: int, seed: int, phases: Sequence[str] = PHASES) -> Outcome:
-    schema = openapi.from_dict(document, config=_configured(url, document, issuer, examples, seed, phases))
+def fuzz(
+    url: str,
+    document: dict[str, Any],
+    issuer: Issuer,
+    *,
+    examples: int,
+    seed: int,
+    phases: Sequence[str] = PHASES,
+    given: Mapping[str, str] = MappingProxyType({}),
+    first: Sequence[str] = (),
+) -> Outcome:
+    """`given`: parameter → the value that it always has, and `first`: the clients that call where they may, for what is to reach an object that exists."""
+    schema = openapi.from_dict(document, config=_configured(url, document, issuer, examples, seed, phases, given, first))
     outcome = Outcome()
     for event in from_schema(schema).execute():
         if isinstance(event, events.NonFatalError):
@@ -116,10 +139,12 @@ def fuzz(url: str, document: dict[str, Any], issuer: Issuer, *, examples: int, s
         if not isinstance(event, events.ScenarioFinished):
             continue
         outcome.phases.add(event.phase.value)
-        for interaction in event.recorder.interactions.values():
-            if interaction.response is not None:
+        for case_id, node in event.recorder.cases.items():
+            answered = outcome.operations.setdefault(node.value.operation.label, set())
+            interaction = event.recorder.interactions.get(case_id)
+            if interaction is not None and interaction.response is not None:
                 outcome.answers[interaction.response.status_code] += 1
-        outcome.operations |= {node.value.operation.label for node in event.recorder.cases.values()}
+                answered.add(interaction.response.status_code)
         for case_id, checks in event.recorder.checks.items():
             label = event.recorder.cases[case_id].value.operation.label
             for check in checks:

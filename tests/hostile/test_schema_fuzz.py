@@ -55,6 +55,11 @@ def tried(service: Service, database_url: str, phases: Sequence[str]) -> Outcome
         return fuzz(url, document, issuer, examples=max(EXAMPLES, 1), seed=SEED, phases=phases)
 
 
+def labels_of(service: Service) -> set[str]:
+    document = create_app(service, settings_for(service.name, service.settings), roles=("api",)).openapi()
+    return {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+
+
 @pytest.mark.parametrize("name", ["referrals", "partners", "funding", "reporting"])
 def test_whatever_is_sent_gets_an_answer_that_the_document_promises(name: str, database_url: Callable[[str | None], str]) -> None:
     service: Service = import_module(f"services.{name}.app").SERVICE
@@ -65,6 +70,8 @@ def test_whatever_is_sent_gets_an_answer_that_the_document_promises(name: str, d
 
     assert outcome.failures == {}
     assert outcome.phases == set(phases)
+    if EXAMPLES:
+        assert outcome.operations.keys() == labels_of(import_module(f"services.{name}.app").SERVICE)
     assert outcome.answers[200] > 0
     assert outcome.answers[422] > 0
 

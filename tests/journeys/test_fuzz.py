@@ -1,0 +1,97 @@
+"""The same fuzz where something exists: a referral, its orientation, a plan… whose ids and versions are right, so that strange bodies come as far as the commands.
+
+CI has a section for it (MAILLON_FUZZ_EXAMPLES=1).
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from libs.chassis import etag
+from libs.chassis.app import create_app
+from libs.chassis.security import IssuerKeys
+from libs.contracts import demonstration as d
+from libs.embedded.issuer import Issuer
+from libs.embedded.issuer import create_app as create_issuer
+from tests.hostile.schema_fuzz import fuzz, listening
+from tests.journeys.house import SERVICES
+from tests.journeys.walls import World, settle, world
+from tests.services.referrals.conftest import CONTENT
+from tests.settings import NOWHERE, settings_for
+
+EXAMPLES = int(os.environ.get("MAILLON_FUZZ_EXAMPLES", "0"))
+
+pytestmark = pytest.mark.skipif(not EXAMPLES, reason="CI's section of all operations in all phases")
+
+NOTHING_THERE = {
+    "/v1/dead-letters/": "nothing is parked",
+    "/v1/erasures/": "nobody was erased",
+    "/v1/requisitions/": "none was made",
+    "partners POST /v1/posts": "its employer is drawn by chance",
+    "partners POST /v1/services": "its organization is drawn by chance",
+    "POST /v1/referrals/{referral_id}/orientations": "the referral was declined by then, and has no post",
+}
+"""Paths whose object does not exist here, with the reason."""
+_THE_DOOR = frozenset({400, 404, 405, 422})
+
+
+@pytest.fixture
+async def settled(database_url: Callable[[str | None], str]) -> AsyncIterator[World]:
+    async with world(database_url) as made:
+        await settle(made)
+        yield made
+
+
+@pytest.fixture
+def _any_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions move with every success: here each is believed."""
+    compare = etag.match
+    for module in list(sys.modules.values()):
+        if getattr(module, "match", None) is compare:
+            monkeypatch.setattr(module, "match", lambda current, expected: None)
+
+
+class Everywhere:
+    """A social worker of every post of the département: chance gives the referral from one to the other."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        self._issuer = issuer
+
+    def issue(self, who: str) -> str:
+        posts = [f"post:{post.id}" for post in d.POSTS if post.departement == "95"]
+        claims: dict[str, Any] = {"perimeter": [*posts, "departement:95"]} if who == "iscg-95" else {}
+        return self._issuer.issue(who, **claims)
+
+
+@pytest.mark.usefixtures("_any_version")
+async def test_whatever_is_sent_about_what_exists_gets_an_answer_that_the_document_promises(settled: World) -> None:
+    blind: set[str] = set()
+    for name, up in settled.services.items():
+        service = SERVICES[name]
+        app = create_app(service, settings_for(name, service.settings, database_url=up.runtime.settings.database_url), roles=("api",))
+        app.state.runtime.tokens.keys = IssuerKeys(
+            f"{NOWHERE}/jwks", httpx.AsyncClient(transport=httpx.ASGITransport(create_issuer(up.issuer)))
+        )
+        ids = settled.ids[name] | {"name": "themes", "recipient": "departement:95"}
+        given = {f"path.{parameter}": value for parameter, value in ids.items()} | {"header.If-Match": '"1"', "header.X-Purpose": CONTENT}
+        with listening(app) as url:
+            outcome = await asyncio.to_thread(
+                fuzz,
+                url,
+                app.openapi(),
+                cast(Issuer, Everywhere(up.issuer)),
+                examples=max(EXAMPLES, 5),
+                seed=20261125,
+                phases=("examples", "fuzzing"),
+                given=given,
+                first=("coordinator-95", "iscg-95"),
+            )
+        assert outcome.failures == {}
+        blind |= {f"{name} {label}" for label, answered in outcome.operations.items() if answered <= _THE_DOOR and 404 in answered}
+
+    assert {one for one in blind if not any(path in one for path in NOTHING_THERE)} == set()
