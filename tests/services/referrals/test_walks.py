@@ -1,7 +1,9 @@
 """Random walks over every command: never an illegal state, never a fact without its change, never a change without its fact."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from hypothesis import HealthCheck, example, given, settings
@@ -73,8 +75,14 @@ CORRECTIONS: dict[str, tuple[str, str, list[Any]]] = {
 """Who corrects which field; of the values the first that differs from what is there."""
 ENDING = {"the person agrees or refuses": "referral.corrected", "erase the person": "referral.erased", "erase all": "referral.erased"}
 """What ends orientations besides, and may close the referral: the fact it must say."""
+SILENT = ("a requisition is noted", "the person's data is exported", "a link is made")
+"""What is nobody else's business: written down or read, and said to nobody."""
 OTHERS = (
     *ENDING,
+    *SILENT,
+    "add a person",
+    "partner accepts by link",
+    "partner rejects by link",
     "contact",
     "interview",
     "assess",
@@ -120,12 +128,15 @@ class Walk:
 
         if answered is None:  # the job
             assert {type for type, _ in said} <= {expected}
+        elif name in SILENT:
+            assert answered in {200, 201, 403, 404, 409}, f"{name}: {answered}"
+            assert (said, after["status"], after["orientations"]) == ([], before["status"], before["orientations"])
         elif answered < 300 and name in ENDING:
             assert [type for type, _ in said if type not in {"orientation.cancelled", "referral.closed"}] == [expected]
         elif answered < 300:
             assert [type for type, _ in said] == [expected]
         else:
-            assert answered in {403, 404, 409}, f"{name}: {answered}"
+            assert answered in {403, 404, 409, 410}, f"{name}: {answered}"
             assert said == []
             assert after == before
         self._hear(said, withdrawn=name in ENDING)
@@ -215,8 +226,52 @@ class Walk:
                 ),
             }[name]
             return fact, (await self.referrals.post("iscg-95", f"/v1/referrals/{self.referral_id}/{address}", body)).status_code
+        if name in SILENT:
+            return "", await self._silently(name)
+        if name in {"partner accepts by link", "partner rejects by link"}:
+            verb = name.split()[1].removesuffix("s")
+            return f"orientation.{verb}ed", await self._answer_by_link(verb)
+        if name == "add a person":
+            joins = {"reason": "learned", "added": [{"role": "witness", "sex": "male", "agreement": "not_asked"}]}
+            return "referral.corrected", (await self.referrals.move("iscg-95", self.referral_id, "corrections", joins)).status_code
         service = d.VICTIM_SUPPORT_SERVICE if name == "orient" else d.LEGAL_ADVICE_SERVICE
         return "orientation.requested", (await self.referrals.orient(self.referral_id, service)).status_code
+
+    async def _silently(self, name: str) -> int:
+        referral, [person, *_] = f"/v1/referrals/{self.referral_id}", await self.referrals.persons(self.referral_id)
+        if name == "a link is made":
+            return (await self._link())[0]
+        if name == "the person's data is exported":
+            return (await self.referrals.get("coordinator-95", f"{referral}/persons/{person}/export", "persons_rights")).status_code
+        asked = {
+            "ground": "cpp_77_1_1",
+            "authority": "prosecutor",
+            "authority_name": "Tribunal fictif",
+            "reference": "R-1",
+            "scope": "Tout",
+            "asked": ["contact"],
+            "person_ids": [person],
+            "received_at": "2026-11-23T09:00:00Z",
+        }
+        return (await self.referrals.post("coordinator-95", f"{referral}/requisitions", asked)).status_code
+
+    async def _link(self) -> tuple[int, str]:
+        """Of the latest orientation; what was answered to who asked for it, and its path."""
+        rows = await self.referrals.rows(f"SELECT id FROM orientations WHERE referral_id = '{self.referral_id}' ORDER BY id DESC LIMIT 1")
+        if not rows:
+            return 404, ""
+        made = await self.referrals.post("iscg-95", f"/v1/orientations/{rows[0].id}/links")
+        return made.status_code, urlsplit(made.json()["url"]).path if made.status_code == 201 else ""
+
+    async def _answer_by_link(self, answer: str) -> int:
+        status, path = await self._link()
+        if status != 201:
+            return status
+        [row] = await self.referrals.rows(
+            f"SELECT version FROM orientations WHERE referral_id = '{self.referral_id}' ORDER BY id DESC LIMIT 1"
+        )
+        form = {"version": str(row.version), "answer": answer, "reject_reason": "no_capacity"}
+        return (await self.referrals.client.post(path, data=form)).status_code
 
     async def _end(self, name: str) -> int:
         persons = await self.referrals.persons(self.referral_id)
@@ -237,20 +292,31 @@ class Walk:
         return expected, (await self.referrals.answer(who, str(rows[0].id), move, body, rows[0].version)).status_code
 
 
+async def received_in_a_batch(referrals: Referrals, body: dict[str, Any]) -> UUID:
+    line = json.dumps({"key": f"walk-{body['external_reference']}", "referral": body}) + "\n"
+    headers = referrals.token("police-95") | {"Content-Type": "application/x-ndjson"}
+    answer = await referrals.client.post("/v1/referrals/batch", content=line, headers=headers)
+    return UUID(json.loads(answer.text)["referral"]["id"])
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(routed=st.booleans(), steps=st.lists(st.sampled_from([*STEPS, *CORRECTIONS, *ANSWERS, *OTHERS]), max_size=15))
+@given(routed=st.booleans(), batch=st.booleans(), steps=st.lists(st.sampled_from([*STEPS, *CORRECTIONS, *ANSWERS, *OTHERS]), max_size=15))
 @example(
     True,
+    False,
     ["orient", "the person agrees or refuses", "orient", "the person agrees or refuses", "orient", "partner accepts", "erase the person"],
 )
-@example(True, ["orient", "partner accepts", "the person agrees or refuses", "partner starts", "erase all", "partner fails", "erase all"])
+@example(
+    True, False, ["orient", "partner accepts", "the person agrees or refuses", "partner starts", "erase all", "partner fails", "erase all"]
+)
 async def test_no_walk_reaches_an_illegal_state_or_parts_a_fact_from_its_change(
-    referrals: Referrals, routed: bool, steps: list[str]
+    referrals: Referrals, routed: bool, batch: bool, steps: list[str]
 ) -> None:
     await referrals.hear("partners", BACK)
     await referrals.said()
     changes: dict[str, Any] = {} if routed else {"unit_id": None, "commune": "95008"}
-    walk = Walk(referrals, await referrals.receive(external_reference=f"walk-{referrals.read}", **changes))
+    body = referrals.body(external_reference=f"walk-{referrals.read}", **changes)
+    walk = Walk(referrals, await received_in_a_batch(referrals, body) if batch else await referrals.receive(**body))
     walk._hear(await referrals.said())
 
     for name in ["accept" if routed else "assign here", *steps]:
