@@ -5,10 +5,10 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, get_args
+from typing import Any, Final, NamedTuple, Self, get_args
 
 import asyncpg
 from fastapi import FastAPI, Request
@@ -150,7 +150,6 @@ _SENTENCES = {
     "none_required": "null est attendu.",
     "enum": "Code inconnu : voir /v1/vocabularies.",
     "literal_error": "Code inconnu.",
-    "string_pattern_mismatch": "Ce n'est pas le format attendu.",
     "timezone_aware": "Un instant s'écrit 2026-11-23T10:00:00Z, avec son fuseau.",
     "datetime_type": "Un instant s'écrit 2026-11-23T10:00:00Z, avec son fuseau.",
     "date_type": "Un jour s'écrit 2026-11-23.",
@@ -158,6 +157,7 @@ _SENTENCES = {
     "union_tag_invalid": "Ce genre d'objet est inconnu.",
     "union_tag_not_found": "Le genre de l'objet manque.",
 }
+WRONG_FORMAT: Final = "Ce n'est pas le format attendu"
 _WITH_BOUNDS = {
     "string_too_long": "Au plus {max_length} caractères.",
     "string_too_short": "Au moins {min_length} caractères.",
@@ -179,8 +179,12 @@ _PYDANTIC_WRITES = frozenset({"value_error", "assertion_error"})
 """Types whose message is an exception's text, which may quote the value."""
 
 
-def _sentence(error: Mapping[str, Any]) -> str:
+def _sentence(error: Mapping[str, Any], formats: Mapping[str, str]) -> str:
+    """`formats`: pattern → an example of what it lets through, from the document: never what was sent."""
     kind, context = str(error["type"]), error.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        example = formats.get(str(context.get("pattern")))
+        return f"{WRONG_FORMAT} : par exemple {example}." if example is not None else f"{WRONG_FORMAT}."
     if kind in _SENTENCES:
         return _SENTENCES[kind]
     if kind in _WITH_BOUNDS:
@@ -196,13 +200,33 @@ _OWN_TYPES = frozenset(get_args(core_schema.ErrorType))
 """What pydantic itself may say; its messages quote values here and there."""
 
 
-def _names(app: FastAPI) -> frozenset[str]:
-    """The field names of our own models: what a pointer may say. Everything else in a path of pydantic's may be the caller's words."""
-    known: frozenset[str] | None = getattr(app.state, "field_names", None)
+class _Known(NamedTuple):
+    """Of our own models: the field names, which a pointer may say (everything else in a path of pydantic's may be the caller's words), and an example
+    for each pattern."""
+
+    names: frozenset[str]
+    formats: Mapping[str, str]
+
+    @classmethod
+    def of(cls, schemas: Iterable[Mapping[str, Any]]) -> Self:
+        fields = [(name, field) for schema in schemas for name, field in schema.get("properties", {}).items()]
+        formats = {pattern: example for _, field in fields for pattern, example in _formats(field)}
+        return cls(frozenset(name for name, _ in fields), formats)
+
+
+def _formats(schema: Mapping[str, Any], example: object = None) -> Iterator[tuple[str, str]]:
+    """Each pattern of a field with an example of it: its own, or that of the field around."""
+    example = next(iter(schema.get("examples", ())), example)
+    if "pattern" in schema and isinstance(example, str):
+        yield schema["pattern"], example
+    for inner in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else [])):
+        yield from _formats(inner, example)
+
+
+def _known_of(app: FastAPI) -> _Known:
+    known: _Known | None = getattr(app.state, "known_fields", None)
     if known is None:
-        schemas = app.openapi().get("components", {}).get("schemas", {})
-        known = frozenset(name for schema in schemas.values() for name in schema.get("properties", {}))
-        app.state.field_names = known
+        known = app.state.known_fields = _Known.of(app.openapi().get("components", {}).get("schemas", {}).values())
     return known
 
 
@@ -215,19 +239,19 @@ def _pointer(path: Iterable[Any], known: frozenset[str]) -> str:
     return pointer
 
 
-def _error(error: Mapping[str, Any], known: frozenset[str]) -> dict[str, str]:
+def _error(error: Mapping[str, Any], known: _Known) -> dict[str, str]:
     place, *path = error["loc"]
     if place == "body":
         if error["type"] == "extra_forbidden":
             path = path[:-1]
-        return {"pointer": _pointer(path, known), "detail": _sentence(error)}
+        return {"pointer": _pointer(path, known.names), "detail": _sentence(error, known.formats)}
     if error["type"] in ("extra_forbidden", "unknown_parameter") or not path:
         return {"detail": _SENTENCES["unknown_parameter"]}
-    return {"parameter": str(path[0]), "detail": _sentence(error)}
+    return {"parameter": str(path[0]), "detail": _sentence(error, known.formats)}
 
 
 def invalid(errors: Sequence[Mapping[str, Any]], app: FastAPI) -> Response:
-    known = _names(app)
+    known = _known_of(app)
     said: list[dict[str, str]] = []
     for error in errors:
         one = _error(error, known)
@@ -240,17 +264,20 @@ def invalid(errors: Sequence[Mapping[str, Any]], app: FastAPI) -> Response:
 
 
 @lru_cache(maxsize=32)
-def _fields_of(model: type[BaseModel]) -> frozenset[str]:
-    """The field names of a model and of those inside it."""
+def _fields_of(model: type[BaseModel]) -> _Known:
+    """Of a model and of those inside it."""
     schema = model.model_json_schema()
-    return frozenset(name for part in (schema, *schema.get("$defs", {}).values()) for name in part.get("properties", {}))
+    return _Known.of((schema, *schema.get("$defs", {}).values()))
 
 
 def pointers_of(error: ValidationError, model: type[BaseModel]) -> list[Pointer]:
     """What is wrong with one object that was read by hand (a row of an import): pointers into it, in the model's own field names."""
     known = _fields_of(model)
     errors = error.errors(include_url=False, include_input=False)
-    said = [(_pointer(one["loc"][:-1] if one["type"] == "extra_forbidden" else one["loc"], known), _sentence(dict(one))) for one in errors]
+    said = [
+        (_pointer(one["loc"][:-1] if one["type"] == "extra_forbidden" else one["loc"], known.names), _sentence(dict(one), known.formats))
+        for one in errors
+    ]
     return list(dict.fromkeys(said))[:_MOST_ERRORS]
 
 

@@ -65,7 +65,12 @@ def _birth(day: date) -> date:
 Hour = Annotated[str, Field(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$", examples=["09:30"])]
 Phone = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{5,14}$", examples=["+33639980001"])]
 """International form (E.164), without spaces."""
-Email = Annotated[str, Field(max_length=254, pattern=r"^[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}$")]
+Email = Annotated[
+    str,
+    Field(
+        max_length=254, pattern=r"^[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}$", examples=["camille@exemple.invalid"]
+    ),
+]
 Natinf = Annotated[int, Field(ge=1, le=99_999)]
 """A number of the offence nomenclature: up to five digits (DOMAIN §7)."""
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.idempotency import KeyReused, OnceOnly, claim_of, key_is_one
-from libs.chassis.problems import pointers_of
+from libs.chassis.problems import WRONG_FORMAT, pointers_of
 from libs.chassis.refusals import Conflict, Forbidden, Invalid, Malformed, NotFound, Refusal, StaleVersion, Unavailable
 from libs.chassis.runtime import Runtime
 from libs.chassis.security import Principal
@@ -134,8 +134,8 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {"moment": _moment, "numbe
 
 _SENTENCES: Final[Mapping[str, Mapping[str, str]]] = {
     "moment": {"Un instant s'écrit 2026-11-23T10:00:00Z, avec son fuseau.": "Indiquez le jour et l'heure."},
-    "lines": {"Ce n'est pas le format attendu.": "Un numéro s'écrit 06 12 34 56 78, ou avec son indicatif : +33612345678."},
-    "windows": {"Ce n'est pas le format attendu.": "Une heure s'écrit 09:30 ; indiquez le début et la fin."},
+    "lines": {WRONG_FORMAT: "Un numéro s'écrit 06 12 34 56 78, ou avec son indicatif : +33612345678."},
+    "windows": {WRONG_FORMAT: "Une heure s'écrit 09:30 ; indiquez le début et la fin."},
     "boxes": {"Ce champ est obligatoire.": "Cochez au moins une case."},
     "select": {"Ce champ est obligatoire.": "Choisissez dans la liste."},
     "radios": {"Ce champ est obligatoire.": "Choisissez une réponse."},
@@ -156,6 +156,11 @@ class Wrong(NamedTuple):
     sentence: str
 
 
+def _general(sentence: str) -> str:
+    """Without the example of a format."""
+    return WRONG_FORMAT if sentence.startswith(WRONG_FORMAT) else sentence
+
+
 def wrongs_of(change: Change, refusal: Refusal) -> list[Wrong]:
     """A refusal, field by field."""
     if isinstance(refusal, StaleVersion):
@@ -167,7 +172,7 @@ def wrongs_of(change: Change, refusal: Refusal) -> list[Wrong]:
         if field is None:
             found.append(Wrong("", "", sentence))
         else:
-            found.append(Wrong(field.name, field.label, _SENTENCES.get(field.kind, {}).get(sentence, sentence)))
+            found.append(Wrong(field.name, field.label, _SENTENCES.get(field.kind, {}).get(_general(sentence), sentence)))
     return list(dict.fromkeys(found))
 
 

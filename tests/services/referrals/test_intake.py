@@ -222,3 +222,25 @@ async def test_only_the_police_posts_referrals(referrals: Referrals, who: str) -
 
     assert answer.status_code == 403
     assert await referrals.rows("SELECT 1 FROM referrals") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "example"),
+    [
+        ({"commune": "Cergy"}, "/commune", "95127"),
+        ({"persons": [{"contact": {"phones": ["06 39 98 00 01"]}}]}, "/persons/0/contact/phones/0", "+33639980001"),
+        ({"persons": [{"contact": {"email": "camille"}}]}, "/persons/0/contact/email", "camille@exemple.invalid"),
+        (
+            {"persons": [{"safe_contact": {"windows": [{"days": [1], "begins": "9h", "ends": "10:00"}]}}]},
+            "/persons/0/safe_contact/windows/0/begins",
+            "09:30",
+        ),
+    ],
+)
+async def test_a_wrong_format_is_told_with_an_example_of_the_right_one(
+    referrals: Referrals, changes: dict[str, Any], pointer: str, example: str
+) -> None:
+    answer = await referrals.post("police-95", "/v1/referrals", referrals.body(**changes))
+
+    [told] = [one["detail"] for one in answer.json()["errors"] if one["pointer"] == pointer]
+    assert told == f"Ce n'est pas le format attendu : par exemple {example}."
