@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,27 +109,28 @@ def _files_with(folder: Path, words: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def test_a_killed_service_comes_back_and_nothing_is_lost_over_a_restart_of_everything(played: Run) -> None:
-    process = played.start()
-    played.wait_for("est en marche", process)
-    assert f":{played.ports['referrals']}/desk/" in played.printed()
-    sign_in = httpx.get(f"http://127.0.0.1:{played.ports['referrals']}/desk/sign-in")
-    assert sign_in.headers["location"].startswith(f"http://127.0.0.1:{played.ports['issuer']}/authorize?")
+def test_a_killed_service_comes_back_and_nothing_is_lost_over_a_restart_of_everything(played: Run, tmp_path: Path) -> None:
+    run = replace(played, output=tmp_path / "printed")  # what the first run printed says nothing of this one
+    process = run.start()
+    run.wait_for("est en marche", process)
+    assert f":{run.ports['referrals']}/desk/" in run.printed()
+    sign_in = httpx.get(f"http://127.0.0.1:{run.ports['referrals']}/desk/sign-in")
+    assert sign_in.headers["location"].startswith(f"http://127.0.0.1:{run.ports['issuer']}/authorize?")
     [victim] = _processes(process.pid, "services.reporting")
     os.kill(victim, signal.SIGKILL)
-    played.wait_for("reporting", process)
+    run.wait_for("reporting", process)
     deadline = time.monotonic() + 60
     while not (found := _processes(process.pid, "services.reporting")) or found == [victim]:
-        assert time.monotonic() < deadline, played.printed()
+        assert time.monotonic() < deadline, run.printed()
         time.sleep(0.1)
     process.kill()  # the whole house, without a word
     process.wait(10)
 
-    again = played.start()
-    played.wait_for("3 saisine(s)", again)
-    played.wait_for("est en marche", again)
+    again = run.start()
+    run.wait_for("3 saisine(s)", again)
+    run.wait_for("est en marche", again)
 
-    assert played.situations() == 3
+    assert run.situations() == 3
     assert stop(again) == 0
 
 
