@@ -1,12 +1,13 @@
-"""What referrals heard of the posts of partners, looked at from outside; and a database of partners taken back to an older backup."""
+"""What referrals heard of the posts of partners, looked at from outside; and a database backed up and restored."""
 
+import asyncio
+import subprocess
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
-
-from libs.chassis.database import Database
 from libs.contracts import demonstration as d
+from libs.embedded.postgres import binaries
 from tests.journeys.house import House
 
 POSTS = {post.id for post in d.POSTS if post.departement == "95"}
@@ -35,27 +36,21 @@ async def heard_all(up: House) -> bool:
     return bool(cursor.sequence == head.sequence)
 
 
-async def restore(up: House, sequence: int) -> None:
-    """What a backup taken at that number holds."""
-    database = Database(up.urls["partners"])
-    async with database.transaction() as session:
-        await session.execute(text("UPDATE posts SET state = 'filled', closed_at = NULL, version = 1 WHERE state = 'closed'"))
-        for stream in ("internal", "interior", "justice", "departement:95"):
-            await session.execute(
-                text("DELETE FROM stream_events WHERE stream = :s AND subject LIKE '%' AND type = 'fr.maillon.post.closed.v1'"),
-                {"s": stream},
-            )
-            await session.execute(
-                text(
-                    "UPDATE streams SET (sequence, digest) = (SELECT sequence, digest FROM stream_events e WHERE e.stream = streams.stream"
-                    " ORDER BY sequence DESC LIMIT 1) WHERE stream = :s"
-                ),
-                {"s": stream},
-            )
-            await session.execute(
-                text("UPDATE streams SET sent_sequence = least(sent_sequence, sequence) WHERE stream = :s"), {"s": stream}
-            )
-    await database.close()
+async def backup(up: House, service: str, file: Path) -> None:
+    """What an operator's nightly job makes of a database that goes on working."""
+    await _program("pg_dump", "--format=custom", f"--file={file}", up.urls[service])
+
+
+async def restore(up: House, service: str, file: Path) -> None:
+    """The database of a service that is stopped becomes what the backup holds."""
+    await _program(
+        "pg_restore", "--clean", "--if-exists", "--exit-on-error", "--single-transaction", f"--dbname={up.urls[service]}", str(file)
+    )
+
+
+async def _program(name: str, *arguments: str) -> None:
+    """Raises `subprocess.CalledProcessError`."""
+    await asyncio.to_thread(subprocess.run, [str(binaries() / name), *arguments], check=True, stdin=subprocess.DEVNULL)
 
 
 async def diverged(up: House) -> bool:

@@ -1,6 +1,7 @@
 """What one service says reaches the others, whatever happens to the broker, the replicas and the events on the way. Runs on Apache Kafka too."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -16,7 +17,7 @@ from libs.contracts.partners import PostOpened
 from libs.embedded.broker import Broker
 from services.referrals import handlers
 from tests.journeys.house import House, house
-from tests.journeys.posts import POSTS, copied_posts, diverged, equals, heard_all, parked, restore, restored_states, state_is
+from tests.journeys.posts import POSTS, backup, copied_posts, diverged, equals, heard_all, parked, restore, restored_states, state_is
 from tests.journeys.territory import register_territory
 from tests.planted import seen_red
 from tests.services.referrals.conftest import REFERRAL_BODY
@@ -169,15 +170,16 @@ async def test_a_broker_that_forgot_everything_loses_nothing(database_url: Datab
         broker.stop()
 
 
-async def test_a_restored_speaker_stops_and_goes_on_in_a_new_epoch_with_its_listeners_right(two: House) -> None:
-    """The database of partners goes back to before a post was closed, as from an older backup; the topics and the listeners know better."""
+async def test_a_restored_speaker_stops_and_goes_on_in_a_new_epoch_with_its_listeners_right(two: House, tmp_path: Path) -> None:
+    """The database of partners is restored from before a post was closed; the topics and the listeners know better."""
     await register_territory(two["partners"])
     await until(lambda: heard_all(two))
+    await backup(two, "partners", tmp_path / "night")
     [before] = await two["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/close", version=1)
     await until(lambda: state_is(two, d.POST_CERGY, "closed"))
     await two.stop("partners")
-    await restore(two, before.sequence)
+    await restore(two, "partners", tmp_path / "night")
     await two.start("partners")
 
     await until(lambda: diverged(two))
@@ -207,12 +209,12 @@ async def test_who_was_away_longer_than_the_retention_lists_then_follows(two: Ho
     await until(lambda: state_is(two, d.POST_CERGY, "vacant"))
 
 
-async def test_planted_a_restored_speaker_that_goes_on_is_seen(two: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_planted_a_restored_speaker_that_goes_on_is_seen(two: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async def not_at_all(*_: object, **__: object) -> None: ...
 
     monkeypatch.setattr(streams, "mark_diverged", not_at_all)
 
-    await seen_red(test_a_restored_speaker_stops_and_goes_on_in_a_new_epoch_with_its_listeners_right(two))
+    await seen_red(test_a_restored_speaker_stops_and_goes_on_in_a_new_epoch_with_its_listeners_right(two, tmp_path))
 
 
 async def test_planted_a_listener_that_begins_where_the_feed_begins_misses_what_is_gone(

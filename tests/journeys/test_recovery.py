@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -12,7 +13,7 @@ from libs.client.cli import app
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostVacant
 from tests.journeys.house import House, house
-from tests.journeys.posts import POSTS, copied_posts, diverged, equals, heard_all, parked, restore, restored_states, state_is
+from tests.journeys.posts import POSTS, backup, copied_posts, diverged, equals, heard_all, parked, restore, restored_states, state_is
 from tests.journeys.territory import register_territory
 from tests.planted import seen_red
 from tests.waiting import until
@@ -42,16 +43,17 @@ async def test_a_lost_tail_is_noticed_and_healed_without_a_later_event(two: Hous
 
 
 async def test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listener_and_goes_on_by_the_command(
-    two: House, monkeypatch: pytest.MonkeyPatch
+    two: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """No topic remembers what the backup does not hold; the listener does, says so, and the documented command opens a new epoch."""
     await register_territory(two["partners"])
     await until(lambda: heard_all(two))
+    await backup(two, "partners", tmp_path / "night")
     [before] = await two["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/close", version=1)
     await until(lambda: state_is(two, d.POST_CERGY, "closed"))
     await two.stop("partners")
-    await restore(two, before.sequence)
+    await restore(two, "partners", tmp_path / "night")
     two.settings["kafka_topic_prefix"] += "-wiped"
     await two.start("partners")
 
@@ -103,10 +105,12 @@ async def test_planted_a_listener_that_asks_nobody_for_what_is_missing_never_see
     await seen_red(test_a_lost_tail_is_noticed_and_healed_without_a_later_event(two))
 
 
-async def test_planted_a_restored_speaker_that_nobody_stops_is_seen(two: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_planted_a_restored_speaker_that_nobody_stops_is_seen(two: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(streams, "mark_diverged", _not_at_all)
 
-    await seen_red(test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listener_and_goes_on_by_the_command(two, monkeypatch))
+    await seen_red(
+        test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listener_and_goes_on_by_the_command(two, monkeypatch, tmp_path)
+    )
 
 
 async def test_planted_a_newer_speakers_fact_that_is_passed_over_is_seen(two: House, monkeypatch: pytest.MonkeyPatch) -> None:
