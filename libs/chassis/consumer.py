@@ -18,6 +18,7 @@ from libs.chassis import streams
 from libs.chassis.ahead import BATCH, Ahead
 from libs.chassis.bus import Bus, record_of, stop_client
 from libs.chassis.database import Database
+from libs.chassis.endless import endless
 from libs.chassis.feed import Feed, FeedError, FeedPast, FeedReplaced
 from libs.chassis.health import Heartbeat
 from libs.chassis.listener import Heard, Listener, Source
@@ -76,8 +77,8 @@ class Consumer:
     async def run(self) -> None:
         await self.projector.ensure_cursors()
         async with asyncio.TaskGroup() as both:
-            both.create_task(self._listen_for_ever())
-            both.create_task(self._look_at_heads_for_ever())
+            both.create_task(endless(self._listen_for_ever()))
+            both.create_task(endless(self._look_at_heads_for_ever()))
 
     # Kafka, the fast path
 

@@ -16,6 +16,7 @@ import structlog
 from libs.chassis import streams
 from libs.chassis.bus import Bus, BusError
 from libs.chassis.database import Database, RawConnection
+from libs.chassis.endless import endless
 from libs.chassis.health import Heartbeat
 
 _log = structlog.get_logger(__name__)
@@ -158,6 +159,7 @@ class Relay:
         self._stamped = asyncio.Event()
         self.leading = False
         self.heartbeat = Heartbeat("relay", 30)
+        self.sending = Heartbeat("relay-sending", 60)
         self.bus_error: str | None = None
         self.diverged: str | None = None
 
@@ -166,13 +168,14 @@ class Relay:
         try:
             while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK):
                 self.heartbeat.beat()
+                self.sending.beat()
                 await asyncio.sleep(STAND_BY_SECONDS)
             self.leading = True
             _log.info("relay.leading", source=self._source)
             await connection.add_listener("maillon_outbox", self._on_notice)
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._stamp_for_ever(connection))
-                both.create_task(self._send_for_ever())
+                both.create_task(endless(self._stamp_for_ever(connection)))
+                both.create_task(endless(self._send_for_ever()))
         finally:
             self.leading = False
             await self._bus.drop_producer()
@@ -202,6 +205,7 @@ class Relay:
         looked: set[str] = set()
         try:
             while True:
+                self.sending.beat()
                 self._stamped.clear()
                 try:
                     await self._look_at_topics(connection, looked)
@@ -226,6 +230,7 @@ class Relay:
         """Before anything of a stream is sent, and again after the broker was away: does its topic know more than this database?"""
         names = {row["stream"] for row in await connection.fetch("SELECT stream FROM streams")}
         for name in sorted(names - looked):
+            self.sending.beat()
             last = await self._bus.last_record(self._source, name) if streams.has_topic(name) else None
             if last is not None:
                 async with self._database.transaction() as session:

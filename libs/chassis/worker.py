@@ -9,6 +9,7 @@ import structlog
 
 from libs.chassis import idempotency, streams
 from libs.chassis.audit import CHECKPOINT_SECONDS, KEEP_DAYS, checkpoint_audit
+from libs.chassis.endless import endless
 from libs.chassis.health import Heartbeat
 from libs.chassis.runtime import Runtime
 from libs.chassis.service import Job
@@ -45,7 +46,7 @@ class Worker:
 
     def start(self) -> None:
         runtime = self._runtime
-        self._keep("relay", runtime.relay.run, runtime.relay.heartbeat)
+        self._keep("relay", runtime.relay.run, runtime.relay.heartbeat, runtime.relay.sending)
         if runtime.consumer is not None:
             self._keep("consumer", runtime.consumer.run, runtime.consumer.heartbeat)
         deliverer = Deliverer(runtime)
@@ -56,9 +57,9 @@ class Worker:
             heartbeat = Heartbeat(loop.name, loop.silence_seconds)
             self._keep(loop.name, partial(loop.run, runtime, heartbeat), heartbeat)
 
-    def _keep(self, name: str, run: Callable[[], Awaitable[None]], heartbeat: Heartbeat) -> None:
-        self._runtime.heartbeats[name] = heartbeat
-        self._tasks.append(asyncio.create_task(_for_ever(name, run, heartbeat), name=name))
+    def _keep(self, name: str, run: Callable[[], Awaitable[None]], *heartbeats: Heartbeat) -> None:
+        self._runtime.heartbeats |= {one.name: one for one in heartbeats}
+        self._tasks.append(asyncio.create_task(_for_ever(name, run, *heartbeats), name=name))
 
     async def stop(self, seconds: float = 5) -> None:
         for task in self._tasks:
@@ -67,14 +68,14 @@ class Worker:
             await asyncio.wait(self._tasks, timeout=seconds)
 
 
-async def _for_ever(name: str, run: Callable[[], Awaitable[None]], heartbeat: Heartbeat) -> None:
-    """Start again what ended, with growing pauses. The heartbeat stops beating when that does not help, and /livez fails."""
+async def _for_ever(name: str, run: Callable[[], Awaitable[None]], *heartbeats: Heartbeat) -> None:
+    """Start again what ended, with growing pauses. A heartbeat stops beating when that does not help, and /livez fails."""
     pause = 0.5
     while True:
         started = asyncio.get_running_loop().time()
         try:
             # a task of its own: on Python 3.11 a TaskGroup that failed leaves its task looking cancelled (cancelling() == 1)
-            await asyncio.create_task(_awaited(run), name=name)
+            await endless(asyncio.create_task(_awaited(run), name=name))
         except Exception as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -82,7 +83,8 @@ async def _for_ever(name: str, run: Callable[[], Awaitable[None]], heartbeat: He
             errors = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
             _log.warning("worker.restarted", part=name, errors=sorted({type(one).__name__ for one in errors}))
             if all(isinstance(one, OSError | asyncpg.PostgresError | asyncpg.InterfaceError | TimeoutError) for one in errors):
-                heartbeat.beat()  # the database is away: restarting this process would not bring it back
+                for one in heartbeats:
+                    one.beat()  # the database is away: restarting this process would not bring it back
         pause = 0.5 if asyncio.get_running_loop().time() - started > 30 else min(pause * 2, 10)
         await asyncio.sleep(pause)
 

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from libs.chassis import relay as relay_module
-from libs.chassis import streams
+from libs.chassis import streams, worker
 from libs.chassis.bus import Bus, record_of, stop_client
 from libs.chassis.relay import Relay
 from libs.embedded.broker import Broker
@@ -127,6 +127,30 @@ async def test_two_relays_forced_to_run_at_once_do_no_harm(database_url: Databas
     for task in running:
         await ended(task)
     await other_bus.close()
+    await speaker.close()
+
+
+async def test_sending_that_was_cancelled_by_nobody_ends_the_relay_and_is_begun_again(
+    database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As aiokafka does when the broker dies while a client is stopped: stamping went on, and nothing was sent any more."""
+    speaker, look, looked = database(database_url(None)), bus.last_record, 0
+
+    async def cancelled_once(source: str, stream: str) -> streams.Record | None:
+        nonlocal looked
+        looked += 1
+        if looked == 1:
+            raise asyncio.CancelledError
+        return await look(source, stream)
+
+    monkeypatch.setattr(bus, "last_record", cancelled_once)
+    await say(speaker, fact())
+    relay = Relay(speaker, bus, "partners")
+    running = asyncio.create_task(worker._for_ever("relay", relay.run, relay.heartbeat))
+
+    await until(lambda: arrived_once(bus, 1))
+
+    await ended(running)
     await speaker.close()
 
 

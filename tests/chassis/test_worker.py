@@ -49,3 +49,19 @@ async def test_a_part_that_fails_while_it_is_stopped_is_not_started_again() -> N
 
     assert running.done()
     assert starts == 1
+
+
+async def test_a_part_of_the_worker_that_nobody_cancelled_is_started_again() -> None:
+    began = 0
+
+    async def part() -> None:
+        nonlocal began
+        began += 1
+        if began == 1:
+            raise asyncio.CancelledError
+        await asyncio.sleep(30)
+
+    keeping = asyncio.create_task(_for_ever("part", part, Heartbeat("part", 30)))
+    await until(lambda: began == 2)
+    await ended(keeping)
+    assert began == 2

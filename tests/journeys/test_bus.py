@@ -1,5 +1,6 @@
 """What one service says reaches the others, whatever happens to the broker, the replicas and the events on the way. Runs on Apache Kafka too."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import streams
+from libs.chassis.consumer import Consumer
 from libs.chassis.listener import Heard
 from libs.chassis.projector import Projector
 from libs.contracts import demonstration as d
@@ -127,6 +129,30 @@ async def test_who_was_away_hears_everything_when_it_is_back(two: House) -> None
     await two.start("referrals")
 
     await until(lambda: equals(copied_posts(two), POSTS))
+
+
+async def test_a_listener_that_nobody_cancelled_listens_to_the_broker_again(two: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of Kafka lets its own cancellation out when the broker dies while it is stopped: the feed went on alone, slower, for good."""
+    listen, listened = Consumer._listen, 0
+
+    async def cancelled_once(self: Consumer) -> None:
+        nonlocal listened
+        if self.listener is handlers.LISTENER:
+            listened += 1
+            if listened == 1:
+                raise asyncio.CancelledError
+        await listen(self)
+
+    await two.stop("referrals")
+    monkeypatch.setattr(Consumer, "_listen", cancelled_once)
+
+    await two.start("referrals")
+
+    def listening() -> bool:
+        consumer = two["referrals"].runtime.consumer
+        return consumer is not None and consumer._kafka_connected
+
+    await until(listening)
 
 
 async def test_without_a_broker_intake_answers_and_the_events_flow_when_it_comes(database_url: DatabaseUrl) -> None:
