@@ -93,9 +93,13 @@ def of_codes(vocabulary: type[Code]) -> Callable[[Mapping[str, Any]], Choices]:
     return lambda _: [(one.value, one.label) for one in vocabulary]
 
 
+def typed_moment(moment: datetime) -> str:
+    """As a browser writes it in a field: in Paris, without its zone."""
+    return moment.astimezone(PARIS).strftime("%Y-%m-%dT%H:%M")
+
+
 def now_in_paris(shown: Mapping[str, Any]) -> str:
-    now: datetime = shown["now"]
-    return now.astimezone(PARIS).strftime("%Y-%m-%dT%H:%M")
+    return typed_moment(shown["now"])
 
 
 def read(change: Change, form: Form) -> Body | None:

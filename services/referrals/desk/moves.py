@@ -41,8 +41,8 @@ def _persons(shown: Shown) -> Choices:
     return [(str(one.id), named(one)) for one in people if not one.erased and one.agreement is not ContactAgreement.REFUSED]
 
 
-def _everybody(shown: Shown) -> Choices:
-    """Whom an alert may name: also who refused to be contacted."""
+def everybody(shown: Shown) -> Choices:
+    """Whom an alert or a requisition may name: also who refused to be contacted."""
     people: list[PersonOut] = shown["referral"].people
     return [(str(one.id), named(one)) for one in people if not one.erased]
 
@@ -197,7 +197,7 @@ CHANGES: Final[Mapping[Move, Change]] = {
                 "person_ids",
                 "Personnes concernées",
                 "boxes",
-                _everybody,
+                everybody,
                 required=False,
                 hint="Aucune case : des enfants présents qui ne sont pas parmi les personnes de la saisine.",
             ),

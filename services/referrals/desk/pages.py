@@ -87,7 +87,8 @@ def page(request: Request, template: str, status: int = 200, **said: Any) -> Res
     me = request.scope.get(SIGNED_IN)
     path: str = request.scope["path"]
     if request.method == "POST":  # its own address answers no GET: back to what it is about
-        path = path.rpartition("/")[0]
+        parts = path.split("/")
+        path = "/".join(parts[:4] if len(parts) > 4 else parts[:-1])
     given = {"me": me, "home": None if me is None else home_of(me.caller), "path": path, **said}
     return HTMLResponse(PAGES.get_template(template).render(given), status, _headers(request))
 

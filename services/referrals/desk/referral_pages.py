@@ -19,6 +19,7 @@ from services.referrals import queries
 from services.referrals.desk.changes import fresh_key
 from services.referrals.desk.moves import CHANGES, told_of
 from services.referrals.desk.pages import page
+from services.referrals.desk.requisition_changes import NEW
 from services.referrals.desk.told import Line, told_line
 from services.referrals.directory.called import Called, called
 from services.referrals.justice import alerts, requisitions
@@ -29,6 +30,8 @@ from services.referrals.working.timeline import timeline
 router = APIRouter(include_in_schema=False)
 
 MOST_REQUISITIONS = 100
+REGISTERED = "requisition"
+"""What was done, when it was no move: a requisition was entered."""
 
 
 async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, purpose: Stated, referral_id: UUID) -> dict[str, Any]:
@@ -64,7 +67,7 @@ async def _names(session: AsyncSession, found: ReferralOut, routing: RoutingOut,
 
 @router.get("/desk/referrals/{referral_id}", operation_id="show_referral", response_class=Response)
 async def show_referral(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run, done: str = "") -> Response:
-    """`done`: the move that led here. Alerts with their words, and for the coordinator the register of requisitions, are read as in the API."""
+    """`done`: what led here. Alerts with their words, and for the coordinator the register of requisitions, are read as in the API."""
     subject = f"referrals/{referral_id}"
     async with runtime.database.transaction() as session:
         shown = await opened(session, runtime, caller, purpose, referral_id)
@@ -78,4 +81,12 @@ async def show_referral(referral_id: Id, request: Request, caller: Caller, purpo
         )
         courts = await called(session, communes=[one.court for one in shown["alerts"] if one.court is not None])
     keys = {move: fresh_key() for move in shown["referral"].moves}
-    return page(request, "desk_referral.html", **shown, courts=courts, changes=CHANGES, keys=keys, done=told_of(done))
+    return page(
+        request,
+        "desk_referral.html",
+        **shown,
+        courts=courts,
+        changes=CHANGES,
+        keys=keys,
+        done=NEW.told if done == REGISTERED else told_of(done),
+    )
