@@ -184,6 +184,7 @@ _JUSTICE: Rows = {
     r.ReferralErased: "referral_id departement whole erased_at",
     r.ContactAttempted: "referral_id departement first delay_minutes attempted_at",
     r.AlertRecorded: "referral_id departement kind sent_at",
+    r.AlertWithdrawn: "referral_id departement kind last withdrawn_at",
     r.OrientationRequested: "referral_id departement orientation_id partner_kind requested_at",
     r.OrientationAccepted: "referral_id departement orientation_id partner_kind delay_minutes accepted_at",
     r.OrientationRejected: "referral_id departement orientation_id partner_kind reason delay_minutes rejected_at",
@@ -211,6 +212,7 @@ _DEPARTEMENT: Rows = {
     r.ReferralOverdue: "referral_id departement post_id urgency due_at noticed_at",
     r.ContactAttempted: "referral_id departement post_id first delay_minutes attempted_at",
     r.AlertRecorded: "referral_id departement alert_id post_id kind sent_at",
+    r.AlertWithdrawn: "referral_id departement alert_id post_id kind last withdrawn_at",
     r.OrientationRequested: f"{_ORIENTED} partner_kind requested_at expires_at",
     r.OrientationAccepted: f"{_ORIENTED} partner_kind delay_minutes accepted_at",
     r.OrientationRejected: f"{_ORIENTED} partner_kind reason delay_minutes rejected_at",
@@ -335,7 +337,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _ACTIVITY_REPORT,
             pseudonyms=PERSONAL,
             withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded)
-            | _withhold(_NOT_THE_HOSTS, r.AlertRecorded)
+            | _withhold(_NOT_THE_HOSTS, r.AlertRecorded, r.AlertWithdrawn)
             | _withhold(_DIRECTORY, *_SERVICES),
         ),
         _audience(
@@ -389,6 +391,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
                 r.ReferralOverdue,
                 r.ContactAttempted,
                 r.AlertRecorded,
+                r.AlertWithdrawn,
                 *_UNITS,
             )
             | _withhold(_NAMES_NO_ORGANIZATION, *_FUNDING, *_RELEASE, *_ACTIVITY_REPORT),

@@ -224,6 +224,18 @@ class AlertRecorded(ReferralEvent):
     recorded_at: Instant
 
 
+class AlertWithdrawn(ReferralEvent):
+    """An alert was noted by mistake. `last`: none of its kind is left on the referral, which is counted as one without."""
+
+    type: ClassVar[str] = "fr.maillon.alert.withdrawn.v1"
+
+    alert_id: Id
+    post_id: Id | None
+    kind: AlertKind
+    last: bool
+    withdrawn_at: Instant
+
+
 class OrientationEvent(ReferralEvent):
     """Common to an orientation's facts: which one, of which post, to whom."""
 
@@ -308,6 +320,7 @@ EVENTS: tuple[type[Event], ...] = (
     InterviewHeld,
     AssessmentRecorded,
     AlertRecorded,
+    AlertWithdrawn,
     OrientationRequested,
     OrientationAccepted,
     OrientationRejected,

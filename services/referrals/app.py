@@ -14,6 +14,7 @@ from services.referrals.access import ACCESS
 from services.referrals.delays import overdue
 from services.referrals.delays.due import Delays
 from services.referrals.desk import (
+    alert_pages,
     correction_pages,
     export_pages,
     guard,
@@ -121,6 +122,7 @@ SERVICE = Service(
         orientation_pages.router,
         correction_pages.router,
         requisition_pages.router,
+        alert_pages.router,
         move_pages.router,
         sign_in_pages.router,
         justice_api.router,

@@ -341,6 +341,10 @@ class Alert(Table, table=True):
     recorded_by: str = Field(sa_type=Text)
     key_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     content: bytes | None = Field(sa_column=_sealed())
+    withdrawn_at: datetime | None = Field(default=None, sa_column=_instant(nullable=True))
+    """It was noted by mistake; it stays, and counts no longer."""
+    withdrawn_by: str | None = Field(default=None, sa_type=Text)
+    withdrawn_because: str | None = Field(default=None, sa_type=Text)
 
 
 class Requisition(Table, table=True):

@@ -50,7 +50,7 @@ class Situation:
     seen_before: bool | None = None
     """Whether one of its persons was in an earlier referral, as reception told; `None`: of nobody it could be told."""
     alerts: str = ""
-    """The kinds of alerts that were sent, in order, joined by commas."""
+    """The kinds of alerts that were sent and not withdrawn, in order, joined by commas."""
 
 
 @dataclass(slots=True)
@@ -451,6 +451,12 @@ def _alerted(state: State, event: referrals.AlertRecorded) -> None:
     row.alerts = ",".join(sorted({event.kind, *row.alerts.split(",")} - {""}))
 
 
+def _alert_withdrawn(state: State, event: referrals.AlertWithdrawn) -> None:
+    row = _situation(state, event)
+    if event.last:
+        row.alerts = ",".join(kind for kind in row.alerts.split(",") if kind != event.kind)
+
+
 def _assessed(state: State, event: referrals.AssessmentRecorded) -> None:
     person = state.rows["persons"].get(event.referral_id, {}).get((event.referral_id, event.person_id))
     if person is not None:
@@ -564,6 +570,7 @@ FOLDS: dict[type[Event], Fold] = {
     referrals.ReferralErased: Fold(_erased, "referral_id", ("situations",)),
     referrals.ContactAttempted: Fold(_contacted, "referral_id", ("situations",), when=attrgetter("first")),
     referrals.AlertRecorded: Fold(_alerted, "referral_id", ("situations",)),
+    referrals.AlertWithdrawn: Fold(_alert_withdrawn, "referral_id", ("situations",)),
     referrals.AssessmentRecorded: Fold(_assessed, "referral_id", ("persons",)),
     referrals.OrientationRequested: Fold(_orientation_requested, "orientation_id", ("orientations",)),
     referrals.OrientationAccepted: Fold(_orientation_becomes(OrientationStatus.ACCEPTED), "orientation_id", ("orientations",)),

@@ -128,7 +128,7 @@ def test_every_event_of_the_design_is_said_by_its_service() -> None:
             "contact": "attempted",
             "interview": "held",
             "assessment": "recorded",
-            "alert": "recorded",
+            "alert": "recorded withdrawn",
             "orientation": "requested accepted rejected started completed failed expired cancelled",
         },
         "partners": {

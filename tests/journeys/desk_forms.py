@@ -10,8 +10,11 @@ from tests.services.referrals.desk.conftest import Desk, furnish
 from tests.serving import Served
 
 _OURS = frozenset({"csrf", "version", "key", "with_narrative"})
-_TYPED = {"phones": f"+33{PHONE}", "email": f"{WORD}@exemple.invalid", "code_word": WORD}
-_MORE = {"alert": {"kind": "prosecutor_report", "court": d.COMMUNE_CERGY}}
+_TYPED = {"phones": f"+33{PHONE}", "email": f"{WORD}@exemple.invalid", "code_word": WORD, "authority_name": WORD, "scope": WORD}
+_MORE = {
+    "alert": {"kind": "prosecutor_report", "court": d.COMMUNE_CERGY},
+    "requisitions/new": {"received_at": "2026-11-24T10:00", "handed_over": ""},
+}
 _WORDS = frozenset({"family_name", "given_name", "address", "note", "narrative", "reference", "reject_text", "reason_text", "cancel_text"})
 
 
@@ -26,7 +29,19 @@ async def type_everywhere(up: Served, body: dict[str, Any]) -> tuple[list[str], 
     person_id = str((await desk.persons(referral_id))[0])
     browser, taken = await desk.sign_in("iscg-95"), set[str]()
     home = f"/desk/referrals/{referral_id}"
-    paths = ("contact", "interview", "assess", "alert", "correct", f"correct/{person_id}", "persons/new", "transfer", "orient", "close")
+    paths = (
+        "contact",
+        "interview",
+        "assess",
+        "alert",
+        "correct",
+        f"correct/{person_id}",
+        "persons/new",
+        "requisitions/new",
+        "transfer",
+        "orient",
+        "close",
+    )
     for path in paths:
         await browser.open(f"{home}/{path}")
         if (number := _form_of(browser)) is None:

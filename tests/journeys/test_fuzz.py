@@ -31,7 +31,6 @@ pytestmark = pytest.mark.skipif(not EXAMPLES, reason="CI's section of all operat
 NOTHING_THERE = {
     "/v1/dead-letters/": "nothing is parked",
     "/v1/erasures/": "nobody was erased",
-    "/v1/requisitions/": "none was made",
     "partners POST /v1/posts": "its employer is drawn by chance",
     "partners POST /v1/services": "its organization is drawn by chance",
     "POST /v1/referrals/{referral_id}/orientations": "the referral was declined by then, and has no post",

@@ -193,7 +193,7 @@ async def test_a_marker_in_every_personal_field_is_found_nowhere_but_in_authoris
 ) -> None:
     referral_id, told, planted = await _live(lived)
     addresses, typed = await type_everywhere(lived["referrals"], _marked_referral(lived) | {"external_reference": "desk"})
-    assert typed >= {"alert", "correct", "persons"}
+    assert typed >= {"alert", "correct", "persons", "requisitions"}
     marked = await _tell_the_others(lived) | {"referrals": planted}
     asked = {name: fields(lived[name].openapi()) for name in lived.urls}
     assert marked == asked, "a personal field without a marker"

@@ -35,6 +35,7 @@ from tests.journeys.territory import register_territory
 from tests.services.referrals.conftest import CONTENT, REFERRAL_BODY, territory
 from tests.services.referrals.desk.conftest import furnish
 from tests.services.referrals.desk.conftest import settings as desk_settings
+from tests.services.referrals.test_justice import REQUISITION
 from tests.serving import Served, app_of, served
 from tests.settings import NOWHERE
 
@@ -300,6 +301,9 @@ async def _settle_referrals(up: Served, ids: dict[str, str]) -> None:
     ids["person_id"] = seen["people"][0]["id"]
     asked = {"person_id": ids["person_id"], "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support"}
     ids["orientation_id"] = await _made(up, "iscg-95", f"{address}/orientations", asked)
+    sent = {"kind": "prosecutor_report", "court": d.COMMUNE_CERGY, "person_ids": [ids["person_id"]], "sent_at": "2026-11-24T16:30:00Z"}
+    ids["alert_id"] = await _made(up, "iscg-95", f"{address}/alerts", sent)
+    ids["requisition_id"] = await _made(up, "coordinator-95", f"{address}/requisitions", REQUISITION)
 
 
 async def _settle_funding(up: Served, ids: dict[str, str]) -> None:

@@ -115,7 +115,11 @@ class Life:
                     await self._client.post("iscg-95", f"{self._address}/assessments", needs)
                 case "alert.recorded":
                     sent = {"kind": "concerning_information", "person_ids": [], "sent_at": self._at}
-                    await self._client.post("iscg-95", f"{self._address}/alerts", sent)
+                    noted = await self._client.post("iscg-95", f"{self._address}/alerts", sent)
+                    if self._dice.random() < 0.3:
+                        self._told.note(self._own, fact)
+                        fact = "alert.withdrawn"
+                        await self._client.post("iscg-95", f"{self._address}/alerts/{noted['id']}/withdraw", {"reason": "noted_twice"})
                 case _:
                     right = {"reason": "learned", "children_present": 2}
                     await self._client.post("iscg-95", f"{self._address}/corrections", right, version=await self._version())

@@ -24,7 +24,7 @@ SIGNED_IN: Final = "maillon.desk_signed_in"
 _FOLDERS = (Path(__file__).parent / "templates", Path(answer_pages.__file__).parent / "pages")
 
 
-def _moment(value: datetime | None) -> str:
+def moment(value: datetime | None) -> str:
     return "" if value is None else value.astimezone(PARIS).strftime("%d/%m/%Y à %H:%M")
 
 
@@ -54,7 +54,7 @@ def _reason(value: str) -> str:
 
 PAGES = Environment(loader=FileSystemLoader(_FOLDERS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 PAGES.filters.update(
-    moment=_moment, day=_day, lasting=_lasting, reference=_reference, days=_days, reason=_reason, within_sentence=within_sentence
+    moment=moment, day=_day, lasting=_lasting, reference=_reference, days=_days, reason=_reason, within_sentence=within_sentence
 )
 PAGES.globals.update(Role=Role, purposes=list(Purpose), weekdays=WEEKDAYS)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -30,8 +30,9 @@ from services.referrals.working.timeline import timeline
 router = APIRouter(include_in_schema=False)
 
 MOST_REQUISITIONS = 100
-REGISTERED = "requisition"
-"""What was done, when it was no move: a requisition was entered."""
+REGISTERED, WITHDRAWN = "requisition", "withdrawn"
+"""What was done, when it was no move: a requisition was entered, an alert withdrawn."""
+_TOLD: Final = {REGISTERED: NEW.told, WITHDRAWN: "L'envoi noté est retiré."}
 
 
 async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, purpose: Stated, referral_id: UUID) -> dict[str, Any]:
@@ -88,5 +89,5 @@ async def show_referral(referral_id: Id, request: Request, caller: Caller, purpo
         courts=courts,
         changes=CHANGES,
         keys=keys,
-        done=NEW.told if done == REGISTERED else told_of(done),
+        done=_TOLD.get(done) or told_of(done),
     )

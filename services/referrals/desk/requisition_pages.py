@@ -123,11 +123,14 @@ async def _form(
     change = requisition_change(before)
     return page(
         request,
-        "desk_requisition_form.html",
+        "desk_change.html",
         200 if refusal is None else refusal.status,
         **shown,
-        before=before,
+        shown=shown | {"before": before},
         change=change,
+        back=f"/desk/referrals/{referral_id}" if before is None else f"/desk/requisitions/{before.id}",
+        back_to="Revenir à la saisine" if before is None else "Revenir à la réquisition",
+        action=f"/desk/referrals/{referral_id}/requisitions/new" if before is None else f"/desk/requisitions/{before.id}/correct",
         key=fresh_key(),
         typed=typed,
         wrongs=[] if refusal is None else wrongs_of(change, refusal),

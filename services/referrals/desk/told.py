@@ -20,6 +20,7 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals.domain import CorrectionReason, DeclineReason, Move, Withdrawal
+from services.referrals.justice.schemas import Mistake
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.working.followup_schemas import Step, TimelineEntry
 
@@ -38,6 +39,7 @@ _CODES: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.CONTACT: (ContactMode,),
     Step.INTERVIEW: (InterviewPlace,),
     Step.ALERT: (AlertKind,),
+    Step.ALERT_WITHDRAWN: (AlertKind,),
     Step.ORIENTATION_REQUESTED: (Need,),
     Step.ORIENTATION_ANSWERED: (Need,),
     Step.ORIENTATION_ENDED: (Need,),
@@ -47,6 +49,7 @@ _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.MOVED: (CloseReason, DeclineReason, ErasureCause),
     Step.CONTACT: (ContactResult,),
     Step.CORRECTION: (CorrectionReason,),
+    Step.ALERT_WITHDRAWN: (Mistake,),
     Step.ORIENTATION_ENDED: (OrientationRejection, OrientationFailure, OrientationOutcome, Withdrawal),
 }
 """Which vocabularies the code and the reason of a step come from; the first that knows it says it."""

@@ -147,6 +147,7 @@ class _Gathered:
             (assessments, said.AssessmentRecorded),
             (interviews, said.InterviewHeld),
             (sent, said.AlertRecorded),
+            ([one for one in sent if one.withdrawn_at is not None], said.AlertWithdrawn),
             (corrections, said.ReferralCorrected),
         ):
             if happened:

@@ -157,6 +157,7 @@ def sections(export: ExportOut) -> list[Section]:
                 "court": "Tribunal (commune)",
                 "reference": "Référence",
                 "note": "Texte",
+                "withdrawn_because": "Retiré",
             },
         ),
         Section(

@@ -26,6 +26,7 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals.domain import CorrectionReason, Move, OverrideReason
+from services.referrals.justice.schemas import Mistake
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.rights.schemas import Acknowledgement
 from services.referrals.schemas import Contact, Identity, PersonContent, SafeContact
@@ -160,6 +161,8 @@ class ExportedAlert(Answer):
     recorded_at: Instant
     reference: str | None
     note: str | None
+    withdrawn_at: Instant | None
+    withdrawn_because: Mistake | None
 
 
 class ExportedCorrection(Answer):

@@ -1,7 +1,7 @@
 """Alerts: an information préoccupante (CASF L.226-2-1) or a report to the prosecutor (CASF L.226-4, CPP 40), noted as sent.
 
 Maillon sends nothing: it keeps what, to whom, when, by whom, about whom. What is written in words is sealed with a key of its own, which is destroyed
-when nobody it names is left (erasure.py); that it was sent stays.
+when nobody it names is left (erasure.py); that it was sent stays. What was noted by mistake is withdrawn: it stays in sight, and counts no longer.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from sqlmodel import col
 
 from libs.chassis import outbox
 from libs.chassis.ids import new_id
-from libs.chassis.refusals import Invalid
+from libs.chassis.refusals import Conflict, Invalid, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import DataKey, Vault
-from libs.contracts.referrals import AlertRecorded
+from libs.contracts.referrals import AlertRecorded, AlertWithdrawn
 from libs.contracts.types import departement_of
 from libs.contracts.vocabularies import AgeBand, AlertKind
 from services.referrals.domain import Move
-from services.referrals.justice.schemas import AlertIn, AlertMadeOut, AlertOut, AlertWords
+from services.referrals.justice.schemas import AlertIn, AlertMadeOut, AlertOut, AlertWords, Mistake, WithdrawAlertIn
 from services.referrals.models import Alert, Person, Referral
 from services.referrals.rules import MINORS, check_past
 from services.referrals.working.work import locked_for, people_of
@@ -41,6 +41,11 @@ class NotAMinor(Invalid):
 class NobodyConcerned(Invalid):
     type: ClassVar[str] = "nobody-concerned"
     title: ClassVar[str] = "Aucune personne concernée"
+
+
+class WithdrawnAlready(Conflict):
+    type: ClassVar[str] = "alert-withdrawn-already"
+    title: ClassVar[str] = "Déjà retirée"
 
 
 def check_concerned(kind: AlertKind, persons: Sequence[Person], children_present: int) -> None:
@@ -99,6 +104,35 @@ async def record(session: AsyncSession, caller: Principal, vault: Vault, referra
     return AlertMadeOut(id=alert.id, referral_id=referral.id, version=referral.version)
 
 
+async def withdraw(
+    session: AsyncSession, caller: Principal, referral_id: UUID, alert_id: UUID, body: WithdrawAlertIn, now: datetime
+) -> AlertMadeOut:
+    """Raises NotFound, MoveRefused, WithdrawnAlready."""
+    referral = await locked_for(session, caller, referral_id, Move.ALERT)
+    alert = await session.get(Alert, alert_id)
+    if alert is None or alert.referral_id != referral.id:
+        raise NotFound
+    if alert.withdrawn_at is not None:
+        raise WithdrawnAlready("Cette information préoccupante ou ce signalement a déjà été retiré.")
+    alert.withdrawn_at, alert.withdrawn_by, alert.withdrawn_because = now, caller.subject, body.reason
+    referral.version += 1
+    await session.flush()
+    left: list[str] = await session.scalar(kinds_sent(referral.id))
+    await outbox.append(
+        session,
+        AlertWithdrawn(
+            referral_id=referral.id,
+            departement=referral.departement,
+            alert_id=alert.id,
+            post_id=referral.post_id,
+            kind=AlertKind(alert.kind),
+            last=alert.kind not in left,
+            withdrawn_at=now,
+        ),
+    )
+    return AlertMadeOut(id=alert.id, referral_id=referral.id, version=referral.version)
+
+
 async def of_referral(session: AsyncSession, vault: Vault, referral_id: UUID) -> list[AlertOut]:
     """Oldest first, their words opened."""
     rows = (
@@ -125,10 +159,12 @@ def _told(row: Alert, key: DataKey | None) -> AlertOut:
         reference=words.reference,
         note=words.note,
         erased=row.key_id is not None and not row.content,
+        withdrawn_at=row.withdrawn_at,
+        withdrawn_because=Mistake(row.withdrawn_because) if row.withdrawn_because is not None else None,
     )
 
 
-_KINDS = select(func.coalesce(func.array_agg(col(Alert.kind)), text("'{}'")))
+_KINDS = select(func.coalesce(func.array_agg(col(Alert.kind)), text("'{}'"))).where(col(Alert.withdrawn_at).is_(None))
 
 KINDS_SENT = _KINDS.where(col(Alert.referral_id) == col(Referral.id)).scalar_subquery()
 """Of a row of `referrals`: the kinds of what was sent for it."""

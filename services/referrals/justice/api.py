@@ -11,7 +11,7 @@ from libs.chassis.pagination import Page, page_of
 from libs.chassis.problems import problems
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller, Purpose
-from libs.contracts.demonstration import ALLEGED_PERPETRATOR, COMMUNE_CERGY, REFERRAL, VICTIM
+from libs.contracts.demonstration import ALERT, ALLEGED_PERPETRATOR, COMMUNE_CERGY, REFERRAL, VICTIM
 from libs.contracts.types import Id
 from services.referrals import queries
 from services.referrals.justice import alerts, requisitions
@@ -23,6 +23,7 @@ from services.referrals.justice.schemas import (
     RequisitionList,
     RequisitionOut,
     RequisitionSummary,
+    WithdrawAlertIn,
 )
 
 router = APIRouter(tags=["Protection de l'enfance et justice"])
@@ -60,6 +61,20 @@ def _now() -> datetime:
 async def record_alert(referral_id: Id, body: AlertIn, caller: Caller, runtime: Run, once: Once) -> Response:
     """Note an information préoccupante or a report to the prosecutor as sent. It shows on the referral from then on, to its post and the coordinator."""
     return await once(lambda session: alerts.record(session, caller, runtime.vault, referral_id, body, _now()), status=201)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/alerts/{alert_id}/withdraw",
+    operation_id="withdraw_alert",
+    response_model=AlertMadeOut,
+    responses=problems(404, 409, 422),
+    openapi_extra=examples(
+        Example("iscg-95", 200, {"reason": "noted_twice"}, "Un envoi noté deux fois", path=_OF_REFERRAL | {"alert_id": ALERT})
+    ),
+)
+async def withdraw_alert(referral_id: Id, alert_id: Id, body: WithdrawAlertIn, caller: Caller, runtime: Run, once: Once) -> Response:
+    """Withdraw what was noted by mistake. It stays in the list with the reason, and counts no longer."""
+    return await once(lambda session: alerts.withdraw(session, caller, referral_id, alert_id, body, _now()), status=200)
 
 
 @router.get("/v1/referrals/{referral_id}/alerts", operation_id="list_alerts", response_model=AlertList, responses=problems(404))

@@ -53,8 +53,21 @@ class AlertIn(Body):
     model_config = ConfigDict(validate_default=True)
 
 
+class Mistake(Code):
+    """Why an alert is withdrawn: what was really sent cannot be called back, nor does it go from here."""
+
+    NOT_SENT = "not_sent", "L'envoi n'a pas eu lieu"
+    NOTED_TWICE = "noted_twice", "Noté deux fois"
+    OTHER_REFERRAL = "other_referral", "L'envoi concerne une autre saisine"
+    WRONG_ENTRY = "wrong_entry", "Erreur de saisie : un autre envoi est noté à sa place"
+
+
+class WithdrawAlertIn(Body):
+    reason: Mistake
+
+
 class AlertOut(Answer):
-    """`court`: the commune where it sits. `reference`, `note`: nothing any more once those it concerns were erased."""
+    """`court`: the commune where it sits. `reference`, `note`: nothing any more once those it concerns were erased. `withdrawn_at`: it was noted by mistake."""
 
     id: Id
     referral_id: Id
@@ -68,6 +81,8 @@ class AlertOut(Answer):
     reference: str | None
     note: str | None
     erased: bool
+    withdrawn_at: Instant | None
+    withdrawn_because: Mistake | None
 
 
 class AlertMadeOut(Answer):

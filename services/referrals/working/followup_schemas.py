@@ -37,6 +37,7 @@ class Step(Code):
     ASSESSMENT = "assessment", "Évaluation des besoins"
     CORRECTION = "correction", "Correction"
     ALERT = "alert", "Information préoccupante ou signalement"
+    ALERT_WITHDRAWN = "alert_withdrawn", "Information préoccupante ou signalement retiré"
     ORIENTATION_REQUESTED = "orientation_requested", "Orientation demandée"
     ORIENTATION_ANSWERED = "orientation_answered", "Réponse du partenaire"
     ORIENTATION_ENDED = "orientation_ended", "Fin de l'orientation"

@@ -51,6 +51,9 @@ async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) 
         found.append(_entry(Step.CORRECTION, corrected, corrected.corrected_at, reason=corrected.reason, actor=corrected.actor))
     for sent in await session.scalars(select(Alert).where(col(Alert.referral_id) == referral.id)):
         found.append(_entry(Step.ALERT, sent, sent.sent_at, code=sent.kind, person_ids=sent.person_ids, actor=sent.recorded_by))
+        if sent.withdrawn_at is not None:
+            why = {"reason": sent.withdrawn_because, "actor": sent.withdrawn_by}
+            found.append(_entry(Step.ALERT_WITHDRAWN, sent, sent.withdrawn_at, code=sent.kind, person_ids=sent.person_ids, **why))
     for asked in await session.scalars(select(Orientation).where(col(Orientation.referral_id) == referral.id)):
         common = {"code": asked.need, "post_id": asked.post_id, "person_ids": [asked.person_id]}
         found.append(_entry(Step.ORIENTATION_REQUESTED, asked, asked.requested_at, **common))

@@ -24,6 +24,7 @@ STATES: dict[str, tuple[str, str | None]] = {
     "record_assessment": ("contacted", None),
     "request_orientation": ("accepted", None),
     "record_alert": ("accepted", None),
+    "withdraw_alert": ("accepted", None),
     "record_requisition": ("accepted", None),
     "close_referral": ("accepted", "accepted"),
     "reopen_referral": ("closed", None),
@@ -56,6 +57,8 @@ async def test_every_example_works_as_it_stands(database_url: Callable[[str | No
                 await _put(referrals, *STATES[one.operation])
             if one.operation == "confirm_erasure":
                 await _erase(referrals)
+            if one.operation == "withdraw_alert":
+                await _note_alert(referrals)
             answer = await send(referrals, one)
             assert answer.status_code == one.example["x-status"], f"{one.operation}: {answer.text}"
 
@@ -82,6 +85,12 @@ async def _erase(referrals: Referrals) -> None:
     await _set("ALTER TABLE erasure_notices DROP CONSTRAINT erasure_notices_erasure_id_fkey", referrals)
     await _set(f"UPDATE erasures SET id = '{d.ERASURE}', erased_at = '2026-11-24T10:00:00Z'", referrals)
     await _set(f"UPDATE erasure_notices SET erasure_id = '{d.ERASURE}'", referrals)
+
+
+async def _note_alert(referrals: Referrals) -> None:
+    sent = {"kind": "prosecutor_report", "court": d.COMMUNE_CERGY, "person_ids": [d.VICTIM], "sent_at": "2026-11-24T16:30:00Z"}
+    await referrals.post("iscg-95", f"/v1/referrals/{d.REFERRAL}/alerts", sent)
+    await _set(f"UPDATE alerts SET id = '{d.ALERT}'", referrals)
 
 
 async def _set(statement: str, referrals: Referrals) -> None:

@@ -120,6 +120,50 @@ async def test_its_words_are_sealed_and_read_by_the_post_and_the_coordinator_wit
     assert not any(found(word, everything) for word in (NOTE, REFERENCE))
 
 
+async def test_an_alert_noted_by_mistake_is_withdrawn_stays_in_sight_and_shows_no_longer(referrals: Referrals) -> None:
+    referral_id, [_, _, child] = await with_child(referrals)
+    noted = [(await alert(referrals, referral_id, [child])).json()["id"] for _ in range(2)]
+    await referrals.said()
+    address = f"/v1/referrals/{referral_id}/alerts"
+
+    first = await referrals.post("iscg-95", f"{address}/{noted[0]}/withdraw", {"reason": "noted_twice"})
+    assert (await referrals.read_as("iscg-95", referral_id))["concerning_information_sent"]
+    second = await referrals.post("coordinator-95", f"{address}/{noted[1]}/withdraw", {"reason": "not_sent"})
+
+    assert (first.status_code, second.status_code) == (200, 200), second.text
+    assert not (await referrals.read_as("iscg-95", referral_id))["concerning_information_sent"]
+    told = [(one["id"], one["withdrawn_because"], one["withdrawn_at"] is not None) for one in await alerts(referrals, referral_id)]
+    assert told == [(noted[0], "noted_twice", True), (noted[1], "not_sent", True)]
+    said = [data for type, data in await referrals.said() if type == "alert.withdrawn"]
+    assert [(data["alert_id"], data["last"], data["kind"]) for data in said] == [
+        (noted[0], False, "concerning_information"),
+        (noted[1], True, "concerning_information"),
+    ]
+    timeline = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/timeline", CONTENT)).json()["items"]
+    assert [one["reason"] for one in timeline if one["step"] == "alert_withdrawn"] == ["noted_twice", "not_sent"]
+    export = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/persons/{child}/export", "persons_rights")).json()
+    assert [one["withdrawn_because"] for one in export["alerts"]] == ["noted_twice", "not_sent"]
+
+
+async def test_an_alert_is_withdrawn_once_by_who_works_the_referral_and_from_its_own_referral(referrals: Referrals) -> None:
+    referral_id, [_, _, child] = await with_child(referrals)
+    other, _ = await with_child(referrals)
+    noted = (await alert(referrals, referral_id, [child])).json()["id"]
+    why = {"reason": "not_sent"}
+
+    def address(referral: UUID) -> str:
+        return f"/v1/referrals/{referral}/alerts/{noted}/withdraw"
+
+    assert (await referrals.post("iscg-95", address(other), why)).status_code == 404
+    assert (await referrals.post("iscg-78", address(referral_id), why)).status_code == 404
+    assert (await referrals.post("partner-95", address(referral_id), why)).status_code == 403
+    assert (await referrals.post("iscg-95", address(referral_id), {"reason": "regret"})).status_code == 422
+    assert (await referrals.post("iscg-95", address(referral_id), why)).status_code == 200
+    again = await referrals.post("iscg-95", address(referral_id), why)
+    assert (again.status_code, again.json()["type"].rpartition("/")[2].rpartition(":")[2]) == (409, "alert-withdrawn-already")
+    assert [type for type, _ in await referrals.said()].count("alert.withdrawn") == 1
+
+
 async def test_an_alert_says_nothing_to_the_police_the_interior_or_a_partner(referrals: Referrals) -> None:
     referral_id, [_, _, child] = await with_child(referrals)
     assert (await referrals.orient(referral_id)).status_code == 201

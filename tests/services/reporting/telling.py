@@ -113,6 +113,10 @@ def alerted(number: int, kind: AlertKind = AlertKind.CONCERNING_INFORMATION, dep
     )
 
 
+def alert_withdrawn(number: int, kind: AlertKind = AlertKind.CONCERNING_INFORMATION, *, last: bool = True) -> referrals.AlertWithdrawn:
+    return referrals.AlertWithdrawn(**_of(number, "95"), alert_id=an_id(22, number), post_id=POST, kind=kind, last=last, withdrawn_at=NOON)
+
+
 def accepted(number: int, departement: str = "95", post: UUID = POST) -> referrals.ReferralAccepted:
     return referrals.ReferralAccepted(**_of(number, departement), post_id=post, accepted_at=NOON)
 

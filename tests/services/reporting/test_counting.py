@@ -388,6 +388,21 @@ async def test_what_was_sent_for_a_situation_is_counted_once_for_each_kind_whate
     assert (await rebuild.rebuild(database)).equal
 
 
+async def test_what_was_noted_by_mistake_is_counted_no_longer_once_none_of_its_kind_is_left(database: Database) -> None:
+    report = AlertKind.PROSECUTOR_REPORT
+    told = [telling.received(1), telling.alerted(1), telling.alerted(1), telling.alerted(1, report)]
+    await hear(database, telling.heard("referrals", [*told, telling.alert_withdrawn(1, last=False)]))
+
+    async def counted() -> dict[str, int]:
+        return {row[4]: row[5] for row in (await figures(database))["tallies"] if row[1] == "alerts" and row[5]}
+
+    assert await counted() == {"concerning_information": 1, "prosecutor_report": 1}
+    later = [telling.alert_withdrawn(1), telling.alert_withdrawn(1, report)]
+    await hear(database, telling.heard("referrals", later, after=5))
+    assert await counted() == {"": 1}
+    assert (await rebuild.rebuild(database)).equal
+
+
 async def test_what_was_heard_before_the_migration_is_counted_by_it_as_the_events_count_it(database: Database) -> None:
     await hear(database, telling.heard("referrals", [event for number in range(1, 9) for event in telling.a_life(number, "95", number)]))
     expected = await figures(database)

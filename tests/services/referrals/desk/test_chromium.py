@@ -17,6 +17,7 @@ from services.referrals.app import SERVICE
 from tests.services.referrals.conftest import territory
 from tests.services.referrals.desk.conftest import Desk, call_by_name, settings
 from tests.services.referrals.desk.screen import MISSING, Screen, chromium, window
+from tests.services.referrals.test_justice import REQUISITION
 from tests.serving import app_of, served
 
 # CI's own lane wants it (MAILLON_BROWSER): there it fails instead
@@ -136,6 +137,9 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
     accepted = await desk.accepted(**body(desk))
     [first, *_] = await desk.persons(accepted)
     orientation = (await desk.orient(accepted)).json()["id"]
+    entry = (await desk.post("coordinator-95", f"/v1/referrals/{accepted}/requisitions", REQUISITION)).json()["id"]
+    sent = {"kind": "prosecutor_report", "court": "95127", "person_ids": [first], "sent_at": "2026-11-24T15:30:00Z", "reference": "CRIP-1"}
+    noted = (await desk.post("iscg-95", f"/v1/referrals/{accepted}/alerts", sent)).json()["id"]
     url = f"{desk.runtime.settings.public_url}/desk"
     for who, pages in {
         "coordinator-95": {
@@ -143,6 +147,9 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
             "unrouted": "/referrals?status=unrouted",
             "referral-unrouted": f"/referrals/{unrouted}",
             "assign": f"/referrals/{unrouted}/assign",
+            "register": "/requisitions",
+            "requisition": f"/requisitions/{entry}",
+            "requisition-correct": f"/requisitions/{entry}/correct",
             "sign-out": "/sign-out",
             "purpose": "/purpose",
             "not-found": "/referrals/nothing",
@@ -152,6 +159,9 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
             "interview": f"/referrals/{accepted}/interview",
             "assess": f"/referrals/{accepted}/assess",
             "alert": f"/referrals/{accepted}/alert",
+            "alert-withdraw": f"/referrals/{accepted}/alerts/{noted}/withdraw",
+            "referral-with-alert": f"/referrals/{accepted}",
+            "requisition-new": f"/referrals/{accepted}/requisitions/new",
             "correct": f"/referrals/{accepted}/correct",
             "correct-person": f"/referrals/{accepted}/correct/{first}",
             "add-person": f"/referrals/{accepted}/persons/new",
@@ -175,7 +185,7 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
         assert_accessible(screen)
 
 
-FORMS = ("contact", "interview", "assess", "alert", "correct", "correct/{person}", "transfer", "close", "orient")
+FORMS = ("contact", "interview", "assess", "alert", "correct", "correct/{person}", "requisitions/new", "transfer", "close", "orient")
 
 
 async def test_every_form_that_is_sent_empty_says_so_accessibly_and_nothing_is_wider_than_a_small_screen(

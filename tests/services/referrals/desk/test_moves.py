@@ -258,3 +258,27 @@ async def test_no_personal_value_stands_in_an_address(desk: Desk) -> None:
 
     for personal in ("Exemple", "3363998", "bibliothèque", "voisins", "1991", "victim", "couple_violence"):
         assert personal not in addresses
+
+
+async def test_what_was_noted_by_mistake_is_withdrawn_from_the_referrals_page(desk: Desk) -> None:
+    referral_id = await desk.accepted(children_present=1)
+    browser = await at(desk, "iscg-95", referral_id, "alert")
+    await browser.submit(kind="concerning_information")
+    assert "Information préoccupante envoyée" in browser.html.text
+
+    [link] = [link for _, link in browser.html.all_links if link.endswith("/withdraw")]
+    await browser.open(link)
+    await browser.submit()
+    assert browser.page.status_code == 422
+    assert "#reason" in {link for _, link in browser.html.all_links}
+    await browser.submit(reason="not_sent")
+
+    assert browser.page.status_code == 200, browser.html.text
+    assert "L'envoi noté est retiré." in browser.html.text
+    assert "l'envoi n'a pas eu lieu" in browser.html.text
+    assert "Information préoccupante envoyée" not in browser.html.text
+    assert not [link for _, link in browser.html.all_links if link.endswith("/withdraw")]
+    await browser.open(link)
+    await browser.submit(reason="not_sent")
+    assert browser.page.status_code == 409
+    assert "a déjà été retiré" in browser.html.text
