@@ -37,8 +37,11 @@ async def two(database_url: Callable[[str | None], str], kafka: Kafka) -> AsyncI
 
 
 async def _said(up: House) -> bool:
-    [head] = await up["partners"].rows("SELECT sequence, sent_sequence FROM streams WHERE stream = 'internal'")
-    return bool(head.sequence == head.sent_sequence)
+    """Whether the broker has acknowledged all that was said, the newest too."""
+    [head] = await up["partners"].rows(
+        "SELECT sequence, sent_sequence, (SELECT count(*) FROM outbox) AS waiting FROM streams WHERE stream = 'internal'"
+    )
+    return bool(head.waiting == 0 and head.sequence == head.sent_sequence)
 
 
 async def _loses_its_last(kafka: Kafka, up: House) -> None:
