@@ -27,7 +27,6 @@ from typing import Any
 import structlog
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
@@ -224,6 +223,9 @@ def start_tracing(service: str, *, endpoint: str | None = None, ratio: float = 1
     """Once per process. Without an endpoint nothing is exported and no span is made; trace ids still travel. `exporter`: for tests."""
     global _tracing  # one process, one provider
     if exporter is None and endpoint is not None:
+        # imported here: a tenth of a service's start, and most run without
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
         exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=3)
         _tracing = _Tracing(service, exporter, ratio, at_once=False)
     elif exporter is not None:
