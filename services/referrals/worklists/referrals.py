@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 from sqlmodel import col
 
 from libs.chassis.pagination import Key
@@ -34,6 +35,8 @@ _WITH_A_POST: Final = (ReferralStatus.ACCEPTED, ReferralStatus.ASSIGNED)
 
 _PERSONS = select(func.count()).select_from(Person).where(col(Person.referral_id) == col(Referral.id)).scalar_subquery()
 _MINORS = exists().where(col(Person.referral_id) == col(Referral.id), col(Person.age_band).in_(sorted(MINORS)))
+_WITHOUT_WORDS: Final = tuple(defer(col(one), raiseload=True) for one in (Referral.narrative, Referral.routing, Referral.request_digest))  # type: ignore[arg-type]
+"""A list shows none of them, and a narrative has up to 20,000 characters."""
 _WAITING: ColumnElement[bool] = literal_column(f"({WAITING})")
 
 
@@ -124,7 +127,10 @@ async def page(session: AsyncSession, caller: Principal, wanted: Wanted, *, afte
     await plan_for_these_values(session)
     found = head(ranges, wanted.at, col(Referral.id), after, limit)
     rows = await session.execute(
-        select(Referral, _PERSONS, _MINORS, KINDS_SENT).where(col(Referral.id).in_(found)).order_by(wanted.at, col(Referral.id))
+        select(Referral, _PERSONS, _MINORS, KINDS_SENT)
+        .where(col(Referral.id).in_(found))
+        .order_by(wanted.at, col(Referral.id))
+        .options(*_WITHOUT_WORDS)
     )
     return [ReferralSummary.model_validate(summary(referral, persons, minors, sent)) for referral, persons, minors, sent in rows]
 
@@ -182,5 +188,6 @@ async def statuses(
     states = [state for status in sorted(set(wanted)) for state in _seen_as(status)] or [[col(Referral.status) == one] for one in STATES]
     await plan_for_these_values(session)
     found = head([[*client, *state] for state in states], col(Referral.received_at), col(Referral.id), after, limit)
-    rows = await session.scalars(select(Referral).where(col(Referral.id).in_(found)).order_by(col(Referral.received_at), col(Referral.id)))
+    following = select(Referral).where(col(Referral.id).in_(found)).order_by(col(Referral.received_at), col(Referral.id))
+    rows = await session.scalars(following.options(*_WITHOUT_WORDS))
     return [status_of(referral) for referral in rows]

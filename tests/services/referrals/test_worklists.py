@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from libs.contracts import demonstration as d
 from services.referrals.worklists import pages
@@ -245,3 +245,20 @@ async def test_a_minor_among_the_persons_or_children_present_flag_a_referral_in_
 
     assert {UUID(one["id"]): one["minor"] for one in items} == expected
     assert {one: (await referrals.read_as("iscg-95", one))["minor"] for one in expected} == expected
+
+
+async def test_a_list_reads_no_narrative_from_the_database(referrals: Referrals) -> None:
+    await referrals.accepted(narrative="Récit fictif.")
+    read: list[str] = []
+    engine = referrals.runtime.database.engine.sync_engine
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        read.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    for who, path in (("iscg-95", "/v1/referrals"), ("police-95", "/v1/referral-statuses")):
+        assert len((await referrals.get(who, path)).json()["items"]) == 1
+    event.remove(engine, "before_cursor_execute", note)
+
+    assert any("referrals.changed_at" in one for one in read)
+    assert not [one for one in read if "referrals.narrative," in one]
