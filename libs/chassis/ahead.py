@@ -12,10 +12,13 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from libs.chassis.endless import finished
+
 BATCH = 2000
 """Events at which fetching waits until they are taken."""
 _WAIT_SECONDS = 1.0
 _HUNG_SECONDS = 15.0
+_LEAVE_SECONDS = 3.0
 
 Fetched = Mapping[TopicPartition, list[Any]]
 
@@ -37,7 +40,7 @@ class Ahead:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._fetching.cancel()
-        await asyncio.gather(self._fetching, return_exceptions=True)
+        await finished(self._fetching, _LEAVE_SECONDS)
 
     async def take(self) -> Fetched:
         """What has come, in order for each partition; nothing when nothing came for a second. Raises what fetching ended with."""

@@ -32,7 +32,11 @@ async def endless(loop: Awaitable[None]) -> NoReturn:
 
 async def bounded(work: Coroutine[Any, Any, None], seconds: float) -> str | None:
     """Do it in a task of its own, for so long at most. Gives what went wrong, by name: an error, a cancellation, or that it would not end."""
-    task = asyncio.create_task(work)
+    return await finished(asyncio.create_task(work), seconds)
+
+
+async def finished(task: asyncio.Task[None], seconds: float) -> str | None:
+    """Wait for a task, for so long at most; then it is cancelled, and left to itself if it will not hear. What it ended with does not reach who waits."""
     try:
         await asyncio.wait([task], timeout=seconds)
     finally:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from aiokafka import AIOKafkaConsumer
 
+from libs.chassis import ahead
 from libs.chassis.bus import stop_client
 from libs.chassis.endless import EndedByItself, endless
 from tests.waiting import ended
@@ -41,6 +42,18 @@ async def test_a_client_whose_own_cancellation_gets_out_does_not_cancel_who_stop
 async def test_a_client_that_will_not_stop_is_left() -> None:
     async with asyncio.timeout(2):
         await stopped(_deaf, seconds=0.05)
+
+
+async def test_a_fetching_that_will_not_end_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_LEAVE_SECONDS", 0.05)
+
+    class Consumer:
+        async def getmany(self, **_: object) -> None:
+            await _deaf()
+
+    async with asyncio.timeout(2):
+        async with ahead.Ahead(cast(AIOKafkaConsumer, Consumer())):
+            await asyncio.sleep(0.05)
 
 
 async def test_who_is_cancelled_while_it_stops_a_client_is_cancelled() -> None:
