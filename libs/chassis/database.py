@@ -15,11 +15,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import Column, Connection, MetaData, Row, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import registry
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlmodel import SQLModel
 
 if TYPE_CHECKING:
@@ -27,10 +28,18 @@ if TYPE_CHECKING:
 else:
     RawConnection = asyncpg.Connection
 
+PlainRow = Row[*tuple[Any, ...]]
+"""A row of columns, which answers to their names as an object of the table would."""
+
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 _DRIVER = "driver"
 _BEGIN = text("SELECT")
 """SQLAlchemy begins with the first statement that it is given."""
+_FOR_READING = {
+    # a state may be one row in ten or one in ten thousand: a plan made for any of them suits none
+    "plan_cache_mode": "force_custom_plan",
+    "default_transaction_read_only": "on",
+}
 _MIGRATION_LOCK = 0x4D41494C  # "MAIL": only one process migrates a database at a time
 
 
@@ -46,9 +55,15 @@ def table_base() -> type[SQLModel]:
     return Table
 
 
-def _engine(url: str, **options: Any) -> AsyncEngine:
+def columns_of(table: type[SQLModel]) -> ReadOnlyColumnCollection[str, Column[Any]]:
+    """The columns by themselves. A question that asks for them needs no objects, which cost a list as much as all the rest of reading its rows."""
+    found: ReadOnlyColumnCollection[str, Column[Any]] = table.__table__.c  # type: ignore[attr-defined]
+    return found
+
+
+def _engine(url: str, server_settings: dict[str, str] | None = None, **options: Any) -> AsyncEngine:
     async def connect() -> RawConnection:
-        return await asyncpg.connect(url, timeout=10)
+        return await asyncpg.connect(url, timeout=10, server_settings=server_settings)
 
     # asyncpg reads the URL itself: SQLAlchemy would pass sslmode, sslrootcert and others on as arguments that asyncpg does not have
     return create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"), async_creator=connect, **options)
@@ -96,8 +111,11 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 10, info: Mapping[str, Any] | None = None) -> None:
         self.url = url
-        self.engine = _engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=10, pool_pre_ping=False)
+        pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 10, "pool_pre_ping": False}
+        self.engine = _engine(url, **pool)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, info=dict(info or {}))
+        self.reading_engine = _engine(url, _FOR_READING, isolation_level="AUTOCOMMIT", **pool)
+        self._reading_sessions = async_sessionmaker(self.reading_engine)
 
     @asynccontextmanager
     async def transaction(self, *, repeatable_read: bool = False) -> AsyncIterator[AsyncSession]:
@@ -108,12 +126,22 @@ class Database:
             yield session
             await session.commit()
 
+    @asynccontextmanager
+    async def reading(self, *, repeatable_read: bool = False) -> AsyncIterator[AsyncSession]:
+        """For lists out of large tables: each statement is planned for its values, and what writes is refused. Each sees what is committed when it begins,
+        and takes one round trip instead of four; `repeatable_read`: all see the same."""
+        async with self._reading_sessions() as session:
+            if repeatable_read:
+                await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            yield session
+
     async def connect(self) -> RawConnection:
         """A raw connection outside the pool, the caller's to close: the relay holds its lock on one."""
         return await asyncpg.connect(self.url, timeout=10)
 
     async def close(self) -> None:
         await self.engine.dispose()
+        await self.reading_engine.dispose()
 
 
 def _alembic(service: str | None) -> Config:

@@ -128,7 +128,7 @@ async def list_referral_statuses(
     received_since: Instant | None = None,
 ) -> StatusList:
     """The caller's own referrals, oldest first: how far each is, never what was said, nor to whom the person was oriented."""
-    async with database.transaction() as session:
+    async with database.reading() as session:
         rows = await worklist.statuses(session, caller, wanted=status, received_since=received_since, after=page.after, limit=page.limit)
     items, following = page_of(rows, page, lambda row: (row.received_at, row.id))
     page.link(response, following)
@@ -197,7 +197,7 @@ async def list_referrals(
         received_since=received_since,
         changed_since=changed_since,
     )
-    async with runtime.database.transaction(repeatable_read=True) as session:
+    async with runtime.database.reading() as session:
         response.headers["Stream-Position"] = await streams.position(session)
         rows = await worklist.page(session, caller, wanted, after=page.after, limit=page.limit)
     items, following = page_of(rows, page, wanted.place)
@@ -208,7 +208,7 @@ async def list_referrals(
 @router.get("/v1/referral-counts", operation_id="count_referrals", response_model=ReferralCounts, tags=["Saisines"])
 async def count_referrals(caller: Caller, database: Db) -> ReferralCounts:
     """How many referrals of the caller's posts or département are in each state, and how many are overdue; up to 1 000 each."""
-    async with database.transaction(repeatable_read=True) as session:
+    async with database.reading() as session:
         return await worklist.counts(session, caller)
 
 

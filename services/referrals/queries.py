@@ -2,13 +2,14 @@
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import and_, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from libs.chassis.database import PlainRow, columns_of
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
@@ -37,6 +38,8 @@ from services.referrals.schemas import (
 )
 from services.referrals.working.work import contents_of, may_see, narrative_of
 
+_REFERRALS: Final = columns_of(Referral)
+
 
 def _perimeter(caller: Principal) -> Any:
     """The condition that a referral is the caller's to work."""
@@ -50,7 +53,29 @@ def _perimeter(caller: Principal) -> Any:
             return true()  # the other services, by the access table
 
 
-def summary(referral: Referral, persons: int, minors: bool, sent: Collection[str]) -> dict[str, Any]:
+SUMMARISED: Final = (
+    _REFERRALS.id,
+    _REFERRALS.status,
+    _REFERRALS.departement,
+    _REFERRALS.commune,
+    _REFERRALS.unit_id,
+    _REFERRALS.post_id,
+    _REFERRALS.channel,
+    _REFERRALS.urgency,
+    _REFERRALS.principal_theme,
+    _REFERRALS.danger,
+    _REFERRALS.children_present,
+    _REFERRALS.received_at,
+    _REFERRALS.due_at,
+    _REFERRALS.first_contact_at,
+    _REFERRALS.changed_at,
+    _REFERRALS.version,
+)
+"""What a summary is made of. A list asks for no more: a narrative has up to 20,000 characters."""
+
+
+def summary(referral: Referral | PlainRow, persons: int, minors: bool, sent: Collection[str]) -> dict[str, Any]:
+    """`referral`: the whole or what is in `SUMMARISED`."""
     return {
         "id": referral.id,
         "status": referral.status,
@@ -155,7 +180,10 @@ async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -
 # The police: its own referrals, their status only
 
 
-def status_of(referral: Referral) -> StatusOut:
+STATUS_OF: Final = (_REFERRALS.id, _REFERRALS.external_reference, _REFERRALS.status, _REFERRALS.first_contact_at, _REFERRALS.received_at)
+
+
+def status_of(referral: Referral | PlainRow) -> StatusOut:
     return StatusOut(
         id=referral.id,
         external_reference=referral.external_reference,

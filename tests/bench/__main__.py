@@ -5,13 +5,13 @@ does; ratios much less. Sizes by argument: `--help`.
 """
 
 import argparse
-import asyncio
 import importlib
 import json
 import pkgutil
 import sys
 
 import structlog
+import uvloop
 from rich.console import Console
 
 from tests import bench
@@ -53,4 +53,4 @@ async def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(_options(sys.argv[1:])))
+    uvloop.run(main(_options(sys.argv[1:])))

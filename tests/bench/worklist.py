@@ -249,7 +249,7 @@ async def explain(up: Served, name: str, caller: str, address: str, query: dict[
         if statement.startswith("SELECT") and ("referrals" in statement or "orientations" in statement):
             asked.append((statement, parameters))
 
-    engine = up.runtime.database.engine.sync_engine
+    engine = up.runtime.database.reading_engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     await up.client.get(address, params=query, headers=token(up, caller))
     event.remove(engine, "before_cursor_execute", note)

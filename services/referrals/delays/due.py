@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.chassis.database import PlainRow
 from libs.chassis.runtime import Runtime
 from libs.contracts.vocabularies import ReferralStatus
 from services.referrals.models import Referral
@@ -64,7 +65,7 @@ class Delays:
             referral.due_at, referral.overdue_said = due_at, False
 
 
-def is_overdue(referral: Referral, now: datetime) -> bool:
+def is_overdue(referral: Referral | PlainRow, now: datetime) -> bool:
     """Written in SQL as `models.WAITING`."""
     return referral.first_contact_at is None and referral.status in _WAITS and referral.due_at <= now
 

@@ -117,7 +117,7 @@ async def show_orientations(request: Request, caller: Caller, runtime: Run, aske
     """A partner's own; those of a social worker's posts, of a coordinator's département. No personal content."""
     of_status = code_of(OrientationStatus, status)
     wanted = worklist.WantedOrientations(statuses=[of_status] if of_status is not None else [])
-    async with runtime.database.transaction() as session:
+    async with runtime.database.reading() as session:
         rows = await worklist.page(session, caller, wanted, after=asked.after, limit=asked.limit)
         counts = await worklist.counts(session, caller)
         names = await called(session, services=[row.service_id for row in rows], posts=[row.post_id for row in rows])

@@ -62,7 +62,7 @@ async def show_worklist(
         received_since=_day(since, wrong),
         overdue=overdue == "yes",
     )
-    async with runtime.database.transaction(repeatable_read=True) as session:
+    async with runtime.database.reading(repeatable_read=True) as session:
         rows = await worklist.page(session, caller, wanted, after=asked.after, limit=asked.limit)
         without = replace(wanted, statuses=[ReferralStatus.UNROUTED])
         unrouted = await worklist.page(session, caller, without, after=None, limit=UNROUTED_SHOWN) if apart and asked.after is None else []

@@ -97,7 +97,7 @@ async def list_orientations(
     In the order of asking; the first to expire first with `answer_before`.
     """
     wanted = worklist.WantedOrientations(statuses=status, requested_since=requested_since, answer_before=answer_before)
-    async with runtime.database.transaction() as session:
+    async with runtime.database.reading() as session:
         rows = await worklist.page(session, caller, wanted, after=page.after, limit=page.limit)
     rows = [orientations.told(caller, runtime.pseudonyms, row) for row in rows]
     items, following = page_of(rows, page, wanted.place)
@@ -108,7 +108,7 @@ async def list_orientations(
 @router.get("/v1/orientation-counts", operation_id="count_orientations", response_model=OrientationCounts)
 async def count_orientations(caller: Caller, runtime: Run) -> OrientationCounts:
     """How many of the caller's orientations are in each state; up to 1 000 each."""
-    async with runtime.database.transaction(repeatable_read=True) as session:
+    async with runtime.database.reading() as session:
         return await worklist.counts(session, caller)
 
 

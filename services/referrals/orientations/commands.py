@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from libs.chassis import outbox
 from libs.chassis.audit import audit
+from libs.chassis.database import PlainRow
 from libs.chassis.etag import match
 from libs.chassis.ids import new_id
 from libs.chassis.refusals import Forbidden, NotFound
@@ -72,7 +73,7 @@ from services.referrals.schemas import (
 from services.referrals.working.work import locked_for, may_see, person_of, post_of
 
 
-def summary(orientation: Orientation) -> OrientationSummary:
+def summary(orientation: Orientation | PlainRow) -> OrientationSummary:
     return OrientationSummary.of(orientation)
 
 

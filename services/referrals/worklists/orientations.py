@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import Column, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 
+from libs.chassis.database import columns_of
 from libs.chassis.pagination import Key
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import OrientationStatus, Role
 from services.referrals.models import Orientation
 from services.referrals.orientations import commands as orientations
 from services.referrals.schemas import OrientationCounts, OrientationStateCount, OrientationSummary
-from services.referrals.worklists.pages import Conditions, head, numbers, plan_for_these_values
+from services.referrals.worklists.pages import Conditions, head, numbers
+
+ORIENTATIONS: Final = columns_of(Orientation)
+_LISTED = select(*(ORIENTATIONS[name] for name in OrientationSummary.model_fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,8 @@ class WantedOrientations:
     answer_before: datetime | None = None
 
     @property
-    def at(self) -> Any:
-        return col(Orientation.expires_at) if self.answer_before is not None else col(Orientation.requested_at)
+    def at(self) -> Column[datetime]:
+        return ORIENTATIONS.expires_at if self.answer_before is not None else ORIENTATIONS.requested_at
 
     def place(self, row: OrientationSummary) -> Key:
         return row.expires_at if self.answer_before is not None else row.requested_at, row.id
@@ -38,12 +41,12 @@ def _keys(caller: Principal) -> list[Conditions]:
     """A partner's own; of a social worker's posts, those of the referrals they have now; a coordinator's by département."""
     match caller.role:
         case Role.PARTNER:
-            return [[col(Orientation.organization_id) == caller.organization]]
+            return [[ORIENTATIONS.organization_id == caller.organization]]
         case Role.ISCG:
-            return [[col(Orientation.current_post_id) == post_id] for post_id in sorted(caller.ids("post"))]
+            return [[ORIENTATIONS.current_post_id == post_id] for post_id in sorted(caller.ids("post"))]
         case _:
             departements = caller.departements()
-            return [[]] if departements is None else [[col(Orientation.departement) == one] for one in sorted(departements)]
+            return [[]] if departements is None else [[ORIENTATIONS.departement == one] for one in sorted(departements)]
 
 
 async def page(
@@ -53,23 +56,22 @@ async def page(
     statuses = set(wanted.statuses)
     since = []
     if wanted.requested_since is not None:
-        since.append(col(Orientation.requested_at) >= wanted.requested_since)
+        since.append(ORIENTATIONS.requested_at >= wanted.requested_since)
     if wanted.answer_before is not None:
-        since.append(col(Orientation.expires_at) <= wanted.answer_before)
+        since.append(ORIENTATIONS.expires_at <= wanted.answer_before)
         statuses = (statuses or {OrientationStatus.REQUESTED}) & {OrientationStatus.REQUESTED}
         if not statuses:
             return []
-    states: list[Conditions] = [[col(Orientation.status) == one] for one in sorted(statuses)] or [[]]
+    states: list[Conditions] = [[ORIENTATIONS.status == one] for one in sorted(statuses)] or [[]]
     ranges = [[*key, *state, *since] for key in _keys(caller) for state in states]
     if not ranges:
         return []
-    await plan_for_these_values(session)
-    found = head(ranges, wanted.at, col(Orientation.id), after, limit)
-    rows = await session.scalars(select(Orientation).where(col(Orientation.id).in_(found)).order_by(wanted.at, col(Orientation.id)))
+    found = head(ranges, wanted.at, ORIENTATIONS.id, after, limit)
+    rows = await session.execute(_LISTED.where(ORIENTATIONS.id.in_(found)).order_by(wanted.at, ORIENTATIONS.id))
     return [orientations.summary(one) for one in rows]
 
 
 async def counts(session: AsyncSession, caller: Principal) -> OrientationCounts:
-    ranges = [(status.value, [*key, col(Orientation.status) == status]) for key in _keys(caller) for status in OrientationStatus]
+    ranges = [(status.value, [*key, ORIENTATIONS.status == status]) for key in _keys(caller) for status in OrientationStatus]
     number = await numbers(session, ranges)
     return OrientationCounts(states=[OrientationStateCount(status=status, **number(status.value)) for status in OrientationStatus])

@@ -4,11 +4,12 @@ A list asked for "post A or B, assigned or accepted, oldest first" is four index
 those the first again. One condition `IN (…)` instead would let the database sort, or walk through years of closed referrals in front of those that wait.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, literal, select, text, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.pagination import Key
@@ -16,20 +17,11 @@ from libs.chassis.pagination import Key
 Conditions = Sequence[ColumnElement[bool]]
 
 
-async def plan_for_these_values(session: AsyncSession) -> None:
-    """For the rest of the transaction: a state may be one row in ten or one in ten thousand, and a plan made for any of them suits none."""
-    await session.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
-
-
-def head(ranges: Iterable[Conditions], at: Any, id: Any, after: Key | None, limit: int) -> Select[UUID]:
+def head(ranges: Sequence[Conditions], at: ColumnElement[datetime], id: ColumnElement[UUID], after: Key | None, limit: int) -> Select[UUID]:
     """The ids of the first `limit + 1` rows after a key, in the order of `at` and `id`: one branch for each range of conditions."""
-    branches = []
-    for conditions in ranges:
-        branch = select(id.label("id"), at.label("at")).where(*conditions)
-        if after is not None:
-            branch = branch.where(tuple_(at, id) > tuple_(*after))
-        branches.append(branch.order_by(at, id).limit(limit + 1))
-    found = union_all(*(select(branch.subquery()) for branch in branches)).subquery("found")
+    further = [tuple_(at, id) > tuple_(*after)] if after is not None else []
+    branches = [select(id, at.label("at")).where(*conditions, *further).order_by(at, id).limit(limit + 1) for conditions in ranges]
+    found = (union_all(*branches) if len(branches) > 1 else branches[0]).subquery("found")
     return select(found.c.id).order_by(found.c.at, found.c.id).limit(limit + 1)
 
 
@@ -50,7 +42,6 @@ async def numbers(session: AsyncSession, ranges: Sequence[tuple[str, Conditions]
             some = select(literal(1)).where(*conditions).limit(COUNTED_UP_TO + 1).subquery()
             branches.append(select(literal(name).label("name"), func.count().label("number")).select_from(some))
         parts = union_all(*branches).subquery("parts")
-        await plan_for_these_values(session)
         rows = await session.execute(select(parts.c.name, func.sum(parts.c.number)).group_by(parts.c.name))
         found = {name: int(number) for name, number in rows}
     return lambda name: {"count": min(found.get(name, 0), COUNTED_UP_TO), "more": found.get(name, 0) > COUNTED_UP_TO}

@@ -8,14 +8,14 @@ change is met again further on, and none is left out; to follow changes without 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, literal_column, select
+from sqlalchemy import Column, ColumnElement, exists, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import defer
 from sqlmodel import col
 
+from libs.chassis.database import columns_of
 from libs.chassis.pagination import Key
 from libs.chassis.security import Principal
 from libs.contracts.types import departement_of
@@ -23,20 +23,23 @@ from libs.contracts.vocabularies import ReferralStatus, Role, Theme, Urgency
 from services.referrals.domain import PoliceStatus, PostState, police_status
 from services.referrals.justice.alerts import KINDS_SENT
 from services.referrals.models import WAITING, Person, PostHeard, Referral
-from services.referrals.queries import status_of, summary
+from services.referrals.queries import STATUS_OF, SUMMARISED, status_of, summary
 from services.referrals.rules import MINORS
 from services.referrals.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount, StatusOut
-from services.referrals.worklists.pages import Conditions, head, numbers, plan_for_these_values
+from services.referrals.worklists.pages import Conditions, head, numbers
+
+REFERRALS: Final = columns_of(Referral)
+PERSONS: Final = columns_of(Person)
 
 STATES: Final = tuple(one for one in ReferralStatus if one is not ReferralStatus.RECEIVED)
 """Received lasts within one transaction."""
 
 _WITH_A_POST: Final = (ReferralStatus.ACCEPTED, ReferralStatus.ASSIGNED)
 
-_PERSONS = select(func.count()).select_from(Person).where(col(Person.referral_id) == col(Referral.id)).scalar_subquery()
-_MINORS = exists().where(col(Person.referral_id) == col(Referral.id), col(Person.age_band).in_(sorted(MINORS)))
-_WITHOUT_WORDS: Final = tuple(defer(col(one), raiseload=True) for one in (Referral.narrative, Referral.routing, Referral.request_digest))  # type: ignore[arg-type]
-"""A list shows none of them, and a narrative has up to 20,000 characters."""
+_PERSONS = select(func.count()).select_from(Person).where(PERSONS.referral_id == REFERRALS.id).scalar_subquery()
+_MINORS = exists().where(PERSONS.referral_id == REFERRALS.id, PERSONS.age_band.in_(sorted(MINORS)))
+_LISTED = select(*SUMMARISED, _PERSONS.label("persons"), _MINORS.label("minors"), KINDS_SENT.label("sent"))
+_FOLLOWED = select(*STATUS_OF)
 _WAITING: ColumnElement[bool] = literal_column(f"({WAITING})")
 
 
@@ -57,11 +60,11 @@ class Wanted:
     changed_since: datetime | None = None
 
     @property
-    def at(self) -> Any:
+    def at(self) -> Column[datetime]:
         """By what it is ordered."""
         if self.overdue:
-            return col(Referral.due_at)
-        return col(Referral.changed_at) if self.changed_since is not None else col(Referral.received_at)
+            return REFERRALS.due_at
+        return REFERRALS.changed_at if self.changed_since is not None else REFERRALS.received_at
 
     def place(self, row: ReferralSummary) -> Key:
         """Where a row stands in that order."""
@@ -73,25 +76,25 @@ class Wanted:
 def _keys(caller: Principal) -> list[Conditions]:
     """The perimeter, one condition for each post or département; for the nation there is none."""
     if caller.role is Role.ISCG:
-        return [[col(Referral.post_id) == post_id] for post_id in sorted(caller.ids("post"))]
+        return [[REFERRALS.post_id == post_id] for post_id in sorted(caller.ids("post"))]
     departements = caller.departements() if caller.role is Role.COORDINATOR else None
-    return [[]] if departements is None else [[col(Referral.departement) == one] for one in sorted(departements)]
+    return [[]] if departements is None else [[REFERRALS.departement == one] for one in sorted(departements)]
 
 
 def _narrowed(wanted: Wanted, now: datetime) -> list[ColumnElement[bool]]:
     equal = {
-        Referral.urgency: wanted.urgency,
-        Referral.unit_id: wanted.unit_id,
-        Referral.commune: wanted.commune,
-        Referral.principal_theme: wanted.theme,
+        REFERRALS.urgency: wanted.urgency,
+        REFERRALS.unit_id: wanted.unit_id,
+        REFERRALS.commune: wanted.commune,
+        REFERRALS.principal_theme: wanted.theme,
     }
-    conditions = [col(column) == value for column, value in equal.items() if value is not None]
+    conditions = [column == value for column, value in equal.items() if value is not None]
     if wanted.overdue:
-        conditions += [_WAITING, col(Referral.due_at) <= now]
+        conditions += [_WAITING, REFERRALS.due_at <= now]
     if wanted.received_since is not None:
-        conditions.append(col(Referral.received_at) >= wanted.received_since)
+        conditions.append(REFERRALS.received_at >= wanted.received_since)
     if wanted.changed_since is not None:
-        conditions.append(col(Referral.changed_at) >= wanted.changed_since)
+        conditions.append(REFERRALS.changed_at >= wanted.changed_since)
     return conditions
 
 
@@ -102,13 +105,13 @@ def _ranges(caller: Principal, wanted: Wanted, now: datetime, absent: Sequence[U
     if wanted.statuses:
         one_by_one = not wanted.overdue and wanted.changed_since is None
         states = (
-            [[col(Referral.status) == one] for one in sorted(set(wanted.statuses))]
+            [[REFERRALS.status == one] for one in sorted(set(wanted.statuses))]
             if one_by_one
-            else [[col(Referral.status).in_(sorted(set(wanted.statuses)))]]
+            else [[REFERRALS.status.in_(sorted(set(wanted.statuses)))]]
         )
     if wanted.post_absent:  # few posts, and few referrals of each: one range for all of them
-        states = [[col(Referral.status).in_(sorted(set(wanted.statuses) or _WITH_A_POST))]]
-        narrowed.append(col(Referral.post_id).in_(absent))
+        states = [[REFERRALS.status.in_(sorted(set(wanted.statuses) or _WITH_A_POST))]]
+        narrowed.append(REFERRALS.post_id.in_(absent))
     return [[*key, *state, *narrowed] for key in _keys_of(caller, wanted) for state in states]
 
 
@@ -124,15 +127,9 @@ async def page(session: AsyncSession, caller: Principal, wanted: Wanted, *, afte
     ranges = _ranges(caller, wanted, datetime.now(UTC), await _absent(session) if wanted.post_absent else ())
     if not ranges:
         return []
-    await plan_for_these_values(session)
-    found = head(ranges, wanted.at, col(Referral.id), after, limit)
-    rows = await session.execute(
-        select(Referral, _PERSONS, _MINORS, KINDS_SENT)
-        .where(col(Referral.id).in_(found))
-        .order_by(wanted.at, col(Referral.id))
-        .options(*_WITHOUT_WORDS)
-    )
-    return [ReferralSummary.model_validate(summary(referral, persons, minors, sent)) for referral, persons, minors, sent in rows]
+    found = head(ranges, wanted.at, REFERRALS.id, after, limit)
+    rows = await session.execute(_LISTED.where(REFERRALS.id.in_(found)).order_by(wanted.at, REFERRALS.id))
+    return [ReferralSummary.model_validate(summary(row, row.persons, row.minors, row.sent)) for row in rows]
 
 
 async def _absent(session: AsyncSession) -> Sequence[UUID]:
@@ -142,7 +139,7 @@ async def _absent(session: AsyncSession) -> Sequence[UUID]:
 async def counts(session: AsyncSession, caller: Principal) -> ReferralCounts:
     """Of every state, and of what is overdue, within the perimeter."""
     now, keys = datetime.now(UTC), _keys(caller)
-    ranges: list[tuple[str, Conditions]] = [(status.value, [*key, col(Referral.status) == status]) for key in keys for status in STATES]
+    ranges: list[tuple[str, Conditions]] = [(status.value, [*key, REFERRALS.status == status]) for key in keys for status in STATES]
     ranges += [("absent", one) for one in _ranges(caller, Wanted(post_absent=True), now, await _absent(session))]
     ranges += [("overdue", [*key, *_narrowed(Wanted(overdue=True), now)]) for key in keys]
     number = await numbers(session, ranges)
@@ -158,12 +155,12 @@ async def counts(session: AsyncSession, caller: Principal) -> ReferralCounts:
 
 def _seen_as(status: PoliceStatus) -> list[Conditions]:
     """The states that the police sees as this one."""
-    contacted = col(Referral.first_contact_at).is_not(None)
+    contacted = REFERRALS.first_contact_at.is_not(None)
     found: list[Conditions] = []
     for state in STATES:
         seen = {flag: police_status(state, contacted=flag) is status for flag in (False, True)}
         if any(seen.values()):
-            of_state = col(Referral.status) == state
+            of_state = REFERRALS.status == state
             found.append([of_state] if all(seen.values()) else [of_state, contacted if seen[True] else ~contacted])
     return found
 
@@ -182,12 +179,10 @@ async def statuses(
     Its stream tells it of each step (`/v1/streams`).
     """
     client: Conditions = [
-        col(Referral.client_id) == caller.client_id,
-        *([col(Referral.received_at) >= received_since] if received_since is not None else []),
+        REFERRALS.client_id == caller.client_id,
+        *([REFERRALS.received_at >= received_since] if received_since is not None else []),
     ]
-    states = [state for status in sorted(set(wanted)) for state in _seen_as(status)] or [[col(Referral.status) == one] for one in STATES]
-    await plan_for_these_values(session)
-    found = head([[*client, *state] for state in states], col(Referral.received_at), col(Referral.id), after, limit)
-    following = select(Referral).where(col(Referral.id).in_(found)).order_by(col(Referral.received_at), col(Referral.id))
-    rows = await session.scalars(following.options(*_WITHOUT_WORDS))
-    return [status_of(referral) for referral in rows]
+    states = [state for status in sorted(set(wanted)) for state in _seen_as(status)] or [[REFERRALS.status == one] for one in STATES]
+    found = head([[*client, *state] for state in states], REFERRALS.received_at, REFERRALS.id, after, limit)
+    rows = await session.execute(_FOLLOWED.where(REFERRALS.id.in_(found)).order_by(REFERRALS.received_at, REFERRALS.id))
+    return [status_of(row) for row in rows]

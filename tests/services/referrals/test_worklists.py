@@ -250,7 +250,7 @@ async def test_a_minor_among_the_persons_or_children_present_flag_a_referral_in_
 async def test_a_list_reads_no_narrative_from_the_database(referrals: Referrals) -> None:
     await referrals.accepted(narrative="Récit fictif.")
     read: list[str] = []
-    engine = referrals.runtime.database.engine.sync_engine
+    engine = referrals.runtime.database.reading_engine.sync_engine
 
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         read.append(statement)
@@ -261,4 +261,4 @@ async def test_a_list_reads_no_narrative_from_the_database(referrals: Referrals)
     event.remove(engine, "before_cursor_execute", note)
 
     assert any("referrals.changed_at" in one for one in read)
-    assert not [one for one in read if "referrals.narrative," in one]
+    assert not [one for one in read if "referrals.narrative" in one]

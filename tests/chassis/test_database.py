@@ -1,0 +1,31 @@
+"""The doors to a service's database."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from libs.chassis.database import Database
+
+
+async def test_what_reads_lists_cannot_write_sees_what_was_committed_meanwhile_and_plans_for_its_values(
+    database_url: Callable[[str | None], str],
+) -> None:
+    database = Database(database_url(None))
+    try:
+        async with database.transaction() as session:
+            await session.execute(text("CREATE TABLE seen (id int)"))
+        for repeatable_read, last in ((False, 1), (True, 0)):
+            async with database.transaction() as session:
+                await session.execute(text("DELETE FROM seen"))
+            async with database.reading(repeatable_read=repeatable_read) as reading:
+                assert await reading.scalar(text("SHOW plan_cache_mode")) == "force_custom_plan"
+                assert await reading.scalar(text("SELECT count(*) FROM seen")) == 0
+                async with database.transaction() as session:
+                    await session.execute(text("INSERT INTO seen VALUES (1)"))
+                assert await reading.scalar(text("SELECT count(*) FROM seen")) == last
+                with pytest.raises(DBAPIError, match="read-only"):
+                    await reading.execute(text("INSERT INTO seen VALUES (2)"))
+    finally:
+        await database.close()
