@@ -24,7 +24,7 @@ from libs.contracts.vocabularies import AgeBand, AlertKind
 from services.referrals.domain import Move
 from services.referrals.justice.schemas import AlertIn, AlertMadeOut, AlertOut, AlertWords, Mistake, WithdrawAlertIn
 from services.referrals.models import Alert, Person, Referral
-from services.referrals.rules import MINORS, check_past
+from services.referrals.rules import MINORS, check_kept, check_past
 from services.referrals.working.work import locked_for, people_of
 
 ALERT: Final = "alert/words"
@@ -64,10 +64,13 @@ def check_concerned(kind: AlertKind, persons: Sequence[Person], children_present
 
 
 async def record(session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID, body: AlertIn, now: datetime) -> AlertMadeOut:
-    """Raises NotFound, MoveRefused, UnknownPerson, NotAMinor, NobodyConcerned, TimeImpossible."""
+    """Raises NotFound, MoveRefused, UnknownPerson, ContentErased, NotAMinor, NobodyConcerned, TimeImpossible."""
     check_past(body.sent_at, now, "/sent_at")
     referral = await locked_for(session, caller, referral_id, Move.ALERT)
-    check_concerned(body.kind, await people_of(session, referral.id, body.person_ids), referral.children_present)
+    persons = await people_of(session, referral.id, body.person_ids)
+    for person in persons:
+        check_kept(person.content)
+    check_concerned(body.kind, persons, referral.children_present)
     key: DataKey | None = None
     if body.reference is not None or body.note is not None:
         key = await vault.new_key(session, "alert")

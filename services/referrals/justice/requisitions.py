@@ -5,6 +5,7 @@ erasure the register keeps the fact, in codes and dates, and loses the words: th
 a key of the entry's own.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import ClassVar, Final
 from uuid import UUID
@@ -22,8 +23,8 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Purpose, ReferralStatus
 from services.referrals.justice.schemas import RequisitionIn, RequisitionOut, RequisitionSummary, RequisitionWords
-from services.referrals.models import Referral, Requisition
-from services.referrals.rules import check_past
+from services.referrals.models import Person, Referral, Requisition
+from services.referrals.rules import ContentErased, check_past
 from services.referrals.working.work import may_see, people_of
 
 REQUISITION: Final = "requisition/words"
@@ -45,9 +46,9 @@ class CorrectedAlready(Conflict):
 async def record(
     session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID, body: RequisitionIn, now: datetime
 ) -> RequisitionSummary:
-    """Add an entry; for an erased referral, of which nothing is left to hand over, without its words.
+    """Add an entry; about who was erased, of whom nothing is left to hand over, without its words.
 
-    Raises NotFound, UnknownPerson, UnknownEntry, CorrectedAlready.
+    Raises NotFound, UnknownPerson, ContentErased, UnknownEntry, CorrectedAlready.
     """
     check_past(body.received_at, now, "/received_at")
     if body.handed_over_at is not None:
@@ -55,7 +56,7 @@ async def record(
     referral = await session.get(Referral, referral_id, with_for_update=True, populate_existing=True)
     if referral is None or not may_see(caller, referral):
         raise NotFound
-    await people_of(session, referral.id, body.person_ids)
+    wordless = referral.status == ReferralStatus.ERASED or _all_erased(await people_of(session, referral.id, body.person_ids))
     if body.corrects_id is not None:
         await _check_corrected(session, referral, body.corrects_id)
     key = await vault.new_key(session, "requisition")
@@ -68,7 +69,7 @@ async def record(
         authority=body.authority,
         key_id=key.id,
         # of who was erased nothing is kept in words, in no register either
-        content=key.seal(words.model_dump_json().encode(), context=REQUISITION) if referral.status != ReferralStatus.ERASED else b"",
+        content=b"" if wordless else key.seal(words.model_dump_json().encode(), context=REQUISITION),
         asked=[str(one) for one in body.asked],
         person_ids=body.person_ids,
         handed_over=[str(one) for one in body.handed_over],
@@ -89,6 +90,17 @@ async def record(
         detail={"requisition": str(entry.id), "handed_over": ":".join(entry.handed_over) or "nothing"},
     )
     return _summary(entry, None)
+
+
+def _all_erased(persons: Sequence[Person]) -> bool:
+    """Whether nobody that the entry names is left. Raises ContentErased where some are: words about these would speak of the others too."""
+    erased = [place for place, person in enumerate(persons) if not person.content]
+    if erased and len(erased) < len(persons):
+        raise ContentErased(
+            "Les données d'une de ces personnes ont été effacées : inscrivez à part ce qui la concerne, l'entrée est gardée sans ses mots.",
+            pointers=[(f"/person_ids/{place}", "Les données de cette personne ont été effacées.") for place in erased],
+        )
+    return bool(erased)
 
 
 async def _check_corrected(session: AsyncSession, referral: Referral, corrects_id: UUID) -> None:

@@ -39,7 +39,7 @@ from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_
 from services.referrals.queries import visible
 from services.referrals.receiving import repeats
 from services.referrals.receiving.routing import mark_due
-from services.referrals.rules import ContentErased, OutsidePerimeter, UnknownPerson, check_birth, check_past
+from services.referrals.rules import ContentErased, OutsidePerimeter, UnknownPerson, check_birth, check_kept, check_past
 from services.referrals.schemas import MAX_PERSONS, PersonContent, PersonIn
 from services.referrals.working.corrections_schemas import (
     ChangeOut,
@@ -243,6 +243,7 @@ async def _persons(
                 "Cette personne ne fait pas partie de la saisine, ou y est corrigée deux fois.",
                 pointers=[(f"/persons/{place}/person_id", "Aucune personne de cette saisine, ou une personne donnée deux fois.")],
             )
+        check_kept(person.content)
         seen.add(person.id)
         at, was = f"/persons/{person.id}", person.agreement
         fields += _write(person, given, _PLAIN_OF_A_PERSON, at, made.changes)

@@ -10,6 +10,7 @@ from services.referrals.desk.moves import CHANGES
 from services.referrals.domain import MOVES, Move
 from tests.services.referrals.desk.browser import Browser
 from tests.services.referrals.desk.conftest import Desk
+from tests.services.referrals.test_erasure import erase
 
 CONTACT = {"mode": "phone", "result": "reached", "attempted_at": "2026-11-23T10:05"}
 """A Monday morning, within the rules of the example's victim."""
@@ -282,3 +283,18 @@ async def test_what_was_noted_by_mistake_is_withdrawn_from_the_referrals_page(de
     await browser.submit(reason="not_sent")
     assert browser.page.status_code == 409
     assert "a déjà été retiré" in browser.html.text
+
+
+async def test_a_form_that_was_open_when_a_person_was_erased_notes_nothing_about_them(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    [victim, _] = await desk.persons(referral_id)
+    browser = await at(desk, "iscg-95", referral_id, "alert")
+    await erase(desk, referral_id, [victim])
+
+    await browser.submit(
+        kind="prosecutor_report", court="95127", sent_at="2026-11-23T10:05", person_ids=[str(victim)], note="Mots sur elle"
+    )
+
+    assert browser.page.status_code == 409
+    assert "Les données de cette personne ont été effacées" in browser.html.text
+    assert await desk.rows("SELECT 1 FROM alerts") == []
