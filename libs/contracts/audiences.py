@@ -232,7 +232,7 @@ _ORGANIZATION: Rows = {
     r.OrientationCompleted: f"{_ORIENTED} outcome completed_at",
     r.OrientationFailed: f"{_ORIENTED} reason failed_at",
     r.OrientationExpired: f"{_ORIENTED} expired_at",
-    r.OrientationCancelled: f"{_ORIENTED} cancelled_at",
+    r.OrientationCancelled: f"{_ORIENTED} reason cancelled_at",
 }
 
 _POLICE: Rows = {

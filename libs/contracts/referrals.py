@@ -19,6 +19,7 @@ from libs.contracts.vocabularies import (
     InterviewPlace,
     KnownToServices,
     Need,
+    OrientationCancellation,
     OrientationFailure,
     OrientationOutcome,
     OrientationRejection,
@@ -303,6 +304,8 @@ class OrientationExpired(OrientationEvent):
 class OrientationCancelled(OrientationEvent):
     type: ClassVar[str] = "fr.maillon.orientation.cancelled.v1"
 
+    reason: OrientationCancellation | None = None
+    """`None`: it was said before reasons were."""
     cancelled_at: Instant
 
 

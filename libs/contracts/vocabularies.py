@@ -257,6 +257,18 @@ class OrientationFailure(Code):
     OTHER = "other", "Autre motif"
 
 
+class OrientationCancellation(Code):
+    """Why an orientation was taken back. The last two are the service's own: nobody gives them by hand."""
+
+    DECLINED_BY_PERSON = "declined_by_person", "La personne décline"
+    OTHER_SOLUTION = "other_solution", "Une autre solution a été trouvée"
+    NO_LONGER_SUITABLE = "no_longer_suitable", "L'orientation ne convient plus à la situation"
+    MISTAKE = "mistake", "Demande faite par erreur"
+    OTHER = "other", "Autre motif"
+    PERSON_REFUSED = "person_refused", "La personne refuse d'être contactée"
+    PERSON_ERASED = "person_erased", "Données de la personne effacées"
+
+
 class OrientationStatus(Code):
     """HL7 FHIR R4 Task.status, the codes in use here."""
 

@@ -56,7 +56,7 @@ ACCESS = AccessTable(
         "start_orientation": _PARTNER,
         "complete_orientation": _PARTNER,
         "fail_orientation": _PARTNER,
-        "cancel_orientation": _ISCG,
+        "cancel_orientation": Rule(roles=_WORKING),
         "make_orientation_link": _ISCG,
         "show_answer_page": PUBLIC,
         "answer_by_link": PUBLIC,

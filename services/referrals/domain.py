@@ -16,6 +16,7 @@ from libs.contracts.vocabularies import (
     ContactAgreement,
     ContactResult,
     Need,
+    OrientationCancellation,
     OrientationFailure,
     OrientationRejection,
     OrientationStatus,
@@ -182,14 +183,10 @@ class OrientationMove(Code):
     WITHDRAW = "withdraw", "Mettre fin"
 
 
-class Withdrawal(Code):
-    """Why the service itself ends an orientation."""
+WITHDRAWN_BECAUSE: Final = frozenset({OrientationCancellation.PERSON_REFUSED, OrientationCancellation.PERSON_ERASED})
+"""Why the service itself ends an orientation; every other reason of a cancellation is a person's."""
 
-    PERSON_REFUSED = "person_refused", "La personne refuse d'être contactée"
-    PERSON_ERASED = "person_erased", "Données de la personne effacées"
-
-
-ENDED_BECAUSE: Final = (OrientationRejection, OrientationFailure, Withdrawal)
+ENDED_BECAUSE: Final = (OrientationRejection, OrientationFailure, OrientationCancellation)
 """Where the reason of an orientation that came to nothing is from."""
 
 
@@ -200,6 +197,9 @@ class LegalOrientation(NamedTuple):
 
 _O = OrientationStatus
 _PARTNER: Final = frozenset({Role.PARTNER})
+_LIVING_CANCELLED: Final[Mapping[OrientationStatus | None, OrientationStatus]] = dict.fromkeys(
+    (_O.REQUESTED, _O.ACCEPTED, _O.IN_PROGRESS), _O.CANCELLED
+)
 
 ORIENTATION_MOVES: Final[Mapping[OrientationMove, LegalOrientation]] = {
     OrientationMove.REQUEST: LegalOrientation(_ISCG, {None: _O.REQUESTED}),
@@ -208,11 +208,9 @@ ORIENTATION_MOVES: Final[Mapping[OrientationMove, LegalOrientation]] = {
     OrientationMove.START: LegalOrientation(_PARTNER, {_O.ACCEPTED: _O.IN_PROGRESS}),
     OrientationMove.COMPLETE: LegalOrientation(_PARTNER, {_O.IN_PROGRESS: _O.COMPLETED}),
     OrientationMove.FAIL: LegalOrientation(_PARTNER, {_O.ACCEPTED: _O.FAILED, _O.IN_PROGRESS: _O.FAILED}),
-    OrientationMove.CANCEL: LegalOrientation(_ISCG, {_O.REQUESTED: _O.CANCELLED}),
+    OrientationMove.CANCEL: LegalOrientation(_EITHER, _LIVING_CANCELLED),
     OrientationMove.EXPIRE: LegalOrientation(_SYSTEM, {_O.REQUESTED: _O.EXPIRED}),
-    OrientationMove.WITHDRAW: LegalOrientation(
-        _SYSTEM, {_O.REQUESTED: _O.CANCELLED, _O.ACCEPTED: _O.CANCELLED, _O.IN_PROGRESS: _O.CANCELLED}
-    ),
+    OrientationMove.WITHDRAW: LegalOrientation(_SYSTEM, _LIVING_CANCELLED),
 }
 """Every legal move of an orientation (`None`: none yet). They go on after the referral was closed: the partner took over."""
 

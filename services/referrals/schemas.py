@@ -20,6 +20,7 @@ from libs.contracts.vocabularies import (
     KnownToServices,
     LegalGround,
     Need,
+    OrientationCancellation,
     OrientationFailure,
     OrientationOutcome,
     OrientationRejection,
@@ -36,6 +37,7 @@ from libs.contracts.vocabularies import (
 from services.referrals.domain import (
     OLDEST,
     OLDEST_PERSON,
+    WITHDRAWN_BECAUSE,
     DeclineReason,
     Mismatch,
     Move,
@@ -506,6 +508,18 @@ class CompleteIn(Body):
 
 class FailIn(Body):
     reason: OrientationFailure
+
+
+class CancelIn(Body):
+    reason: OrientationCancellation
+    """A person's: that the person concerned refused to be contacted, or was erased, is said where it is noted."""
+
+    @field_validator("reason")
+    @classmethod
+    def _is_a_persons(cls, value: OrientationCancellation) -> OrientationCancellation:
+        if value in WITHDRAWN_BECAUSE:
+            raise wrong("Ce motif est celui du service : notez le refus ou l'effacement de la personne, ou choisissez un autre motif.")
+        return value
 
 
 class PersonContent(Body):

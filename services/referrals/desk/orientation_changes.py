@@ -11,6 +11,7 @@ from libs.contracts.vocabularies import (
     ContactAgreement,
     LegalGround,
     Need,
+    OrientationCancellation,
     OrientationFailure,
     OrientationOutcome,
     OrientationRejection,
@@ -18,11 +19,11 @@ from libs.contracts.vocabularies import (
 from services.referrals.desk.changes import Change, Choices, Doing, Field, of_codes
 from services.referrals.desk.directory import ServiceChoice
 from services.referrals.desk.moves import Shown, named
-from services.referrals.domain import OrientationMove, within_sentence
+from services.referrals.domain import WITHDRAWN_BECAUSE, OrientationMove, within_sentence
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.links import Links
 from services.referrals.rules import CAME_TO_NOTHING
-from services.referrals.schemas import CompleteIn, FailIn, OrientationIn, OrientationSummary, PersonOut, RejectIn
+from services.referrals.schemas import CancelIn, CompleteIn, FailIn, OrientationIn, OrientationSummary, PersonOut, RejectIn
 from services.referrals.settings import Settings
 
 _AGREEMENTS: Final[Mapping[ContactAgreement, str]] = {
@@ -88,8 +89,12 @@ async def _fail(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
     return await orientations.fail(session, it.caller, it.id, it.version, body, it.now)
 
 
-async def _cancel(session: AsyncSession, it: Doing, _: Any) -> BaseModel:
-    return await orientations.cancel(session, it.caller, it.id, it.version, it.now)
+async def _cancel(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
+    return await orientations.cancel(session, it.caller, it.id, it.version, body, it.now)
+
+
+def _cancellations(_: Shown) -> Choices:
+    return [(one.value, one.label) for one in OrientationCancellation if one not in WITHDRAWN_BECAUSE]
 
 
 async def _link(session: AsyncSession, it: Doing, _: Any) -> BaseModel:
@@ -156,6 +161,13 @@ CHANGES: Final[Mapping[OrientationMove, Change]] = {
         FailIn,
         (Field("reason", "Motif", "select", of_codes(OrientationFailure)),),
     ),
-    OrientationMove.CANCEL: Change("Annuler", "Annuler cette orientation", "L'orientation est annulée.", _cancel),
+    OrientationMove.CANCEL: Change(
+        "Annuler",
+        "Annuler cette orientation",
+        "L'orientation est annulée ; la structure en est prévenue.",
+        _cancel,
+        CancelIn,
+        (Field("reason", "Motif", "select", _cancellations),),
+    ),
 }
 """What a person does with an orientation that was asked."""

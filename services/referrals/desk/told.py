@@ -14,12 +14,13 @@ from libs.contracts.vocabularies import (
     ContactResult,
     InterviewPlace,
     Need,
+    OrientationCancellation,
     OrientationFailure,
     OrientationOutcome,
     OrientationRejection,
     Urgency,
 )
-from services.referrals.domain import CorrectionReason, DeclineReason, Move, Withdrawal
+from services.referrals.domain import CorrectionReason, DeclineReason, Move
 from services.referrals.justice.schemas import Mistake
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.working.followup_schemas import Step, TimelineEntry
@@ -50,7 +51,7 @@ _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.CONTACT: (ContactResult,),
     Step.CORRECTION: (CorrectionReason,),
     Step.ALERT_WITHDRAWN: (Mistake,),
-    Step.ORIENTATION_ENDED: (OrientationRejection, OrientationFailure, OrientationOutcome, Withdrawal),
+    Step.ORIENTATION_ENDED: (OrientationRejection, OrientationFailure, OrientationOutcome, OrientationCancellation),
 }
 """Which vocabularies the code and the reason of a step come from; the first that knows it says it."""
 

@@ -76,6 +76,9 @@ class LinkOver(Gone):
 _OVER = "Ce lien a déjà servi, a expiré ou a été remplacé. Demandez-en un nouveau à l'intervenant social qui vous a sollicité."
 
 
+_CANCELLED = "Cette orientation est annulée : elle n'attend plus de réponse. Ne contactez plus la personne."
+
+
 class _Opened:
     """What a link leads to, while it holds. `moves`: what may be answered."""
 
@@ -93,6 +96,8 @@ async def _opened(session: AsyncSession, link_id: UUID, token: str, now: datetim
     if link is None or not hmac.compare_digest(link.token_hash, links.token_hash(token)):
         raise LinkUnknown("Ce lien n'existe pas : vérifiez que l'adresse est complète.")
     found = _Opened(link, await session.get_one(Orientation, link.orientation_id))
+    if found.orientation.status == OrientationStatus.CANCELLED:
+        raise LinkOver(_CANCELLED)
     if link.used_at is not None or link.revoked_at is not None or link.expires_at <= now or not found.moves:
         raise LinkOver(_OVER)
     person = await session.get_one(Person, found.orientation.person_id)

@@ -22,6 +22,7 @@ from services.referrals import queries
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.links import Links
 from services.referrals.schemas import (
+    CancelIn,
     CompleteIn,
     FailIn,
     LinkMade,
@@ -211,13 +212,13 @@ async def fail_orientation(orientation_id: Id, body: FailIn, caller: Caller, ver
     "/v1/orientations/{orientation_id}/cancel",
     operation_id="cancel_orientation",
     response_model=OrientationSummary,
-    responses=problems(404, 409, 412, 428),
-    openapi_extra=examples(Example("iscg-95", 200, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
+    responses=problems(404, 409, 412, 422, 428),
+    openapi_extra=examples(Example("iscg-95", 200, {"reason": "other_solution"}, path=_OF_ORIENTATION, headers=_FIRST_VERSION)),
 )
-async def cancel_orientation(orientation_id: Id, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
-    """Withdraw the request."""
+async def cancel_orientation(orientation_id: Id, body: CancelIn, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
+    """Take it back, answered or not, with a coded reason. The partner is told, and reads the person no longer."""
     return await once(
-        _told(caller, runtime, lambda session: orientations.cancel(session, caller, orientation_id, version, _now())), status=200
+        _told(caller, runtime, lambda session: orientations.cancel(session, caller, orientation_id, version, body, _now())), status=200
     )
 
 

@@ -1,11 +1,10 @@
 """Orientations: the social worker asks a partner to take a person over; the partner answers. Their facts are facts of the referral, which is locked first."""
 
-from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -29,7 +28,7 @@ from libs.contracts.referrals import (
     OrientationRequested,
     OrientationStarted,
 )
-from libs.contracts.vocabularies import AgeBand, ContactAgreement, Need, OrientationStatus, PartnerKind, Role
+from libs.contracts.vocabularies import AgeBand, Need, OrientationCancellation, OrientationStatus, PartnerKind, Role
 from services.referrals import notices
 from services.referrals.domain import (
     ORIENTATION_LIVES,
@@ -40,14 +39,13 @@ from services.referrals.domain import (
     OrientationOver,
     OrientedAlready,
     PersonRefused,
-    Withdrawal,
     minutes_between,
     mismatches,
     orientation_moved,
 )
 from services.referrals.models import Orientation, Person, Referral, ServiceHeard
 from services.referrals.notices import Notice, NoticeKind
-from services.referrals.orientations.links import Links
+from services.referrals.orientations.links import Links, last_of
 from services.referrals.persons import REJECTION
 from services.referrals.rules import (
     Asked,
@@ -61,6 +59,7 @@ from services.referrals.rules import (
     may_still_be_contacted,
 )
 from services.referrals.schemas import (
+    CancelIn,
     CompleteIn,
     FailIn,
     LinkMade,
@@ -210,7 +209,10 @@ def told(caller: Principal, keys: PseudonymKeys, answer: Told) -> Told:
 
 async def _to_partner(session: AsyncSession, links: Links, orientation: Orientation, kind: NoticeKind, now: datetime) -> Notice:
     """With the link to answer by, for an organization without account."""
-    link_id = await links.for_partner(session, orientation, now)
+    return _of_partner(orientation, kind, await links.for_partner(session, orientation, now))
+
+
+def _of_partner(orientation: Orientation, kind: NoticeKind, link_id: UUID | None) -> Notice:
     return Notice(f"{kind}:{orientation.id}", kind, notices.of_organization(orientation.organization_id), None, orientation.id, link_id)
 
 
@@ -361,39 +363,21 @@ async def fail(
     return await _said(session, orientation, OrientationFailed(**_common(referral, orientation), reason=body.reason, failed_at=now))
 
 
-async def cancel(session: AsyncSession, caller: Principal, orientation_id: UUID, version: int, now: datetime) -> OrientationSummary:
+async def cancel(
+    session: AsyncSession, caller: Principal, orientation_id: UUID, version: int, body: CancelIn, now: datetime
+) -> OrientationSummary:
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.CANCEL)
-    orientation.ended_at = now
-    return await _said(session, orientation, OrientationCancelled(**_common(referral, orientation), cancelled_at=now))
+    return await say_cancelled(session, referral, orientation, body.reason, now)
 
 
-async def end_refused(session: AsyncSession, referral: Referral, now: datetime) -> None:
-    """What is still to be answered for who refused goes, unless it rests on a legal ground. The caller has locked the referral and raises its version."""
-    refusing = select(col(Person.id)).where(col(Person.referral_id) == referral.id, col(Person.agreement) == ContactAgreement.REFUSED)
-    of_them = col(Orientation.person_id).in_(refusing), col(Orientation.legal_ground).is_(None)
-    await _withdraw(session, referral, Withdrawal.PERSON_REFUSED, now, col(Orientation.status) == OrientationStatus.REQUESTED, *of_them)
-
-
-async def end_erased(session: AsyncSession, referral: Referral, person_ids: Collection[UUID], now: datetime) -> None:
-    """What lives of who is erased ends, and what partners wrote of them goes. The caller has locked the referral and raises its version."""
-    of_them = col(Orientation.person_id).in_(person_ids)
-    await session.execute(update(Orientation).where(of_them).values(reason_text=None))
-    await _withdraw(session, referral, Withdrawal.PERSON_ERASED, now, col(Orientation.status).in_(ORIENTATION_LIVES), of_them)
-
-
-async def _withdraw(session: AsyncSession, referral: Referral, reason: Withdrawal, now: datetime, *which: ColumnElement[bool]) -> None:
-    ending = await session.scalars(
-        select(Orientation)
-        .where(col(Orientation.referral_id) == referral.id, *which)
-        .order_by(col(Orientation.id))
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    for orientation in ending.all():
-        orientation.status = orientation_moved(OrientationStatus(orientation.status), OrientationMove.WITHDRAW)
-        orientation.reason, orientation.ended_at = reason, now
-        orientation.version += 1
-        await _said(session, orientation, OrientationCancelled(**_common(referral, orientation), cancelled_at=now))
+async def say_cancelled(
+    session: AsyncSession, referral: Referral, orientation: Orientation, reason: OrientationCancellation, now: datetime
+) -> OrientationSummary:
+    """Of one that the caller has locked and cancelled: its partner is told at once to contact the person no longer."""
+    orientation.reason, orientation.ended_at = reason, now
+    link_id = await last_of(session, orientation)
+    await notices.notify(session, _of_partner(orientation, NoticeKind.ORIENTATION_WITHDRAWN, link_id), now=now)
+    return await _said(session, orientation, OrientationCancelled(**_common(referral, orientation), reason=reason, cancelled_at=now))
 
 
 async def expire(session: AsyncSession, now: datetime, limit: int = 100) -> int:

@@ -27,6 +27,10 @@ _WANTED = text(
     "SELECT p.by_link, (SELECT l.id FROM orientation_links l WHERE l.orientation_id = :orientation AND l.used_at IS NULL"
     " AND l.revoked_at IS NULL AND l.expires_at > :now) AS open FROM notice_preferences p WHERE p.recipient = :recipient AND p.mode <> 'off'"
 )
+_LAST = text(
+    "SELECT l.id FROM orientation_links l JOIN notice_preferences p ON p.recipient = :recipient AND p.by_link"
+    " WHERE l.orientation_id = :orientation ORDER BY l.created_at DESC, l.id DESC LIMIT 1"
+)
 _USE = text(
     "UPDATE orientation_links SET used_at = :now WHERE id = :id AND used_at IS NULL AND revoked_at IS NULL AND expires_at > :now RETURNING id"
 )
@@ -92,6 +96,12 @@ class Links:
         if wanted is None or not wanted.by_link:
             return None
         return cast(UUID, wanted.open) or (await self.make(session, orientation, now)).id
+
+
+async def last_of(session: AsyncSession, orientation: Orientation) -> UUID | None:
+    """The link that an organization which answers by link was given last, open or not: by it, it knows which orientation is spoken of."""
+    recipient = f"organization:{orientation.organization_id}"
+    return cast(UUID | None, await session.scalar(_LAST, {"orientation": orientation.id, "recipient": recipient}))
 
 
 def token_hash(token: str) -> bytes:

@@ -29,7 +29,7 @@ from libs.contracts.types import Code
 from libs.contracts.vocabularies import CloseReason, ReferralStatus
 from services.referrals.domain import Move
 from services.referrals.models import Erasure, ErasureNotice, Orientation, Person, Referral
-from services.referrals.orientations.commands import end_erased
+from services.referrals.orientations.following import end_erased
 from services.referrals.working.work import note_move, say_closed
 
 _log = structlog.get_logger(__name__)

@@ -34,7 +34,8 @@ from libs.contracts.vocabularies import (
 from services.referrals.delays.due import Delays
 from services.referrals.domain import CorrectionReason, Move, ReferenceTaken, local_day
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
-from services.referrals.orientations.commands import check_sides_of, end_refused
+from services.referrals.orientations.commands import check_sides_of
+from services.referrals.orientations.following import end_refused
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of, reseal
 from services.referrals.queries import visible
 from services.referrals.receiving import repeats

@@ -23,6 +23,7 @@ from services.referrals.domain import (
     moves_open_to,
     normalised_identity,
     orientation_moved,
+    orientation_moves_open_to,
 )
 
 LEGAL = {
@@ -64,6 +65,8 @@ LEGAL_ORIENTATION = {
     ("accepted", "fail", "failed"),
     ("in-progress", "fail", "failed"),
     ("requested", "cancel", "cancelled"),
+    ("accepted", "cancel", "cancelled"),
+    ("in-progress", "cancel", "cancelled"),
     ("requested", "expire", "expired"),
     ("requested", "withdraw", "cancelled"),
     ("accepted", "withdraw", "cancelled"),
@@ -95,6 +98,13 @@ def test_an_orientation_makes_these_moves_and_no_other() -> None:
 
     assert found == LEGAL_ORIENTATION
     assert set(ORIENTATION_MOVES) == set(OrientationMove)
+
+
+def test_who_asked_and_who_coordinates_may_take_back_what_lives() -> None:
+    assert {role for role in Role if OrientationMove.CANCEL in orientation_moves_open_to(role, OrientationStatus.ACCEPTED)} == {
+        Role.ISCG,
+        Role.COORDINATOR,
+    }
 
 
 @pytest.mark.parametrize("status", list(ReferralStatus))

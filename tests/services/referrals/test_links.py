@@ -35,6 +35,13 @@ async def fill(referrals: Referrals, path: str, **fields: str) -> Any:
     return await referrals.client.post(path, data={"version": "1"} | fields)
 
 
+async def answers_by_link(referrals: Referrals) -> None:
+    """The association has no account."""
+    headers = referrals.token("coordinator-95") | {"If-Match": '"0"'}
+    body = {"address": "a@maillon.example", "mode": "immediate", "by_link": True}
+    assert (await referrals.client.put(f"/v1/notice-preferences/{PARTNER}", json=body, headers=headers)).status_code == 200
+
+
 async def status(referrals: Referrals, orientation: str) -> str:
     [row] = await referrals.rows(f"SELECT status FROM orientations WHERE id = '{orientation}'")
     return str(row.status)
@@ -115,10 +122,26 @@ async def test_a_link_that_expired_was_replaced_or_whose_orientation_ended_is_ov
     assert (await fill(referrals, new, answer="accept")).status_code == 410
 
     _, cancelled = await link(referrals, orientation=orientation)
-    assert (await referrals.answer("iscg-95", orientation, "cancel")).status_code == 200
+    assert (await referrals.answer("iscg-95", orientation, "cancel", {"reason": "mistake"})).status_code == 200
     assert (await fill(referrals, cancelled, answer="accept", version="2")).status_code == 410
     assert (await referrals.post("iscg-95", f"/v1/orientations/{orientation}/links")).status_code == 409
     assert await status(referrals, orientation) == "cancelled"
+
+
+async def test_who_answered_by_link_learns_from_it_that_the_orientation_was_taken_back(referrals: Referrals) -> None:
+    await answers_by_link(referrals)
+    orientation = (await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)).json()["id"]
+    [first] = await referrals.rows("SELECT link_id FROM notices")
+    path = urllib.parse.urlsplit(Links.of(referrals.runtime).url(first.link_id)).path
+    assert (await fill(referrals, path, answer="accept")).status_code == 200
+
+    assert (await referrals.answer("coordinator-95", orientation, "cancel", {"reason": "other"}, 2)).status_code == 200
+
+    [told] = await referrals.rows("SELECT link_id FROM notices WHERE kind = 'orientation_withdrawn'")
+    assert told.link_id == first.link_id
+    shown = await referrals.client.get(path)
+    assert shown.status_code == 410
+    assert "Ne contactez plus la personne" in shown.text
 
 
 async def test_an_orientation_that_expires_takes_its_link_along(referrals: Referrals) -> None:
@@ -245,9 +268,7 @@ async def test_a_form_from_elsewhere_or_too_large_is_refused(referrals: Referral
 
 
 async def test_an_organization_without_account_is_sent_a_link_the_same_one_when_it_is_reminded(referrals: Referrals) -> None:
-    headers = referrals.token("coordinator-95") | {"If-Match": '"0"'}
-    body = {"address": "a@maillon.example", "mode": "immediate", "by_link": True}
-    assert (await referrals.client.put(f"/v1/notice-preferences/{PARTNER}", json=body, headers=headers)).status_code == 200
+    await answers_by_link(referrals)
     await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)
     await execute(referrals, "UPDATE orientations SET requested_at = now() - interval '12 days', expires_at = now() + interval '2 days'")
 

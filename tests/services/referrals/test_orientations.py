@@ -25,18 +25,24 @@ async def ask(referrals: Referrals, referral_id: UUID, service_id: UUID, *, plac
     return await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/orientations", body)
 
 
-async def wishes(referrals: Referrals, *recipients: str) -> None:
-    """These recipients want mail at once."""
+async def wishes(referrals: Referrals, *recipients: str, mode: str = "immediate") -> None:
+    """These recipients want mail, at once unless it is said otherwise."""
     for recipient in recipients:
         who = "iscg-95" if recipient.startswith("post") else "partner-95"
         headers = referrals.token(who) | {"If-Match": '"0"'}
-        body = {"address": "a@maillon.example", "mode": "immediate"}
+        body = {"address": "a@maillon.example", "mode": mode}
         answer = await referrals.client.put(f"/v1/notice-preferences/{recipient}", json=body, headers=headers)
         assert answer.status_code == 200, answer.text
 
 
 async def told(referrals: Referrals) -> list[tuple[str, str]]:
     rows = await referrals.rows("SELECT recipient, kind FROM notices WHERE kind LIKE 'orientation%' ORDER BY id")
+    return [(row.recipient, row.kind) for row in rows]
+
+
+async def told_at_once(referrals: Referrals) -> list[tuple[str, str]]:
+    """What waits for no digest."""
+    rows = await referrals.rows("SELECT recipient, kind FROM notices WHERE due_at = created_at ORDER BY id")
     return [(row.recipient, row.kind) for row in rows]
 
 
@@ -132,3 +138,41 @@ async def test_the_post_learns_that_it_was_rejected(referrals: Referrals) -> Non
     await referrals.answer("partner-95", asked["id"], "reject", {"reason": "no_capacity"})
 
     assert await told(referrals) == [(POST, "orientation_rejected")]
+
+
+@pytest.mark.parametrize("who", ["iscg-95", "coordinator-95"])
+@pytest.mark.parametrize("steps", [(), ("accept",), ("accept", "start")])
+async def test_what_lives_is_cancelled_with_a_reason_that_its_partner_is_told_at_once(
+    referrals: Referrals, who: str, steps: tuple[str, ...]
+) -> None:
+    await wishes(referrals, PARTNER, mode="digest")
+    asked = (await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)).json()["id"]
+    for version, step in enumerate(steps, 1):
+        assert (await referrals.answer("partner-95", asked, step, version=version)).status_code == 200
+    await referrals.said()
+
+    answer = await referrals.answer(who, asked, "cancel", {"reason": "no_longer_suitable"}, len(steps) + 1)
+
+    assert (answer.status_code, answer.json()["status"], answer.json()["reason"]) == (200, "cancelled", "no_longer_suitable")
+    [(type, data)] = await referrals.said()
+    assert (type, data["reason"]) == ("orientation.cancelled", "no_longer_suitable")
+    [partners] = await referrals.rows("SELECT data FROM outbox WHERE stream LIKE 'organization:%' ORDER BY position DESC LIMIT 1")
+    assert b'"reason":"no_longer_suitable"' in bytes(partners.data)
+    assert await told_at_once(referrals) == [(PARTNER, "orientation_withdrawn")]
+
+
+@pytest.mark.parametrize("reason", [None, "person_refused", "person_erased", "no_capacity"])
+async def test_it_is_not_cancelled_without_a_reason_that_a_person_may_give(referrals: Referrals, reason: str | None) -> None:
+    asked = (await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)).json()["id"]
+
+    answer = await referrals.answer("iscg-95", asked, "cancel", {"reason": reason} if reason else {})
+
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/reason")
+
+
+@pytest.mark.parametrize("state", ["rejected", "completed", "failed", "expired", "cancelled"])
+async def test_what_has_ended_is_not_cancelled(referrals: Referrals, state: str) -> None:
+    asked = (await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)).json()["id"]
+    await execute(referrals, f"UPDATE orientations SET status = '{state}'")
+
+    assert (await referrals.answer("coordinator-95", asked, "cancel", {"reason": "mistake"})).status_code == 409

@@ -7,10 +7,12 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from libs.contracts import demonstration as d
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_agreement import orient, persons_with, run
 from tests.services.referrals.test_erasure import erase
 from tests.services.referrals.test_links import fill, link, status
+from tests.services.referrals.test_orientations import PARTNER, ask, told_at_once, wishes
 
 
 async def refuse(referrals: Referrals, referral_id: UUID) -> None:
@@ -23,39 +25,44 @@ async def read(referrals: Referrals, orientation: str) -> httpx.Response:
     return await referrals.get("partner-95", f"/v1/orientations/{orientation}", "orientation")
 
 
-async def test_a_refusal_cancels_what_was_still_to_be_answered_and_the_partner_sees_that_it_is_over(referrals: Referrals) -> None:
+@pytest.mark.parametrize("steps", [(), ("accept",), ("accept", "start")])
+async def test_a_refusal_ends_whatever_lives_of_the_person_and_its_partner_is_told_why_at_once(
+    referrals: Referrals, steps: tuple[str, ...]
+) -> None:
+    await wishes(referrals, PARTNER, mode="digest")
     referral_id = await referrals.accepted()
     asked = (await referrals.orient(referral_id)).json()["id"]
+    for version, step in enumerate(steps, 1):
+        assert (await referrals.answer("partner-95", asked, step, version=version)).status_code == 200
     _, path = await link(referrals, orientation=asked)
     await referrals.said()
 
     await refuse(referrals, referral_id)
 
-    assert await referrals.said_types() == ["referral.corrected", "orientation.cancelled"]
+    said = await referrals.said()
+    assert [type for type, _ in said] == ["referral.corrected", "orientation.cancelled"]
+    assert said[-1][1]["reason"] == "person_refused"
+    assert await told_at_once(referrals) == [(PARTNER, "orientation_withdrawn")]
     [listed] = (await referrals.get("partner-95", "/v1/orientations")).json()["items"]
-    assert (listed["status"], listed["reason"]) == ("cancelled", "person_refused")
+    assert (listed["status"], listed["reason"], listed["version"]) == ("cancelled", "person_refused", len(steps) + 2)
     assert (await read(referrals, asked)).json()["type"].endswith("orientation-over")
-    assert (await referrals.answer("partner-95", asked, "accept", version=2)).status_code == 409
+    for step in ("accept", "start", "complete"):
+        body = {"outcome": "informed"} if step == "complete" else None
+        assert (await referrals.answer("partner-95", asked, step, body, version=len(steps) + 2)).status_code == 409
+    assert (await referrals.post("iscg-95", f"/v1/orientations/{asked}/links")).status_code == 409
     assert (await referrals.client.get(path)).status_code == 410
-    assert (await fill(referrals, path, answer="accept", version="2")).status_code == 410
+    assert (await fill(referrals, path, answer="accept", version=str(len(steps) + 2))).status_code == 410
 
 
-async def test_after_a_refusal_what_was_accepted_gives_no_contact_by_any_door_and_can_be_ended(referrals: Referrals) -> None:
-    referral_id = await referrals.accepted()
-    asked = (await referrals.orient(referral_id)).json()["id"]
-    assert (await referrals.answer("partner-95", asked, "accept")).status_code == 200
-    _, path = await link(referrals, orientation=asked)
+async def test_a_refusal_ends_nothing_of_anybody_else(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=[one | {"agreement": "accepted"} for one in referrals.body()["persons"]])
+    other = (await ask(referrals, referral_id, d.LEGAL_ADVICE_SERVICE, place=1)).json()["id"]
+    await referrals.said()
 
     await refuse(referrals, referral_id)
 
-    shown = (await read(referrals, asked)).json()
-    contents = [shown["person"][name] for name in ("identity", "approximate_age", "contact", "safe_contact")]
-    assert (contents, shown["person"]["agreement"], shown["moves"]) == ([None] * 4, "refused", ["fail"])
-    assert (await referrals.answer("partner-95", asked, "start", version=2)).json()["type"].endswith("person-refused-contact")
-    assert (await referrals.client.get(path)).status_code == 410
-    assert (await fill(referrals, path, answer="start", version="2")).status_code == 410
-    assert (await referrals.post("iscg-95", f"/v1/orientations/{asked}/links")).json()["type"].endswith("person-refused-contact")
-    assert (await referrals.answer("partner-95", asked, "fail", {"reason": "declined_by_person"}, 2)).status_code == 200
+    assert await status(referrals, other) == "requested"
+    assert await referrals.said_types() == ["referral.corrected"]
 
 
 async def test_what_rests_on_a_legal_ground_outlives_a_refusal_and_keeps_the_person_until_it_ends(referrals: Referrals) -> None:

@@ -204,7 +204,7 @@ async def test_a_corrected_role_does_not_let_an_organization_read_both_sides(ref
 async def test_a_role_is_corrected_once_the_organization_reads_neither_and_it_is_asked_for_neither_again(referrals: Referrals) -> None:
     referral_id, witness, asked = await two_asked_of_one_organization(referrals)
     for orientation in asked:
-        assert (await referrals.answer("iscg-95", orientation, "cancel")).status_code == 200
+        assert (await referrals.answer("iscg-95", orientation, "cancel", {"reason": "mistake"})).status_code == 200
 
     corrected = await accuse(referrals, referral_id, witness)
     again = [await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE, place=place) for place in (0, 1)]

@@ -64,7 +64,7 @@ ANSWERS: dict[str, tuple[str, str, Any, str]] = {
     "partner starts": ("partner-95", "start", None, "orientation.started"),
     "partner completes": ("partner-95", "complete", {"outcome": "informed"}, "orientation.completed"),
     "partner fails": ("partner-95", "fail", {"reason": "no_show"}, "orientation.failed"),
-    "cancel": ("iscg-95", "cancel", None, "orientation.cancelled"),
+    "cancel": ("iscg-95", "cancel", {"reason": "other_solution"}, "orientation.cancelled"),
     "another partner": ("partner-78", "accept", None, "orientation.accepted"),
 }
 CORRECTIONS: dict[str, tuple[str, str, list[Any]]] = {
@@ -140,7 +140,7 @@ class Walk:
             assert said == []
             assert after == before
         self._hear(said, withdrawn=name in ENDING)
-        assert after["reached"] == 0, "a partner is still to answer for who refused, or works for who was erased"
+        assert after["reached"] == 0, "a partner still works for who refused or was erased"
         assert (after["status"], after["orientations"]) == (self.status, self.orientations)
         if any(type != "referral.overdue" for type, _ in said):
             assert after["version"] > before["version"]
@@ -169,8 +169,7 @@ class Walk:
             "SELECT status, version, post_id, urgency, children_present, danger, first_contact_at IS NOT NULL AS called,"
             f" (SELECT jsonb_object_agg(id, status) FROM orientations WHERE referral_id = r.id) AS orientations, {counts}"
             " , (SELECT count(*) FROM orientations o JOIN persons p ON p.id = o.person_id WHERE o.referral_id = r.id"
-            " AND (p.agreement = 'refused' AND o.status = 'requested'"
-            " OR p.content = ''::bytea AND o.status IN ('requested', 'accepted', 'in-progress'))) AS reached"
+            " AND (p.agreement = 'refused' OR p.content = ''::bytea) AND o.status IN ('requested', 'accepted', 'in-progress')) AS reached"
             f" FROM referrals r WHERE id = '{self.referral_id}'"
         )
         found: dict[str, Any] = dict(row._mapping)

@@ -3,6 +3,7 @@
 import urllib.parse
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
 
 from libs.contracts import demonstration as d
@@ -156,15 +157,20 @@ async def test_an_answer_to_what_changed_since_changes_nothing(desk: Desk) -> No
     assert "Quelqu'un a modifié ce dossier" in partner.html.text
 
 
-async def test_the_social_worker_takes_a_request_back(desk: Desk) -> None:
+@pytest.mark.parametrize("who", ["iscg-95", "coordinator-95"])
+async def test_what_a_partner_accepted_is_taken_back_with_a_reason_that_the_page_shows(desk: Desk, who: str) -> None:
     orientation = await asked(desk)
-    worker = await desk.sign_in("iscg-95", f"/desk/orientations/{orientation}")
-    [number] = [n for n, form in enumerate(worker.html.forms) if form.action.endswith("/cancel")]
+    assert (await desk.answer("partner-95", orientation, "accept")).status_code == 200
+    browser = await desk.sign_in(who, f"/desk/orientations/{orientation}")
+    [number] = [n for n, form in enumerate(browser.html.forms) if form.action.endswith("/cancel")]
+    assert "person_refused" not in browser.html.forms[number].choices["reason"], "noted by a correction, not here"
+    assert (await browser.submit(number)).status_code == 422
 
-    await worker.submit(number)
+    await browser.submit(number, reason="no_longer_suitable")
 
     assert await state(desk, orientation) == "cancelled"
-    assert "L'orientation est annulée." in worker.html.text
+    assert "L'orientation est annulée ; la structure en est prévenue." in browser.html.text
+    assert "L'orientation ne convient plus à la situation" in browser.html.text
 
 
 async def test_a_link_for_a_partner_without_account_is_shown_once_and_answers(desk: Desk) -> None:

@@ -1,0 +1,49 @@
+"""What lives of a person follows that person: a refusal and an erasure end it. The caller has locked the referral and raises its version."""
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.contracts.vocabularies import ContactAgreement, OrientationCancellation, OrientationStatus
+from services.referrals.domain import ORIENTATION_LIVES, OrientationMove, orientation_moved
+from services.referrals.models import Orientation, Person, Referral
+from services.referrals.orientations.commands import say_cancelled
+
+
+async def end_refused(session: AsyncSession, referral: Referral, now: datetime) -> None:
+    """What lives of who refused goes, answered or not, unless it rests on a legal ground."""
+    refusing = select(col(Person.id)).where(col(Person.referral_id) == referral.id, col(Person.agreement) == ContactAgreement.REFUSED)
+    of_them = col(Orientation.person_id).in_(refusing), col(Orientation.legal_ground).is_(None)
+    await _withdraw(session, referral, OrientationCancellation.PERSON_REFUSED, now, *of_them)
+
+
+async def end_erased(session: AsyncSession, referral: Referral, person_ids: Collection[UUID], now: datetime) -> None:
+    """What lives of who is erased ends, and what partners wrote of them goes."""
+    of_them = col(Orientation.person_id).in_(person_ids)
+    await session.execute(update(Orientation).where(of_them).values(reason_text=None))
+    await _withdraw(session, referral, OrientationCancellation.PERSON_ERASED, now, of_them)
+
+
+async def _withdraw(
+    session: AsyncSession, referral: Referral, reason: OrientationCancellation, now: datetime, *which: ColumnElement[bool]
+) -> None:
+    for orientation in await _living(session, referral, *which):
+        orientation.status = orientation_moved(OrientationStatus(orientation.status), OrientationMove.WITHDRAW)
+        orientation.version += 1
+        await say_cancelled(session, referral, orientation, reason, now)
+
+
+async def _living(session: AsyncSession, referral: Referral, *which: ColumnElement[bool]) -> Collection[Orientation]:
+    """Locked, in the order of their ids."""
+    found = await session.scalars(
+        select(Orientation)
+        .where(col(Orientation.referral_id) == referral.id, col(Orientation.status).in_(ORIENTATION_LIVES), *which)
+        .order_by(col(Orientation.id))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return found.all()
