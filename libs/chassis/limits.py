@@ -1,5 +1,6 @@
 """Bounds on what a caller can make us hold: pure ASGI (BaseHTTPMiddleware leaked asyncpg connections of cancelled tasks), and below it a protocol
-class for what uvicorn 0.54 leaves unbounded: the number, size and slowness of headers.
+class for what uvicorn 0.54 leaves unbounded: the number, size and slowness of headers, the requests that wait on one connection, and answers that
+nobody reads.
 
 (Rates per client: `libs.chassis.rates`, in each route's guard, where the client is known.)
 """
@@ -31,6 +32,13 @@ MOST_HEADERS = 100
 MOST_HEADER_BYTES = 32_768
 LONGEST_URL = 8_192
 HEADER_SECONDS = 15.0
+MOST_WAITING = 8
+"""Requests of one connection behind the one in work. Browsers and HTTP libraries send none; uvicorn would keep any number: 14,000 of them are 256 KiB."""
+UNREAD_SECONDS = 60.0
+"""How long an answer may wait without any of it being read. Long, because the kernel takes more of it only once a good part of its megabytes is gone."""
+
+FLOW = "maillon.flow"
+"""ASGI scope key: whether and until when the connection takes no more."""
 
 _CLOSE = {"Connection": "close"}
 """What follows of such a request is not worth reading."""
@@ -57,30 +65,49 @@ class HeadersTooLarge(Refusal):
     title: ClassVar[str] = "En-têtes trop volumineux"
 
 
+class TooManyAtOnce(Refusal):
+    status: ClassVar[int] = 429
+    type: ClassVar[str] = "too-many-at-once"
+    title: ClassVar[str] = "Trop de demandes à la fois"
+
+
 class Limits:
-    """Concurrency, header bounds, readable address, body size counted as it streams, time for the body to arrive."""
+    """Concurrency, header bounds, readable address, body size counted as it streams, time for the body to arrive.
+
+    A request is in work until its answer is read, but for the 64 KiB that a connection may hold back.
+    """
 
     def __init__(self, app: App, *, body_bytes: int, body_seconds: float, concurrency: int) -> None:
         self._app = app
         self._body_bytes, self._body_seconds, self._concurrency = body_bytes, body_seconds, concurrency
-        self._in_work = 0
+        self.in_work = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         refusal = _unreadable(scope)
-        if refusal is None and self._in_work >= self._concurrency and scope["path"] not in ("/livez", "/readyz"):
+        if refusal is None and self.in_work >= self._concurrency and scope["path"] not in ("/livez", "/readyz"):
             refusal = Unavailable("Trop de demandes sont en cours : réessayez dans un instant.", retry_after_seconds=1)
         if refusal is not None:
             await _answer(refused(refusal), scope, receive, send)
             return
         scope[BODY_LIMIT] = self._body_bytes
-        self._in_work += 1
+        self.in_work += 1
         try:
             await self._app(scope, _Bounded(scope, receive, self._body_seconds), send)
+            if (flow := scope.get(FLOW)) is not None and flow.write_paused:
+                await flow.drain()
         finally:
-            self._in_work -= 1
+            self.in_work -= 1
+
+
+async def _too_many_waiting(scope: Any, receive: Any, send: Any) -> None:
+    refusal = TooManyAtOnce(
+        "Trop de demandes sont envoyées sur cette connexion sans attendre leurs réponses : envoyez à nouveau celles qui n'en ont pas eu.",
+        headers={"Retry-After": "1"},
+    )
+    await _answer(refused(refusal), scope, receive, send)
 
 
 async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,7 +179,10 @@ def _too_large(limit: int) -> TooLarge:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's httptools protocol with bounds on headers, and problems instead of plain text. It keeps 431 and 414 apart from 400."""
+    """uvicorn's httptools protocol with bounds on headers, waiting requests and unread answers, and problems instead of plain text.
+
+    It keeps 431 and 414 apart from 400.
+    """
 
     _refusal: tuple[int, str, str] | None = None
     _header_bytes = 0
@@ -160,6 +190,10 @@ class BoundedProtocol(HttpToolsProtocol):
     _began_now = False
     _delivered = 0
     _overhead = 0
+    _full = False
+    """What else comes is not read: the last of the waiting requests is answered that there are too many, and ends the connection."""
+    _unread = 0
+    _unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own class
         super().connection_made(transport)
@@ -167,6 +201,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_header_timer()
+        self._stop_unread_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -175,6 +210,8 @@ class BoundedProtocol(HttpToolsProtocol):
         Bodies in chunks of one byte cost six bytes for each: sixteen are allowed. The part in which a request begins is not counted: it may
         hold the end of the request before, and is 256 KiB at most.
         """
+        if self._full:
+            return
         self._began_now, delivered = False, self._delivered
         super().data_received(data)
         if self._began_now or self.transport.is_closing():
@@ -190,6 +227,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope[FLOW] = self.flow  # type: ignore[literal-required]  # a key of ours
         self._began_now, self._delivered, self._overhead = True, 0, 0
         self._header_bytes = 0
         self._start_header_timer()
@@ -208,6 +246,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._stop_header_timer()
         super().on_headers_complete()
+        if len(self.pipeline) > MOST_WAITING:
+            last, _ = self.pipeline.popleft()
+            last.keep_alive = False
+            self.pipeline.appendleft((last, _too_many_waiting))
+            self._full = True
+            raise ValueError(TooManyAtOnce.type)  # the parser stops
 
     def _refuse(self, status: int, type: str, title: str) -> None:
         self._refusal = (status, type, title)
@@ -215,6 +259,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._stop_header_timer()
+        if self._full:
+            return  # said in its turn, after the answers to the requests before
         cycle = self.cycle
         if cycle is not None and cycle.response_started and not cycle.response_complete:
             self.transport.close()  # trailers of a request that is being answered: there is nothing to say in its place
@@ -234,6 +280,40 @@ class BoundedProtocol(HttpToolsProtocol):
             + content
         )
         self.transport.close()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._start_unread_timer()  # closing waits for as long as nobody reads
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start_unread_timer()
+
+    def resume_writing(self) -> None:
+        self._stop_unread_timer()
+        super().resume_writing()
+
+    def _look_whether_it_is_read(self) -> None:
+        if self.transport.get_write_buffer_size() < self._unread:
+            self._start_unread_timer()
+        else:
+            self.transport.abort()
+
+    def _start_unread_timer(self) -> None:
+        self._stop_unread_timer()
+        self._unread = self.transport.get_write_buffer_size()
+        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self._look_whether_it_is_read)
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
 
     def _start_header_timer(self) -> None:
         self._stop_header_timer()

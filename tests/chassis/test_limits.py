@@ -4,29 +4,53 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 import uvicorn
+from starlette.responses import PlainTextResponse
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from libs.chassis import limits
 from libs.chassis.limits import BoundedProtocol, Limits
 from tests.chassis.answering import Issuer, app_of
+from tests.planted import seen_red
+from tests.waiting import until
 
 ISSUER = Issuer()
 
 
-@pytest.fixture
-async def port() -> AsyncIterator[int]:
-    app = app_of(ISSUER, body_limit_bytes=20_000, body_timeout_seconds=0.4)
-    listening = socket.create_server(("127.0.0.1", 0))
+@asynccontextmanager
+async def listening(app: Any) -> AsyncIterator[int]:
+    """Its port."""
+    sock = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, http=BoundedProtocol, ws="none", log_config=None, access_log=False))
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
     while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
         await asyncio.sleep(0.01)
-    yield listening.getsockname()[1]
+    yield sock.getsockname()[1]
     server.should_exit = True
     await serving
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    async with listening(app_of(ISSUER, body_limit_bytes=20_000, body_timeout_seconds=0.4)) as port:
+        yield port
+
+
+class Answering:
+    """An application that gives a large answer at once."""
+
+    def __init__(self) -> None:
+        self.bounded = Limits(self, body_bytes=10, body_seconds=1, concurrency=2)
+        self.answered = 0
+
+    async def __call__(self, scope: limits.Scope, receive: limits.Receive, send: limits.Send) -> None:
+        await PlainTextResponse(b"a" * LARGE)(scope, receive, send)
+        self.answered += 1
 
 
 class Connection:
@@ -220,6 +244,106 @@ async def test_requests_on_one_connection_go_on_after_a_refusal(port: int) -> No
         answers.append((await connection.answer())[0])
 
     assert answers == [422] * 3
+
+
+async def test_a_few_requests_sent_before_their_answers_are_answered_in_order(port: int) -> None:
+    connection = await Connection.open(port)
+    bodies = [b"[]", b'{"name": "a"}', b"{"]
+
+    for _ in range(3):
+        await connection.send(b"".join(_head(Content_Length=str(len(body))) + body for body in bodies))
+        answers = [(await connection.answer())[0] for _ in bodies]
+
+        assert answers == [422, 200, 400]
+
+
+async def test_requests_that_pile_up_unanswered_end_the_connection_after_those_that_may(port: int) -> None:
+    connection = await Connection.open(port)
+
+    await connection.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000)
+    answers = [await connection.answer() for _ in range(limits.MOST_WAITING + 2)]
+
+    assert [answer[0] for answer in answers] == [200] * (limits.MOST_WAITING + 1) + [429]
+    _problem(answers[-1], 429, "too-many-at-once")
+    assert answers[-1][1]["connection"] == "close"
+    assert await connection.closed()
+
+
+async def test_requests_that_pile_up_behind_one_in_work_are_not_kept(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = 0
+
+    class Counted(RequestResponseCycle):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            nonlocal kept
+            kept += 1
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr(httptools_impl, "RequestResponseCycle", Counted)
+    connection = await Connection.open(port)
+
+    await connection.send(_head(Content_Length="2") + b"[")
+    await connection.send(b"]" + _head(Content_Length="0") * 2_000)
+    answers = [(await connection.answer())[0] for _ in range(limits.MOST_WAITING + 2)]
+
+    assert (answers[0], answers[-1]) == (422, 429)
+    assert kept == limits.MOST_WAITING + 2
+
+
+async def test_planted_requests_kept_without_a_bound_are_seen(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "on_headers_complete", HttpToolsProtocol.on_headers_complete)
+
+    await seen_red(test_requests_that_pile_up_behind_one_in_work_are_not_kept(port, monkeypatch))
+
+
+LARGE = 16_000_000
+"""More than the kernel's buffers take."""
+
+
+async def _ask_for_a_large_answer(port: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    asking = socket.socket()
+    asking.setblocking(False)
+    asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    await loop.sock_connect(asking, ("127.0.0.1", port))
+    await loop.sock_sendall(asking, b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    return asking
+
+
+async def _read(asking: socket.socket, pause: float = 0) -> int:
+    """How much comes until the other side ends it."""
+    read = 0
+    with suppress(ConnectionError):
+        while part := await asyncio.get_running_loop().sock_recv(asking, 1_000_000):
+            read += len(part)
+            await asyncio.sleep(pause)
+    return read
+
+
+async def test_who_reads_nothing_of_a_large_answer_is_cut_off_and_keeps_its_place_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UNREAD_SECONDS", 0.3)
+    answering = Answering()
+    async with listening(answering.bounded) as port:
+        asking = await _ask_for_a_large_answer(port)
+        await until(lambda: answering.answered == 1)
+        at_first = answering.bounded.in_work
+
+        await until(lambda: answering.bounded.in_work == 0)
+        with asking:
+            read = await _read(asking)
+
+    assert at_first == 1
+    assert 0 < read < LARGE
+
+
+async def test_who_reads_a_large_answer_slowly_has_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UNREAD_SECONDS", 0.5)
+    async with listening(Answering().bounded) as port:
+        began = asyncio.get_running_loop().time()
+        with await _ask_for_a_large_answer(port) as asking:
+            read = await _read(asking, pause=0.01)
+
+    assert read > LARGE
+    assert asyncio.get_running_loop().time() - began > 2 * limits.UNREAD_SECONDS
 
 
 # In the application
