@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -219,6 +219,39 @@ async def acknowledge(session: AsyncSession, stream: str, client_id: str, epoch:
     if (epoch, sequence) > (now.epoch, now.sequence):
         raise NotYetSaid("Ce numéro n'a pas encore été publié dans ce flux.", more={"epoch": now.epoch, "sequence": now.sequence})
     await session.execute(_ACKNOWLEDGE, {"stream": stream, "client": client_id, "epoch": epoch, "sequence": sequence})
+
+
+_GIVEN = text("""
+    INSERT INTO stream_readers AS r (stream, client_id, epoch, sequence, acknowledged_at, since_epoch, since_sequence, given_epoch, given_sequence, given_at)
+    VALUES (:stream, :client, 0, 0, NULL, :since_epoch, :since_sequence, :epoch, :sequence, now())
+    ON CONFLICT (stream, client_id) DO UPDATE SET
+        (since_epoch, since_sequence) = (SELECT * FROM (VALUES (r.since_epoch, r.since_sequence), (excluded.since_epoch, excluded.since_sequence)) AS one
+            ORDER BY 1, 2 LIMIT 1),
+        (given_epoch, given_sequence) = (SELECT * FROM (VALUES (r.given_epoch, r.given_sequence), (excluded.given_epoch, excluded.given_sequence)) AS one
+            ORDER BY 1 DESC NULLS LAST, 2 DESC NULLS LAST LIMIT 1),
+        given_at = excluded.given_at
+    WHERE r.given_at IS NULL OR (excluded.given_epoch, excluded.given_sequence) > (r.given_epoch, r.given_sequence)
+        OR (excluded.since_epoch, excluded.since_sequence) < (r.since_epoch, r.since_sequence)
+""")
+
+
+async def give(session: AsyncSession, client_id: str, records: Sequence[Record]) -> None:
+    """Note that a reader is handed a page of a stream, which is not empty: who was told may be asked to forget (`acknowledge`).
+
+    To be committed before the page leaves. Read again, what was given already changes no row.
+    """
+    first, last = records[0], records[-1]
+    await session.execute(
+        _GIVEN,
+        {
+            "stream": first.stream,
+            "client": client_id,
+            "since_epoch": first.epoch,
+            "since_sequence": first.sequence - 1,
+            "epoch": last.epoch,
+            "sequence": last.sequence,
+        },
+    )
 
 
 async def head(session: AsyncSession, stream: str) -> Head:

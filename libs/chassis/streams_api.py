@@ -143,7 +143,10 @@ async def read_stream_events(
     digest: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="The digest the caller holds at that number")] = None,
     limit: Annotated[QueryInt, Query(ge=1, le=LIMIT)] = 100,
 ) -> Response:
-    """The events after a number. 410 when they are no longer kept (list, then follow); 409 `epoch-ended` when the caller's history was replaced."""
+    """The events after a number. 410 when they are no longer kept (list, then follow); 409 `epoch-ended` when the caller's history was replaced.
+
+    Who is handed events is a reader of the stream: an erasure waits for it until it has acted on it, and says so by its position.
+    """
     _readable(caller, stream)
     reason = None
     async with runtime.database.transaction(repeatable_read=True) as session:
@@ -159,6 +162,10 @@ async def read_stream_events(
             async with runtime.database.transaction() as session:
                 await streams.mark_diverged(session, stream, reason, epoch=head.epoch)
         raise streams.Diverged("Votre historique de ce flux et celui de ce service ne concordent pas ; l'exploitant est prévenu.")
+    if records:
+        # a transaction of its own: two pages of one reader at once would fail in that of a repeatable read
+        async with runtime.database.transaction() as session:
+            await streams.give(session, caller.client_id, records)
     body = b'{"stream":"%b","events":[%b],"head":%b}' % (
         stream.encode(),
         b",".join(record.cloudevent() for record in records),

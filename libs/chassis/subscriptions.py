@@ -102,8 +102,13 @@ _SEEN = """
 _READ = text(f"{_SEEN} AND s.id = :id")
 _LIST = text(f"{_SEEN} AND s.id > :after ORDER BY s.id LIMIT :limit")
 _INSERT = text("""
-    INSERT INTO subscriptions (id, client_id, role, organization, perimeter, stream, url, key_id, secret, epoch, sequence)
-    VALUES (:id, :client, :role, :organization, CAST(:perimeter AS text[]), :stream, :url, :key_id, :secret, :epoch, :sequence)
+    INSERT INTO subscriptions (id, client_id, role, organization, perimeter, stream, url, key_id, secret, epoch, sequence,
+        since_epoch, since_sequence)
+    VALUES (:id, :client, :role, :organization, CAST(:perimeter AS text[]), :stream, :url, :key_id, :secret, :epoch, :sequence, :epoch, :sequence)
+""")
+_END = text("""
+    WITH ended AS (DELETE FROM subscriptions WHERE id = :id RETURNING id, stream, client_id, since_epoch, since_sequence, epoch, sequence)
+    INSERT INTO former_subscriptions (id, stream, client_id, since_epoch, since_sequence, epoch, sequence) SELECT * FROM ended
 """)
 _FOR_CHANGE = text("SELECT id, key_id, secret, status FROM subscriptions WHERE id = :id AND (:everyone OR client_id = :client) FOR UPDATE")
 
@@ -227,9 +232,9 @@ async def resume(session: AsyncSession, caller: Principal, subscription_id: UUID
 
 
 async def unsubscribe(session: AsyncSession, vault: Vault, caller: Principal, subscription_id: UUID) -> None:
-    """End it, and destroy its secret. An event under way may still arrive."""
+    """End it, and destroy its secret. An event under way may still arrive. That it was given events, and how far it took them, is kept."""
     row = await _locked(session, caller, subscription_id)
-    await session.execute(text("DELETE FROM subscriptions WHERE id = :id"), {"id": row.id})
+    await session.execute(_END, {"id": row.id})
     await vault.destroy(session, row.key_id)
 
 

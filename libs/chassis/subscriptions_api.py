@@ -154,7 +154,7 @@ async def read_subscription(subscription_id: Id, caller: Caller, database: Db) -
 
 @router.delete("/v1/subscriptions/{subscription_id}", status_code=204, operation_id="delete_subscription", responses=problems(404))
 async def delete_subscription(subscription_id: Id, caller: Caller, runtime: Run) -> Response:
-    """End the deliveries and destroy the secret."""
+    """End the deliveries and destroy the secret. What was delivered stays known: who was told of a person is still asked to erase it."""
     async with runtime.database.transaction() as session:
         await subscriptions.unsubscribe(session, runtime.vault, caller, subscription_id)
     return Response(status_code=204)

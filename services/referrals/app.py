@@ -86,7 +86,7 @@ async def notice_overdue(runtime: Runtime) -> None:
 
 async def look_at_erasures(runtime: Runtime) -> None:
     async with runtime.database.transaction() as session:
-        await acknowledgements.look(session, cast(Settings, runtime.settings).erasure_acknowledgers)
+        await acknowledgements.look(session, cast(Settings, runtime.settings).expected_readers())
 
 
 async def end_retention(runtime: Runtime) -> None:

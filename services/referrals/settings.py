@@ -1,12 +1,13 @@
 """Settings of the referrals service."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
 from libs.chassis.settings import Settings as ChassisSettings
+from libs.chassis.streams import INTERNAL
 from libs.contracts.vocabularies import Urgency
 
 
@@ -87,6 +88,13 @@ class Settings(ChassisSettings):
     """Erase by itself, every night; false: only by the command, after its `--dry-run`."""
     erasure_acknowledgers: tuple[str, ...] = ("partners", "funding", "reporting")
     """The clients of our own services, each of which must say that it has acted on an erasure."""
+    erasure_topic_readers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """By stream (`{"justice": ["justice"]}`), the clients that the broker's access lists let read its topic: Kafka does not tell us who did, so an erasure
+    waits for each from the first day. Whoever reads by feed or webhook is known without it."""
+
+    def expected_readers(self) -> Mapping[str, Collection[str]]:
+        """By stream, who must acknowledge an erasure though no door of ours has seen them."""
+        return {**self.erasure_topic_readers, INTERNAL: (*self.erasure_acknowledgers, *self.erasure_topic_readers.get(INTERNAL, ()))}
 
     def targets(self) -> Mapping[str, int]:
         """Minutes by urgency."""

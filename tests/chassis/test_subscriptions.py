@@ -570,3 +570,75 @@ async def test_an_unauthenticated_caller_is_refused(house: Served) -> None:
     answer: httpx.Response = await house.client.get(ADDRESS)
 
     assert answer.status_code == 401
+
+
+# Who was given events is known
+
+
+async def given(house: Served) -> list[Row[Any]]:
+    async with house.runtime.database.transaction() as session:
+        return list(
+            await session.execute(
+                text(
+                    "SELECT stream, client_id, since_sequence, given_sequence, acknowledged_at, given_at, xmin FROM stream_readers ORDER BY 1, 2"
+                )
+            )
+        )
+
+
+async def test_a_page_of_the_feed_notes_its_reader_and_how_far_it_was_handed_events(house: Served) -> None:
+    await told(house, 5)
+
+    await house.get("referrals", "/v1/streams/internal/events", after=1, limit=2)
+    [first] = await given(house)
+    await house.get("referrals", "/v1/streams/internal/events", after=3, limit=100)
+    [second] = await given(house)
+
+    assert (first.stream, first.client_id, first.since_sequence, first.given_sequence) == ("internal", "referrals", 1, 3)
+    assert (second.since_sequence, second.given_sequence, second.acknowledged_at) == (1, 5, None)
+
+
+async def test_an_empty_page_and_one_that_was_handed_out_before_write_nothing(house: Served) -> None:
+    await told(house, 3)
+    await house.get("referrals", "/v1/streams/internal/events", after=3)
+    nothing = await given(house)
+    await house.get("referrals", "/v1/streams/internal/events", after=0)
+    before = await given(house)
+
+    for after in (0, 1, 3):
+        await house.get("referrals", "/v1/streams/internal/events", after=after)
+
+    assert nothing == []
+    assert await given(house) == before
+
+
+async def test_a_reader_that_goes_back_was_given_all_from_there_on(house: Served) -> None:
+    await told(house, 4)
+    await house.get("referrals", "/v1/streams/internal/events", after=2)
+
+    await house.get("referrals", "/v1/streams/internal/events", after=0, limit=1)
+
+    [found] = await given(house)
+    assert (found.since_sequence, found.given_sequence) == (0, 4)
+
+
+async def test_pages_read_at_once_by_one_client_are_all_answered(house: Served) -> None:
+    await told(house, 8)
+
+    answers = await asyncio.gather(*(house.get("referrals", "/v1/streams/internal/events", after=after, limit=2) for after in range(7)))
+
+    assert {one.status_code for one in answers} == {200}
+    [found] = await given(house)
+    assert (found.since_sequence, found.given_sequence) == (0, 8)
+
+
+async def test_what_an_ended_subscription_was_given_stays_known(house: Served, theirs: Receiver) -> None:
+    await told(house, 3)
+    made = await subscribed(house, theirs, after=1)
+    await turn(house)
+
+    assert (await house.delete("referrals", f"{ADDRESS}/{made['id']}")).status_code == 204
+
+    async with house.runtime.database.transaction() as session:
+        [left] = await session.execute(text("SELECT stream, client_id, since_sequence, sequence FROM former_subscriptions"))
+    assert tuple(left) == ("internal", "referrals", 1, 3)

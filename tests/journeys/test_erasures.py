@@ -69,7 +69,7 @@ async def _went_on(up: House, referral_id: str) -> bool:
     counted = await up["reporting"].rows(f"SELECT received_on FROM situations WHERE referral_id = '{referral_id}'")
     [cursor] = await up["reporting"].rows("SELECT sequence FROM cursors WHERE source = 'referrals'")
     [head] = await up["referrals"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
-    said = await up["referrals"].rows("SELECT 1 FROM stream_readers WHERE client_id = 'reporting'")
+    said = await up["referrals"].rows("SELECT 1 FROM stream_readers WHERE client_id = 'reporting' AND acknowledged_at IS NOT NULL")
     return bool(counted) and cursor.sequence == head.sequence and bool(said)
 
 

@@ -286,7 +286,7 @@ class _Gathered:
                     if not notice.stream.startswith("organization:") or notice.stream in own
                 ],
             )
-            for one in await acknowledgements.register(self._session, rows, ())
+            for one in await acknowledgements.register(self._session, rows, {})
         ]
 
     async def _readings(self, orientations: Sequence[UUID]) -> list[Reading]:

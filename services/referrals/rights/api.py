@@ -28,8 +28,8 @@ from services.referrals.settings import Settings
 router = APIRouter(tags=["Droits des personnes"])
 
 
-def _ours(runtime: Runtime) -> tuple[str, ...]:
-    return cast(Settings, runtime.settings).erasure_acknowledgers
+def _expected(runtime: Runtime) -> acknowledgements.Expected:
+    return cast(Settings, runtime.settings).expected_readers()
 
 
 def _now() -> datetime:
@@ -88,7 +88,7 @@ async def erase_persons(referral_id: Id, body: ErasureIn, caller: Caller, versio
 async def list_erasures(caller: Caller, runtime: Run, page: Page, response: Response, waiting: QueryBool | None = None) -> ErasureList:
     """The register of erasures, oldest first, with who has acted on each, how, and who has not. `waiting`: only those that wait for somebody, or only the others."""
     async with runtime.database.transaction() as session:
-        rows = await acknowledgements.erasures(session, caller, _ours(runtime), waiting=waiting, after=page.after, limit=page.limit)
+        rows = await acknowledgements.erasures(session, caller, _expected(runtime), waiting=waiting, after=page.after, limit=page.limit)
     items, following = page_of(rows, page, lambda row: (row.id,))
     page.link(response, following)
     return ErasureList(items=items, next=following)
@@ -98,7 +98,7 @@ async def list_erasures(caller: Caller, runtime: Run, page: Page, response: Resp
 async def read_erasure(erasure_id: Id, caller: Caller, runtime: Run) -> ErasureOut:
     """One erasure, and who has not acted on it yet."""
     async with runtime.database.transaction() as session:
-        return await acknowledgements.erasure(session, caller, _ours(runtime), erasure_id)
+        return await acknowledgements.erasure(session, caller, _expected(runtime), erasure_id)
 
 
 @router.post(
@@ -120,7 +120,7 @@ async def read_erasure(erasure_id: Id, caller: Caller, runtime: Run) -> ErasureO
 async def confirm_erasure(erasure_id: Id, body: ConfirmationIn, caller: Caller, runtime: Run, once: Once) -> Response:
     """Record that who was told in a stream has acted on the erasure, and said so by other means than by reading it. Audited."""
     return await once(
-        lambda session: acknowledgements.confirm(session, caller, _ours(runtime), erasure_id, body, _now()),
+        lambda session: acknowledgements.confirm(session, caller, _expected(runtime), erasure_id, body, _now()),
         status=201,
         location="/v1/erasures/{id}",
     )

@@ -22,6 +22,7 @@ class Acknowledgement(Code):
     """Whether those who were told in a stream have acted on it."""
 
     WAITING = "waiting", "Attendu"
+    LEFT = "left", "Attendu de qui s'est désabonné"
     NO_READER = "no_reader", "Personne ne lit ce flux"
     STREAM = "stream", "Confirmé par la lecture du flux"
     HAND = "hand", "Confirmé à la main"
@@ -49,7 +50,8 @@ class ConfirmationOut(Answer):
 
 class NoticeOut(Answer):
     """`sequence`: the number in that stream. `waiting_for`: the clients that have not acted on it yet, or the organization, when nobody reads its stream:
-    it acknowledges by reading, or by `confirmation`. A ministry's or a département's stream that nobody reads was told to nobody."""
+    it acknowledges by reading, or by `confirmation`. `left`: those of them that ended their subscription before they took it: what they were given they hold;
+    the state is `left` when nobody else is waited for. A ministry's or a département's stream that nobody reads was told to nobody."""
 
     stream: str
     sequence: int | None
@@ -57,6 +59,7 @@ class NoticeOut(Answer):
     acknowledged_at: Instant | None
     confirmation: ConfirmationOut | None
     waiting_for: list[str]
+    left: list[str]
 
 
 class ErasureOut(Answer):
