@@ -92,7 +92,7 @@ async def test_planted_a_key_that_is_not_claimed_before_the_work_makes_it_many_t
     monkeypatch.setattr(idempotency, "claim", nobody_was_first)
     monkeypatch.setattr(idempotency, "store", forgotten)
 
-    await seen_red(test_a_hundred_equal_posts_at_once_make_one_thing_and_a_hundred_equal_answers(client, database))
+    await seen_red(test_a_hundred_equal_posts_at_once_make_one_thing_and_a_hundred_equal_answers(client, database), "{201}")
 
 
 async def test_the_key_for_another_content_is_refused(client: httpx.AsyncClient, database: Database) -> None:
@@ -245,7 +245,7 @@ async def test_planted_a_version_that_nobody_compares_lets_both_change(
 ) -> None:
     monkeypatch.setattr(answering, "match", lambda current, expected: None)
 
-    await seen_red(test_of_two_people_who_change_one_thing_one_is_told(client, made))
+    await seen_red(test_of_two_people_who_change_one_thing_one_is_told(client, made), "[200, 412]")
 
 
 async def test_a_list_is_followed_to_its_end(client: httpx.AsyncClient) -> None:

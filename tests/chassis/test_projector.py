@@ -242,13 +242,13 @@ async def test_a_handler_broken_for_every_event_pauses_instead_of_parking_the_wo
 async def test_planted_a_transient_error_taken_for_a_bad_event_is_seen(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projector, "transient", lambda error: False)
 
-    await seen_red(test_a_transient_error_parks_nothing_and_moves_nothing(scene))
+    await seen_red(test_a_transient_error_parks_nothing_and_moves_nothing(scene), "DID NOT RAISE")
 
 
 async def test_planted_a_listener_that_parks_the_world_is_seen(scene: Scene) -> None:
     scene.projector._park_limit = 1000
 
-    await seen_red(test_a_handler_broken_for_every_event_pauses_instead_of_parking_the_world(scene))
+    await seen_red(test_a_handler_broken_for_every_event_pauses_instead_of_parking_the_world(scene), "DID NOT RAISE")
 
 
 async def test_a_type_in_neither_list_is_parked_and_an_ignored_one_is_not(scene: Scene) -> None:

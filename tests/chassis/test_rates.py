@@ -50,7 +50,7 @@ async def test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_nei
 async def test_planted_a_limit_that_is_told_and_not_kept_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FixedWindowRateLimiter, "hit", lambda self, item, *keys: True)
 
-    await seen_red(test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_neighbour_is_not_disturbed())
+    await seen_red(test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_neighbour_is_not_disturbed(), "429")
 
 
 async def test_a_refused_request_counts_too_and_carries_the_headers() -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 from libs.contracts import demonstration as d
 from libs.embedded.postgres import binaries
 from tests.journeys.house import House
+from tests.waiting import until
 
 POSTS = {post.id for post in d.POSTS if post.departement == "95"}
 
@@ -31,9 +32,30 @@ async def state_is(up: House, post_id: UUID, state: str) -> bool:
 
 
 async def heard_all(up: House) -> bool:
-    [head] = await up["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
-    [cursor] = await up["referrals"].rows("SELECT sequence FROM cursors WHERE source = 'partners'")
-    return bool(cursor.sequence == head.sequence)
+    """Whether nothing is left to be numbered, and the listener's cursor is at the head."""
+    head = await _head(up)
+    return [row.sequence for row in await up["referrals"].rows("SELECT sequence FROM cursors WHERE source = 'partners'")] == [head]
+
+
+async def looked(up: House) -> None:
+    """The listener has asked for the head as it is now, and has looked twice more since: what it does about it is done."""
+    looks: set[object] = set()
+
+    async def often() -> bool:
+        head = await _head(up)
+        rows = await up["referrals"].rows("SELECT head_sequence, head_seen_at FROM cursors WHERE source = 'partners'")
+        looks.update(row.head_seen_at for row in rows if row.head_sequence == head)
+        return len(looks) > 3  # the first may be of before
+
+    await until(often, seconds=60)
+
+
+async def _head(up: House) -> int | None:
+    """`None` while something waits for its number; a speaker that is stopped numbers nothing more, and its head is the last."""
+    [head] = await up["partners"].rows(
+        "SELECT sequence, diverged_at, (SELECT count(*) FROM outbox) AS waiting FROM streams WHERE stream = 'internal'"
+    )
+    return int(head.sequence) if not head.waiting or head.diverged_at else None
 
 
 async def backup(up: House, service: str, file: Path) -> None:

@@ -10,7 +10,7 @@ from libs.chassis.consumer import Consumer
 from libs.chassis.streams import INTERNAL, topic
 from libs.contracts import demonstration as d
 from tests.journeys.house import House, house
-from tests.journeys.posts import heard_all, state_is
+from tests.journeys.posts import heard_all, looked, state_is
 from tests.journeys.territory import register_territory
 from tests.planted import seen_red
 from tests.proof.standing import Kafka
@@ -60,8 +60,9 @@ async def test_what_the_broker_acknowledged_and_lost_is_heard_without_a_later_ev
 
     await two.start("referrals")
 
-    await until(lambda: state_is(two, d.POST_CERGY, "vacant"))
-    await until(lambda: heard_all(two))
+    await looked(two)
+    assert await state_is(two, d.POST_CERGY, "vacant"), "what the broker lost stayed lost"
+    assert await heard_all(two)
 
 
 async def test_a_listener_ahead_of_a_broker_that_lost_its_last_events_misses_none_of_the_next(two: House, kafka: Kafka) -> None:
@@ -90,4 +91,6 @@ async def test_planted_a_listener_that_asks_nobody_never_hears_what_the_broker_l
 ) -> None:
     monkeypatch.setattr(Consumer, "catch_up", _not_at_all)
 
-    await seen_red(test_what_the_broker_acknowledged_and_lost_is_heard_without_a_later_event(two, kafka), seconds=20)
+    await seen_red(
+        test_what_the_broker_acknowledged_and_lost_is_heard_without_a_later_event(two, kafka), "what the broker lost stayed lost"
+    )

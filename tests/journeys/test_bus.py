@@ -19,7 +19,19 @@ from libs.contracts.partners import PostOpened
 from libs.embedded.broker import Broker
 from services.referrals import handlers
 from tests.journeys.house import House, house
-from tests.journeys.posts import POSTS, backup, copied_posts, diverged, equals, heard_all, parked, restore, restored_states, state_is
+from tests.journeys.posts import (
+    POSTS,
+    backup,
+    copied_posts,
+    diverged,
+    equals,
+    heard_all,
+    looked,
+    parked,
+    restore,
+    restored_states,
+    state_is,
+)
 from tests.journeys.territory import register_territory
 from tests.planted import seen_red
 from tests.services.referrals.conftest import REFERRAL_BODY
@@ -208,7 +220,8 @@ async def test_a_restored_speaker_stops_and_goes_on_in_a_new_epoch_with_its_list
     await restore(two, "partners", tmp_path / "night")
     await two.start("partners")
 
-    await until(lambda: diverged(two))
+    await looked(two)
+    assert await diverged(two), "a restored speaker went on"
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_SARCELLES}/vacate", version=1)
     [stopped] = await two["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
     assert stopped.sequence == before.sequence
@@ -229,7 +242,8 @@ async def test_who_was_away_longer_than_the_retention_lists_then_follows(two: Ho
     two.settings["kafka_topic_prefix"] += "-elsewhere"  # the broker kept no longer either
 
     await two.start("referrals")
-    await until(lambda: equals(copied_posts(two), POSTS))
+    await looked(two)
+    assert await copied_posts(two) == POSTS, "what the feed no longer holds was missed"
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/vacate", version=1)
 
     await until(lambda: state_is(two, d.POST_CERGY, "vacant"))
@@ -240,7 +254,9 @@ async def test_planted_a_restored_speaker_that_goes_on_is_seen(two: House, monke
 
     monkeypatch.setattr(streams, "mark_diverged", not_at_all)
 
-    await seen_red(test_a_restored_speaker_stops_and_goes_on_in_a_new_epoch_with_its_listeners_right(two, tmp_path))
+    await seen_red(
+        test_a_restored_speaker_stops_and_goes_on_in_a_new_epoch_with_its_listeners_right(two, tmp_path), "a restored speaker went on"
+    )
 
 
 async def test_planted_a_listener_that_begins_where_the_feed_begins_misses_what_is_gone(
@@ -251,7 +267,7 @@ async def test_planted_a_listener_that_begins_where_the_feed_begins_misses_what_
 
     monkeypatch.setattr(Projector, "bootstrap", follow_only)
 
-    await seen_red(test_who_was_away_longer_than_the_retention_lists_then_follows(two))
+    await seen_red(test_who_was_away_longer_than_the_retention_lists_then_follows(two), "what the feed no longer holds was missed")
 
 
 async def _sent(up: House) -> bool:

@@ -13,7 +13,19 @@ from libs.client.cli import app
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostVacant
 from tests.journeys.house import House, house
-from tests.journeys.posts import POSTS, backup, copied_posts, diverged, equals, heard_all, parked, restore, restored_states, state_is
+from tests.journeys.posts import (
+    POSTS,
+    backup,
+    copied_posts,
+    diverged,
+    equals,
+    heard_all,
+    looked,
+    parked,
+    restore,
+    restored_states,
+    state_is,
+)
 from tests.journeys.territory import register_territory
 from tests.planted import seen_red
 from tests.waiting import until
@@ -38,8 +50,9 @@ async def test_a_lost_tail_is_noticed_and_healed_without_a_later_event(two: Hous
 
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/vacate", version=1)
 
-    await until(lambda: state_is(two, d.POST_CERGY, "vacant"))
-    await until(lambda: heard_all(two))
+    await looked(two)
+    assert await state_is(two, d.POST_CERGY, "vacant"), "the lost tail stayed lost"
+    assert await heard_all(two)
 
 
 async def test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listener_and_goes_on_by_the_command(
@@ -57,7 +70,8 @@ async def test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listen
     two.settings["kafka_topic_prefix"] += "-wiped"
     await two.start("partners")
 
-    await until(lambda: diverged(two))
+    await looked(two)
+    assert await diverged(two), "a restored speaker went on"
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_SARCELLES}/vacate", version=1)
     [stopped] = await two["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
     assert stopped.sequence == before.sequence
@@ -82,12 +96,12 @@ async def test_a_newer_speaker_is_parked_and_heard_after_the_upgrade(two: House,
     await register_territory(two["partners"])
     await until(lambda: equals(copied_posts(two), POSTS))
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/vacate", version=1)
-    [held] = await until(lambda: parked(two, 1))
-    assert (held["type"], held["cause"]) == ("fr.maillon.post.vacant.v1", "unknown-type")
     await until(lambda: heard_all(two))
+    held = await parked(two, 1)
+    assert [(one["type"], one["cause"]) for one in held] == [("fr.maillon.post.vacant.v1", "unknown-type")], "passed over"
 
     monkeypatch.undo()  # the upgrade
-    replayed = await two["referrals"].post("administrator", f"/v1/dead-letters/{held['id']}/replay")
+    replayed = await two["referrals"].post("administrator", f"/v1/dead-letters/{held[0]['id']}/replay")
 
     assert replayed.status_code == 200, replayed.text
     assert await state_is(two, d.POST_CERGY, "vacant")
@@ -102,18 +116,19 @@ async def test_planted_a_listener_that_asks_nobody_for_what_is_missing_never_see
 ) -> None:
     monkeypatch.setattr(Consumer, "catch_up", _not_at_all)
 
-    await seen_red(test_a_lost_tail_is_noticed_and_healed_without_a_later_event(two))
+    await seen_red(test_a_lost_tail_is_noticed_and_healed_without_a_later_event(two), "the lost tail stayed lost")
 
 
 async def test_planted_a_restored_speaker_that_nobody_stops_is_seen(two: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(streams, "mark_diverged", _not_at_all)
 
     await seen_red(
-        test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listener_and_goes_on_by_the_command(two, monkeypatch, tmp_path)
+        test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listener_and_goes_on_by_the_command(two, monkeypatch, tmp_path),
+        "a restored speaker went on",
     )
 
 
 async def test_planted_a_newer_speakers_fact_that_is_passed_over_is_seen(two: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projector, "park", _not_at_all)
 
-    await seen_red(test_a_newer_speaker_is_parked_and_heard_after_the_upgrade(two, monkeypatch))
+    await seen_red(test_a_newer_speaker_is_parked_and_heard_after_the_upgrade(two, monkeypatch), "passed over")
