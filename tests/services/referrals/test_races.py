@@ -32,7 +32,7 @@ async def answered_in_three_ways(referrals: Referrals) -> Race:
     accept, reject, cancel = (
         partial(referrals.answer, "partner-95", asked, "accept"),
         partial(referrals.answer, "partner-95", asked, "reject", REJECT),
-        partial(referrals.answer, "iscg-95", asked, "cancel"),
+        partial(referrals.answer, "iscg-95", asked, "cancel", {"reason": "mistake"}),
     )
     return Race(HELD, [accept, reject, cancel], {(1, (f"orientation.{one}",)) for one in ("accepted", "rejected", "cancelled")})
 
