@@ -5,6 +5,7 @@ full, creates what is missing and replays the rest.
 """
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,8 @@ async def send(client: Client, file: Path, advanced: Callable[[int], None], *, r
             nonlocal read_to
             for number, line in enumerate(opened, 1):
                 read_to += len(line)
-                open_lines[number] = keyed(line)
+                # what Windows programs begin a text file with is no part of the first line
+                open_lines[number] = keyed(line.removeprefix(BOM_UTF8) if number == 1 else line)
                 yield open_lines[number]
 
         async for result in client.send_lines(PATH, lines()):
@@ -62,5 +64,6 @@ async def _check(client: Client, result: dict[str, Any], line: bytes, sent: Sent
 
 
 def _why(problem: dict[str, Any]) -> str:
+    first = [f"la première : {problem['referral_id']}"] if "referral_id" in problem else []
     errors = [f"{error.get('pointer') or '/'} : {error['detail']}" for error in problem.get("errors", [])]
-    return " ; ".join([str(problem["detail"]), *errors])
+    return " ; ".join([str(problem["detail"]), *first, *errors])

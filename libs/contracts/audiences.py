@@ -238,6 +238,7 @@ _ORGANIZATION: Rows = {
 _POLICE: Rows = {
     r.ReferralReceived: "referral_id departement received_at",
     r.ReferralAssigned: "referral_id departement assigned_at",
+    r.ReferralUnrouted: "referral_id departement unrouted_at",
     r.ReferralAccepted: "referral_id departement accepted_at",
     r.ContactAttempted: "referral_id departement attempted_at",
     r.ReferralClosed: "referral_id departement closed_at",

@@ -124,6 +124,8 @@ class ReferralUnrouted(ReferralEvent):
 
     reason: UnroutedReason
     unrouted_at: Instant
+    police_id: Id | None = None
+    """Of a referral that had a post and lost it: the police, told of that post, is told so; of one that never had any it knows the reception."""
 
 
 class ReferralAccepted(ReferralEvent):

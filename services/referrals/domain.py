@@ -20,6 +20,8 @@ from libs.contracts.vocabularies import (
     OrientationFailure,
     OrientationRejection,
     OrientationStatus,
+    PartnerKind,
+    PersonRole,
     ReferralStatus,
     Role,
     RoutingReason,
@@ -155,15 +157,15 @@ def moved(status: ReferralStatus, move: Move) -> ReferralStatus:
     return after
 
 
-def moves_open_to(role: Role, status: ReferralStatus, *, has_post: bool) -> list[Move]:
-    """What this role may do next with the referral."""
+def moves_open_to(role: Role, status: ReferralStatus, *, at_work: bool) -> list[Move]:
+    """What this role may do next with the referral. `at_work`: it has a post, and somebody works there."""
     return [
         move
         for move, row in MOVES.items()
         if role in row.by
         and status in row.states
-        and (move is not Move.REOPEN or has_post)
-        and (move is not Move.REOPEN_UNROUTED or not has_post)
+        and (move is not Move.REOPEN or at_work)
+        and (move is not Move.REOPEN_UNROUTED or not at_work)
     ]
 
 
@@ -290,6 +292,8 @@ class Work(NamedTuple):
     statuses: frozenset[OrientationStatus]
     last_contact: ContactResult | None
     """Of the last attempt, by when it was made."""
+    spoken_with: bool
+    """In one of the contacts somebody answered."""
     agreements: frozenset[ContactAgreement]
 
 
@@ -300,6 +304,14 @@ CLOSING: Final[Mapping[CloseReason, tuple[Callable[[Work], bool], str]]] = {
     CloseReason.ORIENTED: (
         lambda work: bool(work.statuses & ORIENTATION_TAKEN),
         "Aucun partenaire n'a pris le relais ni n'est encore sollicité : orientez d'abord la personne, ou choisissez un autre motif.",
+    ),
+    CloseReason.COMPLETED: (
+        lambda work: work.spoken_with,
+        "Personne n'a encore été joint : notez d'abord le contact, ou choisissez un autre motif.",
+    ),
+    CloseReason.DECLINED_BY_PERSON: (
+        lambda work: work.spoken_with,
+        "Personne n'a encore été joint qui ait pu décliner : notez d'abord le contact, ou choisissez un autre motif.",
     ),
     CloseReason.UNREACHABLE: (
         lambda work: work.last_contact is not None and work.last_contact not in SPOKEN_WITH,
@@ -464,6 +476,7 @@ class Mismatch(Code):
     NEED = "need", "Ce service n'annonce pas répondre à ce besoin."
     AREA = "area", "Ce service n'annonce pas intervenir dans cette commune."
     CAPACITY = "capacity", "Ce service annonce ne plus avoir de place."
+    PUBLIC = "public", "Ce service n'est pas fait pour une personne de ce rôle."
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,9 +487,18 @@ class Offer:
     needs: frozenset[Need]
     communes: frozenset[CommuneCode]
     capacity: int | None
+    kind: PartnerKind
 
 
-def mismatches(offer: Offer, need: Need, commune: CommuneCode) -> list[Mismatch]:
+_PUBLICS: Final[Mapping[PartnerKind, Set[PersonRole]]] = {
+    PartnerKind.PERPETRATOR_CENTRE: frozenset({PersonRole.ALLEGED_PERPETRATOR}),
+    PartnerKind.VICTIM_SUPPORT: frozenset(PersonRole) - {PersonRole.ALLEGED_PERPETRATOR},
+}
+"""Whom some kinds of service are for, by their very name; the others take anybody."""
+
+
+def mismatches(offer: Offer, need: Need, commune: CommuneCode, role: PersonRole | None = None) -> list[Mismatch]:
+    """`role` None: nobody in particular yet."""
     covered = commune in offer.communes if offer.communes else departement_of(commune) == offer.departement
     return [
         mismatch
@@ -484,6 +506,7 @@ def mismatches(offer: Offer, need: Need, commune: CommuneCode) -> list[Mismatch]
             (Mismatch.NEED, need not in offer.needs),
             (Mismatch.AREA, not covered),
             (Mismatch.CAPACITY, offer.capacity == 0),
+            (Mismatch.PUBLIC, role is not None and role not in _PUBLICS.get(offer.kind, frozenset(PersonRole))),
         )
         if wrong
     ]

@@ -36,7 +36,7 @@ from services.referrals.schemas import (
     RoutingOut,
     StatusOut,
 )
-from services.referrals.working.work import contents_of, may_see, narrative_of
+from services.referrals.working.work import contents_of, is_at_work, may_see, narrative_of
 
 _REFERRALS: Final = columns_of(Referral)
 
@@ -143,7 +143,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
             "accepted_at": found.accepted_at,
             "closed_at": found.closed_at,
             "close_reason": found.close_reason,
-            "moves": moves_open_to(caller.role, ReferralStatus(found.status), has_post=found.post_id is not None),
+            "moves": moves_open_to(caller.role, ReferralStatus(found.status), at_work=await is_at_work(session, found)),
         }
     )
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from libs.chassis.refusals import Conflict, Forbidden, Invalid
 from libs.contracts.vocabularies import AgeBand, ContactAgreement, ContactResult, LegalGround, OrientationStatus, PersonRole, Role
 from services.referrals.domain import CLOCK_SKEW, OLDEST, ORIENTATION_LIVES, SPOKEN_WITH, PersonRefused, local_day
+from services.referrals.models import Person
 
 
 class ContentErased(Conflict):
@@ -110,6 +111,17 @@ def check_kept(content: bytes) -> None:
     """Of who was erased nothing is sealed any more, and nothing is done any more. Raises ContentErased."""
     if not content:
         raise ContentErased("Les données de cette personne ont été effacées : plus rien n'est fait pour elle.")
+
+
+def check_met(persons: Collection[Person], reached: Collection[UUID]) -> None:
+    """For an interview or an assessment: each adult was reached before, which is when the person says whether they agree; a minor may come with
+    whoever was. Raises NoContactYet."""
+    strangers = [person for person in persons if person.id not in reached]
+    if [person for person in strangers if person.age_band not in MINORS] or (strangers and not reached):
+        raise NoContactYet(
+            "Aucun contact où chacune de ces personnes a été jointe n'est noté à cette date : notez-le d'abord"
+            " (« sur place » si la personne est venue). Un mineur peut accompagner une personne jointe."
+        )
 
 
 def may_still_be_contacted(agreement: str, ground: str | None) -> bool:

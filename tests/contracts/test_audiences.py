@@ -224,6 +224,7 @@ def test_the_police_is_told_how_far_its_referral_is_and_nothing_else() -> None:
     assert told_of == {
         "referral.received.v1": ("referral_id", "departement", "received_at"),
         "referral.assigned.v1": ("referral_id", "departement", "assigned_at"),
+        "referral.unrouted.v1": ("referral_id", "departement", "unrouted_at"),
         "referral.accepted.v1": ("referral_id", "departement", "accepted_at"),
         "contact.attempted.v1": ("referral_id", "departement", "attempted_at"),
         "referral.closed.v1": ("referral_id", "departement", "closed_at"),

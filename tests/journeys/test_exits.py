@@ -212,23 +212,23 @@ async def test_an_unrouted_referral_waits_for_its_post_and_the_police_learns_whe
     await world.referrals.hear("partners", covered)
     await route_unrouted(world.referrals.runtime)
     assert (await world.referrals.move("iscg-95", referral_id, "accept")).status_code == 200
-    await world.close(referral_id, "completed")
+    await world.close(referral_id, "out_of_scope")
 
     assert waiting == ("received", {"unrouted": 1}, ["received"])
     assert await seen(world, referral_id) == Seen(
         police_status="closed",
-        timeline="received, route commune, accept, close completed",
+        timeline="received, route commune, accept, close out_of_scope",
         police="received assigned accepted closed",
         interior="received unrouted assigned accepted closed",
         justice="received accepted closed",
         departement="received unrouted assigned accepted closed",
-        reason="completed",
+        reason="out_of_scope",
     )
 
 
 async def test_a_reopened_referral_goes_on_and_is_counted_once_with_its_last_reason(world: World) -> None:
     referral_id = await world.accepted()
-    await world.close(referral_id, "completed")
+    await world.close(referral_id, "out_of_scope")
     assert (await world.referrals.move("iscg-95", referral_id, "reopen")).status_code == 200
     again = (await world.status(referral_id), await world.figures("status"), await world.figures("close_reason"))
     await world.call(referral_id, "reached")
@@ -238,7 +238,7 @@ async def test_a_reopened_referral_goes_on_and_is_counted_once_with_its_last_rea
     assert again == ("accepted", {"accepted": 1}, {"": 1})
     assert await seen(world, referral_id) == Seen(
         police_status="closed",
-        timeline="received, accept, close completed, reopen, contact, close declined_by_person",
+        timeline="received, accept, close out_of_scope, reopen, contact, close declined_by_person",
         police="received assigned accepted closed reopened contact closed",
         interior="received assigned accepted closed reopened contact closed",
         justice="received accepted closed reopened contact closed",
@@ -279,18 +279,18 @@ async def test_an_expired_orientation_is_no_relay_to_close_on(world: World) -> N
     await expire_orientations(world.referrals.runtime)
     relayed = await world.referrals.move("iscg-95", referral_id, "close", {"reason": "oriented"})
 
-    await world.close(referral_id, "completed")
+    await world.close(referral_id, "out_of_scope")
 
     assert relayed.json()["type"].endswith("close-reason-unfounded")
     assert await seen(world, referral_id) == Seen(
         police_status="closed",
-        timeline="received, accept, orientation_requested, orientation_ended, close completed",
+        timeline="received, accept, orientation_requested, orientation_ended, close out_of_scope",
         police="received assigned accepted closed",
         interior="received assigned accepted orientation.requested orientation.expired closed",
         justice="received accepted orientation.requested orientation.expired closed",
         departement="received assigned accepted orientation.requested orientation.expired closed",
         association="orientation.requested orientation.expired",
-        reason="completed",
+        reason="out_of_scope",
         orientations="expired",
     )
 

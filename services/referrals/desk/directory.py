@@ -97,7 +97,7 @@ async def services(session: AsyncSession, sought: Sought, commune: str) -> list[
     found = []
     for row in await session.execute(_SERVICES, asked):
         needs = [Need(one) for one in row.needs]
-        offer = Offer(row.departement, frozenset(needs), frozenset(row.communes), row.capacity)
+        offer = Offer(row.departement, frozenset(needs), frozenset(row.communes), row.capacity, PartnerKind(row.kind))
         doubts = mismatches(offer, sought.need, commune) if sought.need is not None else []
         name, organization = row.name or reference_of(row.id, "Service"), row.organization or ""
         found.append(

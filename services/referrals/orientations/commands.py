@@ -28,7 +28,7 @@ from libs.contracts.referrals import (
     OrientationRequested,
     OrientationStarted,
 )
-from libs.contracts.vocabularies import AgeBand, Need, OrientationCancellation, OrientationStatus, PartnerKind, Role
+from libs.contracts.vocabularies import AgeBand, Need, OrientationCancellation, OrientationStatus, PartnerKind, PersonRole, Role
 from services.referrals import notices
 from services.referrals.domain import (
     ORIENTATION_LIVES,
@@ -107,7 +107,9 @@ async def request(
     await _check_sides(session, referral.id, person, service.organization_id)
     if body.replaces_id is not None:
         await _check_replaced(session, referral.id, person.id, body.replaces_id)
-    offer = Offer(service.departement, frozenset(map(Need, service.needs)), frozenset(service.communes), service.capacity)
+    offer = Offer(
+        service.departement, frozenset(map(Need, service.needs)), frozenset(service.communes), service.capacity, PartnerKind(service.kind)
+    )
     orientation = Orientation(
         id=new_id(),
         referral_id=referral.id,
@@ -150,7 +152,9 @@ async def request(
         ),
     )
     await notices.notify(session, await _to_partner(session, links, orientation, NoticeKind.ORIENTATION_TO_ANSWER, now), now=now)
-    return OrientationRequestedOut(**summary(orientation).model_dump(), warnings=mismatches(offer, body.need, referral.commune))
+    return OrientationRequestedOut(
+        **summary(orientation).model_dump(), warnings=mismatches(offer, body.need, referral.commune, PersonRole(person.role))
+    )
 
 
 async def _check_sides(session: AsyncSession, referral_id: UUID, person: Person, organization_id: UUID) -> None:

@@ -115,7 +115,7 @@ class Intakes:
             else:
                 first_id = taken.get(_reference(referral.intake))
                 outcomes[number] = ReferenceTaken(
-                    "Une saisine portant cette référence a déjà été reçue de cette unité.",
+                    f"Une saisine portant cette référence a déjà été reçue de {'cette unité' if referral.intake.request.unit_id is not None else 'votre système'}.",
                     more={"referral_id": str(first_id)} if first_id is not None else {},
                 )
         return [outcomes[number] for number in range(len(intakes))]

@@ -19,7 +19,7 @@ from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import ContactMode, ContactResult, InterviewPlace
 from services.referrals.domain import Move, OverrideReason, minutes_between
 from services.referrals.models import Assessment, ContactAttempt, Interview, Person, Referral
-from services.referrals.rules import ContentErased, NoContactYet, check_asked, check_contact, check_kept, check_past, check_since
+from services.referrals.rules import ContentErased, check_asked, check_contact, check_kept, check_met, check_past, check_since
 from services.referrals.schemas import AssessmentOut, ContactIn, ContactMadeOut, InterviewOut
 from services.referrals.working import safe_contact
 from services.referrals.working.corrections import note_agreement
@@ -106,7 +106,7 @@ _REACHED_BY: Final = {InterviewPlace.PHONE: ContactMode.PHONE, InterviewPlace.HO
 async def interview(
     session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID, body: InterviewIn, now: datetime
 ) -> InterviewOut:
-    """Note an interview with one or several persons of the referral, one of whom was contacted.
+    """Note an interview with one or several persons of the referral, each of whom was reached before.
 
     Raises NoContactYet, ContentErased, PersonRefused, UnknownPerson, UnsafeContact.
     """
@@ -114,18 +114,10 @@ async def interview(
     referral = await locked_for(session, caller, referral_id, Move.INTERVIEW)
     check_since(body.held_at, referral.occurred_at, "/held_at")
     persons = await people_of(session, referral.id, body.person_ids)
-    contacted = await session.scalar(
-        select(col(ContactAttempt.id))
-        .where(col(ContactAttempt.referral_id) == referral.id, col(ContactAttempt.person_id).in_(body.person_ids))
-        .limit(1)
-    )
-    if contacted is None:
-        raise NoContactYet(
-            "Aucune tentative de contact avec ces personnes n'est notée : notez-la d'abord (« sur place » si la personne est venue), puis l'entretien."
-        )
     for person in persons:
         check_kept(person.content)
         check_contact(person.agreement)
+    check_met(persons, await _reached(session, referral.id, body.held_at))
     broken = await _broken(session, vault, persons, body)
     safe_contact.check(broken, overridden=body.override_reason is not None)
     held = Interview(
@@ -158,6 +150,16 @@ async def interview(
     return InterviewOut(id=held.id, referral_id=referral.id, **body.model_dump(exclude={"override_reason"}))
 
 
+async def _reached(session: AsyncSession, referral_id: UUID, until: datetime) -> set[UUID]:
+    """The persons of a referral who were spoken with by then."""
+    attempts = select(col(ContactAttempt.person_id)).where(
+        col(ContactAttempt.referral_id) == referral_id,
+        col(ContactAttempt.result) == ContactResult.REACHED,
+        col(ContactAttempt.attempted_at) <= until,
+    )
+    return set(await session.scalars(attempts))
+
+
 async def _audit_override(
     session: AsyncSession,
     caller: Principal,
@@ -184,12 +186,14 @@ async def _broken(session: AsyncSession, vault: Vault, persons: Sequence[Person]
 
 
 async def assess(session: AsyncSession, caller: Principal, referral_id: UUID, body: AssessmentIn, now: datetime) -> AssessmentOut:
-    """Record what a person needs and whether social services know them: an axis apart from the themes at reception. Raises NoContactYet, PersonRefused."""
+    """Record what a person needs and whether social services know them: an axis apart from the themes at reception.
+
+    Raises NoContactYet, PersonRefused, UnknownPerson, ContentErased.
+    """
     referral = await locked_for(session, caller, referral_id, Move.ASSESS)
     person = await person_of(session, referral.id, body.person_id)
     check_contact(person.agreement)
-    if referral.first_contact_at is None:
-        raise NoContactYet("Aucune tentative de contact n'est notée : notez-la d'abord, puis l'évaluation.")
+    check_met([person], await _reached(session, referral.id, now))
     made = Assessment(
         id=new_id(),
         referral_id=referral.id,

@@ -38,11 +38,13 @@ from services.referrals import notices
 from services.referrals.delays.due import Delays
 from services.referrals.domain import (
     MOVES,
+    SPOKEN_WITH,
     Decision,
     Move,
     MoveRefused,
     PostNotAvailable,
     PostState,
+    Verdict,
     Work,
     check_closing,
     moved,
@@ -196,19 +198,29 @@ async def accept(session: AsyncSession, caller: Principal, referral_id: UUID, ve
 
 
 async def decline(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: DeclineIn, now: datetime) -> MovedOut:
-    """Back to the coordinator, with a coded reason."""
+    """Back to the coordinator, with a coded reason; another post that can take it is given it at the next try, within seconds."""
     referral = await locked(session, caller, referral_id, Move.DECLINE, version)
     declined = referral.post_id
     answer = _moved(session, caller, referral, Move.DECLINE, now, post_id=None, reason=body.reason)
     referral.declined_by = [*referral.declined_by, *([declined] if declined is not None else [])]
     referral.decline_reason = body.reason
-    referral.routing = routing.stored(await _decided(session, referral, None, UnroutedReason.DECLINED), now)
+    decided = await _decided(session, referral, None, UnroutedReason.DECLINED)
+    referral.routing = routing.stored(decided, now)
     await session.flush()
     await outbox.append(
         session,
-        ReferralUnrouted(referral_id=referral.id, departement=referral.departement, reason=UnroutedReason.DECLINED, unrouted_at=now),
+        ReferralUnrouted(
+            referral_id=referral.id,
+            departement=referral.departement,
+            reason=UnroutedReason.DECLINED,
+            unrouted_at=now,
+            police_id=police_id_of(referral.client_id),
+        ),
     )
-    await notices.notify(session, notices.of_unrouted(referral.id, referral.departement, now), now=now)
+    if any(one.verdict is Verdict.POSSIBLE for one in decided.considered):
+        await routing.mark_due(session, referral.departement)
+    else:
+        await notices.notify(session, notices.of_unrouted(referral.id, referral.departement, now), now=now)
     return answer
 
 
@@ -241,28 +253,35 @@ async def say_closed(session: AsyncSession, referral: Referral, reason: CloseRea
 
 async def _work(session: AsyncSession, referral: Referral) -> Work:
     statuses = await session.scalars(select(col(Orientation.status)).where(col(Orientation.referral_id) == referral.id))
-    last = await session.scalar(
+    results = await session.scalars(
         select(col(ContactAttempt.result))
         .where(col(ContactAttempt.referral_id) == referral.id)
-        .order_by(col(ContactAttempt.attempted_at).desc(), col(ContactAttempt.id).desc())
-        .limit(1)
+        .order_by(col(ContactAttempt.attempted_at), col(ContactAttempt.id))
     )
+    contacts = [ContactResult(one) for one in results]
     agreements = await session.scalars(select(col(Person.agreement)).where(col(Person.referral_id) == referral.id))
     return Work(
         frozenset(map(OrientationStatus, statuses)),
-        ContactResult(last) if last is not None else None,
+        contacts[-1] if contacts else None,
+        not SPOKEN_WITH.isdisjoint(contacts),
         frozenset(map(ContactAgreement, agreements)),
     )
 
 
 async def reopen(session: AsyncSession, caller: Principal, delays: Delays, referral_id: UUID, version: int, now: datetime) -> MovedOut:
-    """Back to its post, by the social worker; without a post, back to the coordinator."""
+    """Back to its post, by the social worker; without a post where somebody works, back to the coordinator."""
     move = Move.REOPEN_UNROUTED if caller.role is Role.COORDINATOR else Move.REOPEN
     referral = await locked(session, caller, referral_id, move, version)
-    if move is Move.REOPEN_UNROUTED and referral.post_id is not None:
+    at_work = await is_at_work(session, referral)
+    if move is Move.REOPEN_UNROUTED and at_work:
         raise MoveRefused("Cette saisine a un poste : c'est à lui de la rouvrir.")
-    answer = _moved(session, caller, referral, move, now, post_id=referral.post_id)
+    if move is Move.REOPEN and not at_work:
+        raise MoveRefused("Personne n'est en fonction à ce poste : c'est au coordinateur de la rouvrir, pour l'affecter à un autre.")
+    answer = _moved(session, caller, referral, move, now, post_id=referral.post_id if at_work else None)
     referral.closed_at = referral.close_reason = None
+    if not at_work:
+        referral.accepted_at = None
+        await routing.mark_due(session, referral.departement)
     if referral.post_id is not None and referral.accepted_at is None:
         referral.accepted_at = now
     if referral.first_contact_at is None:
@@ -280,6 +299,12 @@ async def reopen(session: AsyncSession, caller: Principal, delays: Delays, refer
         ),
     )
     return answer
+
+
+async def is_at_work(session: AsyncSession, referral: Referral) -> bool:
+    """It has a post, and somebody works there."""
+    post = await session.get(PostHeard, referral.post_id) if referral.post_id is not None else None
+    return post is not None and post.state == PostState.FILLED
 
 
 def post_of(referral: Referral) -> UUID:

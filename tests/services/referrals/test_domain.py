@@ -109,8 +109,8 @@ def test_who_asked_and_who_coordinates_may_take_back_what_lives() -> None:
 
 @pytest.mark.parametrize("status", list(ReferralStatus))
 def test_the_police_and_partners_have_no_move(status: ReferralStatus) -> None:
-    assert moves_open_to(Role.POLICE, status, has_post=True) == []
-    assert moves_open_to(Role.PARTNER, status, has_post=True) == []
+    assert moves_open_to(Role.POLICE, status, at_work=True) == []
+    assert moves_open_to(Role.PARTNER, status, at_work=True) == []
 
 
 A, B, C = (UUID(int=number) for number in (1, 2, 3))

@@ -156,7 +156,7 @@ async def test_the_timeline_of_an_erased_referral_tells_its_end(
     changes: dict[str, Any] = {"unit_id": None, "commune": "95008"} if opened == "unrouted" else {}
     referral_id = await referrals.receive(**changes)
     if opened == "closed":
-        assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})).status_code == 200
+        assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})).status_code == 200
 
     await erase(referrals, referral_id, await referrals.persons(referral_id))
 

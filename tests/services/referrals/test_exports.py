@@ -179,12 +179,12 @@ async def test_what_is_said_of_a_situation_is_given_to_who_is_alone_in_it(referr
     alone = [person("victim", "female", HERS)]
     referral_id = await referrals.accepted(persons=alone, narrative=NARRATIVE, children_present=0)
     with_children = await referrals.accepted(persons=alone, narrative=NARRATIVE, children_present=1)
-    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})).status_code == 200
+    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})).status_code == 200
 
     mine, theirs = [await exported(referrals, one, (await referrals.persons(one))[0]) for one in (referral_id, with_children)]
 
     assert (mine["referral"]["narrative"], theirs["referral"]["narrative"]) == (NARRATIVE, None)
-    assert mine["referral"]["close_reason"] == mine["moves"][-1]["reason"] == "completed"
+    assert mine["referral"]["close_reason"] == mine["moves"][-1]["reason"] == "out_of_scope"
     assert "récit" not in json.dumps(mine["left_out"], ensure_ascii=False)
 
 
@@ -226,7 +226,7 @@ async def test_who_was_told_what_is_what_was_said_and_who_read_it_is_named_by_ro
 async def test_it_is_kept_until_the_very_day_on_which_the_retention_ends_it(referrals: Referrals, activity: str) -> None:
     referral_id, [victim, _] = await full_life(referrals)
     then = datetime(2030, 1, 1, 12, tzinfo=UTC)
-    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})).status_code == 200
+    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})).status_code == 200
     async with referrals.runtime.database.transaction() as session:
         await session.execute(text(activity), {"then": then})
 

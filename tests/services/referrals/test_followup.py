@@ -140,10 +140,13 @@ async def test_an_interview_comes_after_a_contact_and_is_said_with_its_persons(r
 
     early = await interview(referrals, referral_id, persons)
     await call(referrals, referral_id)
+    half = await interview(referrals, referral_id, persons)
+    await call(referrals, referral_id, person_id=persons[1], mode="in_person", agreement="accepted", attempted_at="2026-11-23T10:00:00Z")
+    before = await interview(referrals, referral_id, persons, held_at="2026-11-23T09:59:00Z")
     await referrals.said()
     held = await interview(referrals, referral_id, persons)
 
-    assert early.json()["type"].endswith("no-contact-yet")
+    assert [one.json()["type"].rpartition("/")[2] for one in (early, half, before)] == ["no-contact-yet"] * 3
     assert held.status_code == 201
     [(type, data)] = await referrals.said()
     assert (type, data["person_ids"], data["place"], data["duration_minutes"]) == (
@@ -180,7 +183,7 @@ async def test_an_interview_by_phone_or_at_home_keeps_the_safe_contact_rules_unl
     referral_id = await referrals.accepted()
     [victim, _] = await referrals.persons(referral_id)
     await call(referrals, referral_id)
-    at_night = {"place": place, "held_at": f"2026-11-23T{hour}:00Z"}
+    at_night = {"place": place, "held_at": f"2026-11-24T{hour}:00Z"}
 
     refused = await interview(referrals, referral_id, [victim], **at_night)
     overridden = await interview(referrals, referral_id, [victim], **at_night, override_reason="immediate_danger")
@@ -195,12 +198,34 @@ async def test_an_interview_by_phone_or_at_home_keeps_the_safe_contact_rules_unl
     assert f'"interview":"{overridden.json()["id"]}"'.encode() in bytes(entry.data)
 
 
-async def test_who_was_never_contacted_was_not_interviewed(referrals: Referrals) -> None:
-    referral_id = await referrals.accepted()
+@pytest.mark.parametrize("result", [None, "no_answer", "message_left", "wrong_contact"])
+async def test_who_was_never_reached_was_neither_interviewed_nor_assessed(referrals: Referrals, result: str | None) -> None:
+    [victim, man] = referrals.body()["persons"]
+    referral_id = await referrals.accepted(persons=[victim, man])
     [_, other] = await referrals.persons(referral_id)
     await call(referrals, referral_id)  # the victim
+    if result is not None:
+        assert (await call(referrals, referral_id, person_id=other, result=result)).status_code == 201
 
-    assert (await interview(referrals, referral_id, [other])).json()["type"].endswith("no-contact-yet")
+    needs = {"person_id": other, "needs": ["rights"], "known_to_services": "known"}
+    answers = [
+        await interview(referrals, referral_id, [other]),
+        await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/assessments", needs),
+    ]
+
+    assert [one.json()["type"].rpartition("/")[2] for one in answers] == ["no-contact-yet"] * 2
+
+
+async def test_a_minor_comes_with_whoever_was_reached_and_not_alone(referrals: Referrals) -> None:
+    [adult, man] = referrals.body()["persons"]
+    referral_id = await referrals.accepted(persons=[adult, man | {"role": "witness", "approximate_age": 9}])
+    persons = [_, child] = await referrals.persons(referral_id)
+
+    alone = await interview(referrals, referral_id, [child])
+    await call(referrals, referral_id)
+    together = await interview(referrals, referral_id, persons)
+
+    assert (alone.status_code, together.status_code) == (409, 201)
 
 
 async def test_no_contact_precedes_the_facts_and_the_earliest_is_the_first(referrals: Referrals) -> None:
@@ -287,7 +312,7 @@ async def test_a_timeline_tells_every_step_in_order_and_nothing_personal(referra
     referral_id = await referrals.accepted()
     persons = await referrals.persons(referral_id)
     await call(referrals, referral_id)
-    await interview(referrals, referral_id, persons)
+    await interview(referrals, referral_id, persons[:1])
     assessment = {"person_id": persons[0], "needs": ["rights"], "known_to_services": "known"}
     await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/assessments", assessment)
     asked = (await referrals.orient(referral_id)).json()

@@ -45,6 +45,20 @@ async def test_a_police_system_is_told_how_far_its_referral_is_each_step_once(re
     assert {data["referral_id"] for _, data in said} == {str(referral_id)}
 
 
+async def test_a_police_system_that_was_told_of_a_post_is_told_that_it_gave_the_referral_back_and_never_why(referrals: Referrals) -> None:
+    referral_id = await referrals.receive()
+    await referrals.move("iscg-95", referral_id, "decline", {"reason": "overloaded"})
+    unrouted = await referrals.receive(unit_id=None, commune="95008")
+
+    said = await told(referrals)
+
+    steps = [(type, data["referral_id"]) for type, data in said if type != "referral.received"]
+    assert steps == [("referral.assigned", str(referral_id)), ("referral.unrouted", str(referral_id))]
+    assert said[2][1].keys() == {"referral_id", "departement", "unrouted_at"}
+    statuses = {one["id"]: one["status"] for one in (await referrals.get("police-95", "/v1/referral-statuses")).json()["items"]}
+    assert statuses == {str(referral_id): "received", str(unrouted): "received"}
+
+
 async def test_a_police_system_never_learns_what_was_said_nor_to_whom_nor_why_it_ended(referrals: Referrals) -> None:
     await whole_way(referrals)
 

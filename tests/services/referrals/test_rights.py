@@ -182,7 +182,7 @@ async def test_what_was_done_for_a_person_counts_like_a_contact(referrals: Refer
     referral_id = await contacted(referrals)
     [victim, _] = await referrals.persons(referral_id)
     address = f"/v1/referrals/{referral_id}"
-    interview = {"person_ids": [victim], "place": "phone", "duration_minutes": 20, "held_at": "2026-11-23T09:00:00Z"}
+    interview = {"person_ids": [victim], "place": "phone", "duration_minutes": 20, "held_at": "2026-11-23T10:00:00Z"}
     assessment = {"person_id": victim, "needs": ["rights"], "known_to_services": "known"}
     for noun, body in (("interviews", interview), ("assessments", assessment)):
         assert (await referrals.post("iscg-95", f"{address}/{noun}", body)).status_code == 201

@@ -1,6 +1,7 @@
 """A file of referrals sent by the client: however often it is sent or broken off, each line takes effect once."""
 
 import json
+from codecs import BOM_UTF8
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,21 @@ async def test_a_service_that_never_answers_for_a_line_is_said(referrals: Referr
 
     with pytest.raises(Unreachable):
         await sent(client, file)
+
+
+async def test_a_second_referral_of_one_reference_is_told_with_the_first_one_and_a_byte_order_mark_is_no_part_of_it(
+    referrals: Referrals, lines: list[str], tmp_path: Path
+) -> None:
+    second = json.loads(lines[0])
+    file = tmp_path / "windows.ndjson"
+    file.write_bytes(BOM_UTF8 + f"{lines[0]}\r\n{json.dumps(second | {'children_present': 3})}\r\n".encode())
+
+    done, _ = await sent(caller(referrals)[0], file)
+
+    [row] = await referrals.rows("SELECT id FROM referrals")
+    [(number, why)] = done.refused
+    assert (done.outcomes, number) == ({"created": 1, "replayed": 0, "refused": 1}, 2)
+    assert str(row.id) in why
 
 
 async def test_refused_lines_are_named_by_number_and_reason(referrals: Referrals, lines: list[str], tmp_path: Path) -> None:

@@ -304,12 +304,64 @@ async def test_an_orientation_nobody_answers_expires(referrals: Referrals) -> No
 
 async def test_a_closed_referral_is_reopened_where_it_was(referrals: Referrals) -> None:
     referral_id = await referrals.accepted()
-    await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})
+    await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})
 
     reopened = await referrals.move("iscg-95", referral_id, "reopen")
 
     assert reopened.json()["status"] == "accepted"
     assert (await referrals.said_types())[-1] == "referral.reopened"
+
+
+@pytest.mark.parametrize("state", ["closed", "vacant", "suspended"])
+async def test_where_nobody_works_any_more_the_coordinator_reopens_and_another_post_is_sought(referrals: Referrals, state: str) -> None:
+    referral_id = await referrals.accepted()
+    await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})
+    early = await referrals.move("coordinator-95", referral_id, "reopen")
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("DELETE FROM routing_due"))
+        await session.execute(text("UPDATE posts_heard SET state = :state WHERE id = :post"), {"state": state, "post": d.POST_CERGY})
+
+    moves = [(await referrals.read_as(who, referral_id))["moves"] for who in ("iscg-95", "coordinator-95")]
+    back = await referrals.move("iscg-95", referral_id, "reopen")
+    reopened = await referrals.move("coordinator-95", referral_id, "reopen")
+
+    assert (early.status_code, back.status_code, reopened.status_code) == (409, 409, 200)
+    assert ["reopen" in moves[0], "reopen_unrouted" in moves[1]] == [False, True]
+    assert (reopened.json()["status"], reopened.json()["post_id"]) == ("unrouted", None)
+    assert [row.departement for row in await referrals.rows("SELECT departement FROM routing_due")] == ["95"]
+
+
+async def test_a_declined_referral_goes_to_another_post_that_can_take_it_at_the_next_try(referrals: Referrals) -> None:
+    referral_id = await referrals.receive()
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("DELETE FROM routing_due"))
+        await session.execute(
+            text("UPDATE posts_heard SET units = units || CAST(:unit AS uuid) WHERE id = :post"),
+            {"unit": d.UNIT_CERGY, "post": d.POST_SARCELLES},
+        )
+
+    await referrals.move("iscg-95", referral_id, "decline", {"reason": "overloaded"})
+    told = await referrals.rows("SELECT kind FROM notices WHERE kind = 'unrouted_referral'")
+    await route_unrouted(referrals.runtime)
+
+    [row] = await referrals.rows("SELECT status, post_id FROM referrals")
+    assert (row.status, row.post_id, told) == ("assigned", d.POST_SARCELLES, [])
+
+
+@pytest.mark.parametrize("reason", ["completed", "declined_by_person"])
+@pytest.mark.parametrize(("result", "status"), [(None, 409), ("no_answer", 409), ("reached", 200), ("declined", 200)])
+async def test_what_was_completed_or_declined_by_the_person_rests_on_a_contact(
+    referrals: Referrals, reason: str, result: str | None, status: int
+) -> None:
+    referral_id = await referrals.accepted()
+    [person, *_] = await referrals.persons(referral_id)
+    if result is not None:
+        call = {"person_id": person, "mode": "phone", "result": result, "attempted_at": "2026-11-23T08:00:00Z"}
+        assert (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)).status_code == 201
+
+    answer = await referrals.move("iscg-95", referral_id, "close", {"reason": reason})
+
+    assert answer.status_code == status, answer.text
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ async def test_a_service_found_by_its_name_alone_is_asked_for_the_need_that_is_c
 async def test_the_coordinator_sees_what_has_no_post_before_anything_else(desk: Desk) -> None:
     routed, unrouted = str(await desk.receive()), str(await desk.receive(unit_id=None, commune="95637"))
     closed = await desk.accepted()
-    assert (await desk.move("iscg-95", closed, "close", {"reason": "completed"})).status_code == 200
+    assert (await desk.move("iscg-95", closed, "close", {"reason": "out_of_scope"})).status_code == 200
     browser = await desk.sign_in("coordinator-95")
 
     assert listed(browser) == [unrouted, routed]

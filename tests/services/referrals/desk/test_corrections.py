@@ -179,7 +179,7 @@ async def test_the_form_of_a_person_is_open_to_who_may_correct_and_of_who_is_the
     coordinator = await at(desk, "coordinator-95", referral_id)
     assert f"/desk/referrals/{referral_id}/correct/{victim}" in {link for _, link in coordinator.html.all_links}
 
-    await desk.move("iscg-95", referral_id, "close", {"reason": "completed"})
+    await desk.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})
     closed = await browser.open(f"/desk/referrals/{referral_id}/correct/{victim}")
     open_still = "correct" in (await read(desk, referral_id))["moves"]
     assert closed.status_code == (200 if open_still else 409)

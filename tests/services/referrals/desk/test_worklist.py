@@ -19,7 +19,7 @@ async def test_each_filter_of_the_form_narrows_the_list(desk: Desk) -> None:
     urgent = str(await desk.receive(urgency="immediate"))
     themed = str(await desk.receive(themes=["housing"], principal_theme="housing"))
     closed = await desk.accepted()
-    assert (await desk.move("iscg-95", closed, "close", {"reason": "completed"})).status_code == 200
+    assert (await desk.move("iscg-95", closed, "close", {"reason": "out_of_scope"})).status_code == 200
     overdue = str(await desk.receive())
     await execute(desk, "UPDATE referrals SET due_at = now() - interval '1 hour' WHERE id = :id", id=UUID(overdue))
     old = str(await desk.receive())
