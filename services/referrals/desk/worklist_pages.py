@@ -47,12 +47,15 @@ async def show_worklist(
     unit: Text = "",
     since: Text = "",
     overdue: Text = "",
+    absent: Text = "",
     done: Text = "",
 ) -> Response:
     """The referrals of the caller's posts or département, narrowed by a GET form; what is typed wrongly is said, and narrows nothing."""
     wrong: dict[str, str] = {}
     # nobody has those without a post yet: the coordinator sees them first, in a list of their own
-    apart = caller.role is Role.COORDINATOR and not status
+    coordinates = caller.role is Role.COORDINATOR
+    post_absent = coordinates and absent == "yes"
+    apart = coordinates and not status and not post_absent
     wanted = worklist.Wanted(
         statuses=_statuses(status, apart),
         urgency=code_of(Urgency, urgency),
@@ -61,6 +64,7 @@ async def show_worklist(
         unit_id=_unit(unit),
         received_since=_day(since, wrong),
         overdue=overdue == "yes",
+        post_absent=post_absent,
     )
     async with runtime.database.reading(repeatable_read=True) as session:
         rows = await worklist.page(session, caller, wanted, after=asked.after, limit=asked.limit)
@@ -71,7 +75,16 @@ async def show_worklist(
         shown = [*rows, *unrouted]
         names = await called(session, posts=[one.post_id for one in shown], units=[wanted.unit_id], communes=[one.commune for one in shown])
     items, following = page_of(rows, asked, wanted.place)
-    typed = {"status": status, "urgency": urgency, "theme": theme, "commune": commune, "unit": unit, "since": since, "overdue": overdue}
+    typed = {
+        "status": status,
+        "urgency": urgency,
+        "theme": theme,
+        "commune": commune,
+        "unit": unit,
+        "since": since,
+        "overdue": overdue,
+        "absent": absent,
+    }
     given = [(name, value) for name, value in typed.items() if value]
     return page(
         request,
@@ -90,6 +103,7 @@ async def show_worklist(
         wrong=wrong,
         wanted=wanted,
         counts=counts,
+        coordinates=coordinates,
         statuses=[one for one in worklist.STATES if one is not ReferralStatus.ERASED],
         urgencies=list(Urgency),
         themes=list(Theme),

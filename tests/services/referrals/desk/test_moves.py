@@ -90,6 +90,18 @@ async def test_a_report_to_the_prosecutor_is_noted_by_its_form_and_shows_in_the_
     assert (row.kind, row.recipient, row.person_ids) == ("prosecutor_report", "95127", [victim])
 
 
+async def test_a_child_s_alert_goes_to_the_crip_of_another_departement_with_a_note(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    browser = await at(desk, "iscg-95", referral_id, "alert")
+    sent = {"sent_at": "2026-11-23T10:05", "kind": "concerning_information", "note": "Les enfants sont chez leur tante à Évreux."}
+
+    assert (await browser.submit(**sent, departement="Eure")).status_code == 422
+    assert (await browser.submit(**sent, departement="27")).status_code == 200
+
+    assert "à la CRIP du département 27" in browser.html.text
+    assert "Les enfants sont chez leur tante à Évreux." in browser.html.text
+
+
 async def test_a_moment_is_typed_by_the_clock_of_paris(desk: Desk) -> None:
     referral_id = await desk.accepted()
     browser = await at(desk, "iscg-95", referral_id, "contact")

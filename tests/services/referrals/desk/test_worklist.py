@@ -59,6 +59,23 @@ async def test_counts_by_state_lead_to_their_lists(desk: Desk) -> None:
     assert len(listed(browser)) == 2
 
 
+async def test_the_coordinator_finds_what_waits_at_a_post_where_nobody_works(desk: Desk) -> None:
+    waiting = str(await desk.receive())
+    await desk.receive("police-95", unit_id=None, commune="95008")
+    await execute(desk, "UPDATE posts_heard SET state = 'suspended' WHERE id = :id", id=d.POST_CERGY)
+    browser = await desk.sign_in("coordinator-95")
+
+    await browser.follow("Poste sans titulaire en fonction : 1")
+    found = listed(browser)
+    await browser.open("/desk/referrals")
+    await browser.submit(absent="yes")
+
+    assert found == listed(browser) == [waiting]
+    assert dict(browser.html.forms[-1].fields)["absent"] == "yes"
+    own = await desk.sign_in("iscg-95")
+    assert "Poste sans titulaire" not in own.html.text
+
+
 async def test_what_is_typed_wrongly_is_said_beside_it(desk: Desk) -> None:
     browser = await desk.sign_in("iscg-95")
 
