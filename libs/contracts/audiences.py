@@ -233,6 +233,7 @@ _ORGANIZATION: Rows = {
     r.OrientationFailed: f"{_ORIENTED} reason failed_at",
     r.OrientationExpired: f"{_ORIENTED} expired_at",
     r.OrientationCancelled: f"{_ORIENTED} reason cancelled_at",
+    r.OrientationUpdated: f"{_ORIENTED} changed updated_at",
 }
 
 _POLICE: Rows = {
@@ -258,6 +259,7 @@ PERSONAL: Final = frozenset(
 
 _SOCIAL_WORK = "what was said between the person and the social worker: professional secrecy, counted in figures only"
 _NOT_THE_HOSTS = "who holds the police's clock could tell of which referral a child was reported: counted in figures"
+_TO_READ_AGAIN = "that something is to be read again is told to who reads it: the partner alone"
 _NOT_OF_A_POST = "a département's own work; the nation's figures count it"
 _DIRECTORY = "100,000 services: read in the open directory, not followed here"
 _NAMES_NO_ORGANIZATION = "names no organization"
@@ -338,6 +340,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _ACTIVITY_REPORT,
             pseudonyms=PERSONAL,
             withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded)
+            | _withhold(_TO_READ_AGAIN, r.OrientationUpdated)
             | _withhold(_NOT_THE_HOSTS, r.AlertRecorded, r.AlertWithdrawn)
             | _withhold(_DIRECTORY, *_SERVICES),
         ),
@@ -350,6 +353,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _RELEASE,
             pseudonyms=PERSONAL,
             withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded)
+            | _withhold(_TO_READ_AGAIN, r.OrientationUpdated)
             | _withhold(_STEERING, r.ReferralAssigned, r.ReferralUnrouted, r.ReferralOverdue, *_UNITS)
             | _withhold(_DIRECTORY, *_ORGANIZATIONS, *_SERVICES)
             | _withhold(_MONEY, *_FUNDING)
@@ -367,7 +371,9 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _FUNDING,
             _ACTIVITY_REPORT,
             perimeter=lambda event: "departement",
-            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded) | _withhold(_NATIONAL, *_RELEASE),
+            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded)
+            | _withhold(_TO_READ_AGAIN, r.OrientationUpdated)
+            | _withhold(_NATIONAL, *_RELEASE),
         ),
         _audience(
             "organization",

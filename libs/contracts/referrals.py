@@ -23,6 +23,7 @@ from libs.contracts.vocabularies import (
     OrientationFailure,
     OrientationOutcome,
     OrientationRejection,
+    OrientedContent,
     PartnerKind,
     PersonRole,
     RoutingReason,
@@ -311,6 +312,15 @@ class OrientationCancelled(OrientationEvent):
     cancelled_at: Instant
 
 
+class OrientationUpdated(OrientationEvent):
+    """What its partner reads of the person or the situation is another than before: it is to be read again before anybody is called. Never what it is."""
+
+    type: ClassVar[str] = "fr.maillon.orientation.updated.v1"
+
+    changed: tuple[OrientedContent, ...] = Field(min_length=1, max_length=3)
+    updated_at: Instant
+
+
 EVENTS: tuple[type[Event], ...] = (
     ReferralReceived,
     ReferralCorrected,
@@ -334,4 +344,5 @@ EVENTS: tuple[type[Event], ...] = (
     OrientationFailed,
     OrientationExpired,
     OrientationCancelled,
+    OrientationUpdated,
 )

@@ -90,6 +90,7 @@ VOCABULARIES: Final[Mapping[str, Vocabulary]] = MappingProxyType(
             _of(v.OrientationRejection, "orientation_rejections", "Motif de refus d'une orientation"),
             _of(v.OrientationOutcome, "orientation_outcomes", "Issue d'une orientation"),
             _of(v.OrientationFailure, "orientation_failures", "Motif d'une orientation sans suite"),
+            _of(v.OrientedContent, "oriented_contents", "Ce qui a changé de ce qu'une orientation montre"),
             _of(v.OrientationCancellation, "orientation_cancellations", "Motif d'annulation d'une orientation"),
             _of(v.AlertKind, "alert_kinds", "Information préoccupante ou signalement"),
             _of(v.PartnerKind, "partner_kinds", "Type de structure"),

@@ -269,6 +269,14 @@ class OrientationCancellation(Code):
     PERSON_ERASED = "person_erased", "Données de la personne effacées"
 
 
+class OrientedContent(Code):
+    """Of what a partner reads with an orientation: which part is another than before."""
+
+    CONTACT = "contact", "Coordonnées ou consignes de contact"
+    PERSON = "person", "Identité, qualité ou accord de la personne"
+    SITUATION = "situation", "Commune, urgence ou danger"
+
+
 class OrientationStatus(Code):
     """HL7 FHIR R4 Task.status, the codes in use here."""
 

@@ -4,7 +4,7 @@ Owns: referrals, their persons, moves, contact attempts, interviews, assessments
 copies of posts, units, coverage, services and agreements, kept up to date by what it hears.
 
 Says: referral.received / assigned / unrouted / accepted / corrected / closed / reopened / erased / overdue; contact.attempted; interview.held;
-assessment.recorded; orientation.requested / accepted / rejected / started / completed / failed / expired / cancelled.
+assessment.recorded; orientation.requested / accepted / rejected / started / completed / failed / expired / cancelled / updated.
 
 Hears: posts, units, coverage, services and capacity (partners); agreements with their channels and target delays (funding).
 

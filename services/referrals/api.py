@@ -24,6 +24,7 @@ from libs.contracts.vocabularies import ReferralStatus, Theme, Urgency
 from services.referrals import queries
 from services.referrals.delays.due import Delays
 from services.referrals.domain import PoliceStatus
+from services.referrals.orientations.links import Links
 from services.referrals.receiving.intake import Intake, Intakes, request_digest
 from services.referrals.schemas import (
     AssignIn,
@@ -294,7 +295,9 @@ async def decline_referral(referral_id: Id, body: DeclineIn, caller: Caller, ver
 )
 async def attempt_contact(referral_id: Id, body: ContactIn, caller: Caller, runtime: Run, once: Once) -> Response:
     """Note an attempt to reach a person. Refused for who refused to be contacted, and, without a reason, against the safe-contact rules."""
-    return await once(lambda session: followup.contact(session, caller, runtime.vault, referral_id, body, _now()), status=201)
+    return await once(
+        lambda session: followup.contact(session, caller, runtime.vault, Links.of(runtime), referral_id, body, _now()), status=201
+    )
 
 
 @router.post(

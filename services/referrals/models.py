@@ -275,6 +275,8 @@ class Orientation(Table, table=True):
     answered_at: datetime | None = Field(sa_column=_instant(nullable=True))
     ended_at: datetime | None = Field(sa_column=_instant(nullable=True))
     version: int
+    updated_at: datetime | None = Field(default=None, sa_column=_instant(nullable=True))
+    """When what its partner reads last became another, while it lived."""
 
 
 class Erasure(Table, table=True):

@@ -240,6 +240,8 @@ class OrientationSummary(Answer):
     requested_at: Instant
     expires_at: Instant
     answered_at: Instant | None
+    updated_at: Instant | None
+    """When what is told with it of the person or the situation last became another: read it again before calling."""
     ended_at: Instant | None
     version: int
 

@@ -74,6 +74,7 @@ HEARD_BY = {
     "fr.maillon.alert.withdrawn.v1": {"justice", "departement:95"},
     "fr.maillon.orientation.requested.v1": {"interior", "justice", "departement:95", ASSOCIATION},
     "fr.maillon.orientation.completed.v1": {"interior", "justice", "departement:95", ASSOCIATION},
+    "fr.maillon.orientation.updated.v1": {ASSOCIATION},
     "fr.maillon.organization.registered.v1": {"interior", "departement:95", ASSOCIATION},
     "fr.maillon.service.registered.v1": {"departement:95", ASSOCIATION},
     "fr.maillon.capacity.changed.v1": {"departement:95", ASSOCIATION},
@@ -454,7 +455,11 @@ def test_a_pseudonym_is_one_in_its_audience_and_another_everywhere_else(value: U
     assert here != PseudonymKeys(master + b"!").namer(stream)(str(value))
 
 
-@given(events(*(event for event in referrals.EVENTS if issubclass(event, referrals.OrientationEvent))))
+@given(
+    events(
+        *(event for event in referrals.EVENTS if issubclass(event, referrals.OrientationEvent) and event in AUDIENCES["interior"].grants)
+    )
+)
 @settings(max_examples=50, deadline=None)
 def test_the_facts_of_one_referral_bear_one_pseudonym_within_an_audience(event: Event) -> None:
     assert isinstance(event, referrals.OrientationEvent)

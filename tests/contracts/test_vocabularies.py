@@ -129,7 +129,7 @@ def test_every_event_of_the_design_is_said_by_its_service() -> None:
             "interview": "held",
             "assessment": "recorded",
             "alert": "recorded withdrawn",
-            "orientation": "requested accepted rejected started completed failed expired cancelled",
+            "orientation": "requested accepted rejected started completed failed expired cancelled updated",
         },
         "partners": {
             "organization": "registered changed closed",

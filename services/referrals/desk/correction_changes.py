@@ -19,6 +19,7 @@ from services.referrals.desk.changes import Change, Choices, Doing, Field, of_co
 from services.referrals.desk.forms import Form
 from services.referrals.domain import PARIS, CorrectionReason
 from services.referrals.forms import whole_number
+from services.referrals.orientations.links import Links
 from services.referrals.schemas import PersonOut, ReferralOut
 from services.referrals.working import corrections
 from services.referrals.working.corrections_schemas import CorrectionIn
@@ -36,7 +37,7 @@ Shown = Mapping[str, Any]
 async def _correct(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
     search_key = secret_bytes(it.runtime.settings.search_key)
     return await corrections.correct(
-        session, it.caller, it.runtime.vault, search_key, Delays.of(it.runtime), it.id, it.version, body, it.now
+        session, it.caller, it.runtime.vault, Links.of(it.runtime), search_key, Delays.of(it.runtime), it.id, it.version, body, it.now
     )
 
 

@@ -23,6 +23,7 @@ from services.referrals.desk.directory import PostChoice
 from services.referrals.domain import DeclineReason, Move, OverrideReason, within_sentence
 from services.referrals.justice import alerts
 from services.referrals.justice.schemas import AlertIn
+from services.referrals.orientations.links import Links
 from services.referrals.schemas import AssignIn, CloseIn, ContactIn, DeclineIn, PersonOut, TransferIn
 from services.referrals.working import followup, work
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
@@ -99,7 +100,7 @@ async def _reopen(session: AsyncSession, it: Doing, _: Any) -> BaseModel:
 
 
 async def _contact(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
-    return await followup.contact(session, it.caller, it.runtime.vault, it.id, body, it.now)
+    return await followup.contact(session, it.caller, it.runtime.vault, Links.of(it.runtime), it.id, body, it.now)
 
 
 async def _interview(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
@@ -107,7 +108,7 @@ async def _interview(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
 
 
 async def _assess(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
-    return await followup.assess(session, it.caller, it.id, body, it.now)
+    return await followup.assess(session, it.caller, Links.of(it.runtime), it.id, body, it.now)
 
 
 async def _alert(session: AsyncSession, it: Doing, body: Any) -> BaseModel:

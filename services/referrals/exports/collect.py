@@ -154,7 +154,8 @@ class _Gathered:
                 self._facts.add(event)
         organizations: dict[UUID, set[type[Event]]] = {}
         for one in orientations:
-            told = facts_of_orientation(OrientationStatus(one.status))
+            status, answered, updated = OrientationStatus(one.status), one.answered_at is not None, one.updated_at is not None
+            told = facts_of_orientation(status, answered=answered, updated=updated)
             self._facts |= told
             organizations.setdefault(one.organization_id, set()).update(told)
         erasures = await self._erasures(organizations)

@@ -41,8 +41,10 @@ def facts_of_moves(moves: Collection[Move], *, routed: bool) -> set[type[Event]]
     return {r.ReferralReceived, first, *(_OF_MOVES[move] for move in moves if move in _OF_MOVES)}
 
 
-def facts_of_orientation(status: OrientationStatus) -> set[type[Event]]:
-    return {r.OrientationRequested, *_ANSWERED[status]}
+def facts_of_orientation(status: OrientationStatus, *, answered: bool, updated: bool) -> set[type[Event]]:
+    """`answered`: whether the partner had, before it was cancelled; `updated`: whether it was told to read it again."""
+    accepted = {r.OrientationAccepted} if answered and status is OrientationStatus.CANCELLED else set()
+    return {r.OrientationRequested, *_ANSWERED[status], *accepted, *({r.OrientationUpdated} if updated else ())}
 
 
 def recipients(

@@ -146,6 +146,7 @@ class ExportedOrientation(Answer):
     expires_at: Instant
     reminded_at: Instant | None
     answered_at: Instant | None
+    updated_at: Instant | None
     ended_at: Instant | None
     links: list[ExportedLink]
 

@@ -40,12 +40,15 @@ class NoticeKind(Code):
     OVERDUE_REFERRAL = "overdue_referral", "Une saisine a dépassé son délai de premier contact."
     ORIENTATION_TO_ANSWER = "orientation_to_answer", "Une orientation attend votre réponse."
     ORIENTATION_REMINDER = "orientation_reminder", "Une orientation attend toujours votre réponse et va expirer."
+    ORIENTATION_UPDATED = "orientation_updated", "Une orientation qui vous est adressée a changé : relisez-la avant d'appeler la personne."
     ORIENTATION_WITHDRAWN = "orientation_withdrawn", "Une orientation qui vous était adressée est annulée : ne contactez plus la personne."
     ORIENTATION_REJECTED = "orientation_rejected", "Une orientation a été refusée : la personne peut être réorientée."
     ORIENTATION_EXPIRED = "orientation_expired", "Une orientation a expiré sans réponse : la personne peut être réorientée."
 
 
-AT_ONCE: Final = frozenset({NoticeKind.URGENT_REFERRAL, NoticeKind.OVERDUE_REFERRAL, NoticeKind.ORIENTATION_WITHDRAWN})
+AT_ONCE: Final = frozenset(
+    {NoticeKind.URGENT_REFERRAL, NoticeKind.OVERDUE_REFERRAL, NoticeKind.ORIENTATION_UPDATED, NoticeKind.ORIENTATION_WITHDRAWN}
+)
 """What never waits for a digest."""
 
 

@@ -1,5 +1,6 @@
 """Orientations: the social worker asks a partner to take a person over; the partner answers. Their facts are facts of the referral, which is locked first."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -27,8 +28,18 @@ from libs.contracts.referrals import (
     OrientationRejected,
     OrientationRequested,
     OrientationStarted,
+    OrientationUpdated,
 )
-from libs.contracts.vocabularies import AgeBand, Need, OrientationCancellation, OrientationStatus, PartnerKind, PersonRole, Role
+from libs.contracts.vocabularies import (
+    AgeBand,
+    Need,
+    OrientationCancellation,
+    OrientationStatus,
+    OrientedContent,
+    PartnerKind,
+    PersonRole,
+    Role,
+)
 from services.referrals import notices
 from services.referrals.domain import (
     ORIENTATION_LIVES,
@@ -217,7 +228,8 @@ async def _to_partner(session: AsyncSession, links: Links, orientation: Orientat
 
 
 def _of_partner(orientation: Orientation, kind: NoticeKind, link_id: UUID | None) -> Notice:
-    return Notice(f"{kind}:{orientation.id}", kind, notices.of_organization(orientation.organization_id), None, orientation.id, link_id)
+    cause = f"{kind}:{orientation.id}:{orientation.version}"
+    return Notice(cause, kind, notices.of_organization(orientation.organization_id), None, orientation.id, link_id)
 
 
 async def make_link(session: AsyncSession, caller: Principal, links: Links, orientation_id: UUID, now: datetime) -> LinkMade:
@@ -382,6 +394,17 @@ async def say_cancelled(
     link_id = await last_of(session, orientation)
     await notices.notify(session, _of_partner(orientation, NoticeKind.ORIENTATION_WITHDRAWN, link_id), now=now)
     return await _said(session, orientation, OrientationCancelled(**_common(referral, orientation), reason=reason, cancelled_at=now))
+
+
+async def say_updated(
+    session: AsyncSession, links: Links, referral: Referral, orientation: Orientation, changed: Collection[OrientedContent], now: datetime
+) -> OrientationSummary:
+    """Of one that the caller has locked: its partner is told at once to read it again, and answers nothing from what it read before."""
+    orientation.updated_at = now
+    orientation.version += 1
+    await notices.notify(session, await _to_partner(session, links, orientation, NoticeKind.ORIENTATION_UPDATED, now), now=now)
+    parts = tuple(one for one in OrientedContent if one in changed)
+    return await _said(session, orientation, OrientationUpdated(**_common(referral, orientation), changed=parts, updated_at=now))
 
 
 async def expire(session: AsyncSession, now: datetime, limit: int = 100) -> int:

@@ -1,6 +1,9 @@
-"""What lives of a person follows that person: a refusal and an erasure end it. The caller has locked the referral and raises its version."""
+"""What lives of a person follows that person: a refusal and an erasure end it, what is corrected is to be read again.
 
-from collections.abc import Collection
+The caller has locked the referral and raises its version.
+"""
+
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -8,10 +11,11 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from libs.contracts.vocabularies import ContactAgreement, OrientationCancellation, OrientationStatus
+from libs.contracts.vocabularies import ContactAgreement, OrientationCancellation, OrientationStatus, OrientedContent
 from services.referrals.domain import ORIENTATION_LIVES, OrientationMove, orientation_moved
 from services.referrals.models import Orientation, Person, Referral
-from services.referrals.orientations.commands import say_cancelled
+from services.referrals.orientations.commands import say_cancelled, say_updated
+from services.referrals.orientations.links import Links
 
 
 async def end_refused(session: AsyncSession, referral: Referral, now: datetime) -> None:
@@ -26,6 +30,14 @@ async def end_erased(session: AsyncSession, referral: Referral, person_ids: Coll
     of_them = col(Orientation.person_id).in_(person_ids)
     await session.execute(update(Orientation).where(of_them).values(reason_text=None))
     await _withdraw(session, referral, OrientationCancellation.PERSON_ERASED, now, of_them)
+
+
+async def tell_changed(
+    session: AsyncSession, links: Links, referral: Referral, changed: Mapping[UUID, Collection[OrientedContent]], now: datetime
+) -> None:
+    """`changed`: by person, what is read of them with an orientation and is another now."""
+    for orientation in await _living(session, referral, col(Orientation.person_id).in_(list(changed))):
+        await say_updated(session, links, referral, orientation, changed[orientation.person_id], now)
 
 
 async def _withdraw(

@@ -25,6 +25,7 @@ from libs.contracts.vocabularies import (
     ContactAgreement,
     Force,
     KnownToServices,
+    OrientedContent,
     PersonRole,
     ReferralStatus,
     Sex,
@@ -35,7 +36,8 @@ from services.referrals.delays.due import Delays
 from services.referrals.domain import CorrectionReason, Move, ReferenceTaken, local_day
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
 from services.referrals.orientations.commands import check_sides_of
-from services.referrals.orientations.following import end_refused
+from services.referrals.orientations.following import end_refused, tell_changed
+from services.referrals.orientations.links import Links
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of, reseal
 from services.referrals.queries import visible
 from services.referrals.receiving import repeats
@@ -70,12 +72,19 @@ _PLAIN: Final = (
 )
 _PLAIN_OF_A_PERSON: Final = ("role", "sex", "agreement", "known_to_services")
 _SEALED_OF_A_PERSON: Final = ("identity", "approximate_age", "contact", "safe_contact")
+_READ_WITH_ORIENTATIONS: Final[Mapping[str, OrientedContent]] = {
+    **dict.fromkeys(("commune", "urgency", "danger"), OrientedContent.SITUATION),
+    **dict.fromkeys(("contact", "safe_contact"), OrientedContent.CONTACT),
+    **dict.fromkeys((*_PLAIN_OF_A_PERSON, "identity", "approximate_age", "age_band"), OrientedContent.PERSON),
+}
+"""What partners read of the situation and of the person (schemas.OrientationOut)."""
 
 
 async def correct(
     session: AsyncSession,
     caller: Principal,
     vault: Vault,
+    links: Links,
     search_key: bytes,
     delays: Delays,
     referral_id: UUID,
@@ -105,8 +114,7 @@ async def correct(
         await delays.settle(session, referral)
     if referral.status == ReferralStatus.UNROUTED and _ROUTED_BY.intersection(fields):
         await mark_due(session, referral.departement)
-    if "/occurred_at" in fields:
-        await _ages(session, vault, referral, persons)
+    aged = await _ages(session, vault, referral, persons) if "/occurred_at" in fields else []
     if fields:
         referral.version += 1
         session.add(made)
@@ -118,11 +126,24 @@ async def correct(
         await outbox.append(session, await _event(session, referral, persons, now, returning))
         if any(field.endswith("/agreement") for field in fields):
             await end_refused(session, referral, now)
+        await tell_changed(session, links, referral, _read_by_partners([*fields, *aged], persons), now)
     return CorrectedOut(id=made.id, referral_id=referral.id, fields=fields, corrected_at=now, version=referral.version)
 
 
+def _read_by_partners(fields: Sequence[str], persons: Sequence[Person]) -> dict[UUID, set[OrientedContent]]:
+    """What of each person's orientations is another, by the pointers of what changed."""
+    of_situation = {_READ_WITH_ORIENTATIONS[name] for field in fields if (name := field[1:]) in _READ_WITH_ORIENTATIONS}
+    changed: dict[UUID, set[OrientedContent]] = {}
+    for person in persons:
+        at = f"/persons/{person.id}/"
+        of_person = {_READ_WITH_ORIENTATIONS[field.removeprefix(at)] for field in fields if field.startswith(at)}
+        if of_situation | of_person:
+            changed[person.id] = of_situation | of_person
+    return changed
+
+
 async def note_agreement(
-    session: AsyncSession, caller: Principal, referral: Referral, person: Person, agreement: ContactAgreement, now: datetime
+    session: AsyncSession, caller: Principal, links: Links, referral: Referral, person: Person, agreement: ContactAgreement, now: datetime
 ) -> None:
     """What a person said about being contacted, when they were. The caller has locked the referral and raised its version."""
     change = {f"/persons/{person.id}/agreement": {"before": person.agreement, "after": str(agreement)}}
@@ -136,6 +157,7 @@ async def note_agreement(
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
     await outbox.append(session, await _event(session, referral, persons, now))
     await end_refused(session, referral, now)
+    await tell_changed(session, links, referral, {person.id: {OrientedContent.PERSON}}, now)
 
 
 def _agree(person: Person, agreement: str, now: datetime) -> None:
@@ -304,12 +326,15 @@ async def _added(
     return joined, returning
 
 
-async def _ages(session: AsyncSession, vault: Vault, referral: Referral, persons: Sequence[Person]) -> None:
-    """An age is that of the day it happened."""
+async def _ages(session: AsyncSession, vault: Vault, referral: Referral, persons: Sequence[Person]) -> list[str]:
+    """An age is that of the day it happened. Gives the pointers of those that are others now."""
+    aged = []
     for person in persons:
         content = await content_of(session, vault, person)
-        if content is not None:
-            person.age_band = age_band_on(content, referral.occurred_at)
+        if content is not None and (band := age_band_on(content, referral.occurred_at)) != person.age_band:
+            person.age_band = band
+            aged.append(f"/persons/{person.id}/age_band")
+    return aged
 
 
 async def _event(

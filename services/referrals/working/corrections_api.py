@@ -15,6 +15,7 @@ from libs.chassis.settings import secret_bytes
 from libs.contracts.demonstration import REFERRAL, VICTIM
 from libs.contracts.types import Id
 from services.referrals.delays.due import Delays
+from services.referrals.orientations.links import Links
 from services.referrals.working import corrections
 from services.referrals.working.corrections_schemas import CorrectedOut, CorrectionIn, CorrectionList
 
@@ -46,7 +47,7 @@ async def correct_referral(referral_id: Id, body: CorrectionIn, caller: Caller, 
     search_key = secret_bytes(runtime.settings.search_key)
     return await once(
         lambda session: corrections.correct(
-            session, caller, runtime.vault, search_key, Delays.of(runtime), referral_id, version, body, datetime.now(UTC)
+            session, caller, runtime.vault, Links.of(runtime), search_key, Delays.of(runtime), referral_id, version, body, datetime.now(UTC)
         ),
         status=201,
     )

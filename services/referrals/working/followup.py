@@ -16,9 +16,11 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, InterviewHeld
 from libs.contracts.units import police_id_of
-from libs.contracts.vocabularies import ContactMode, ContactResult, InterviewPlace
+from libs.contracts.vocabularies import ContactMode, ContactResult, InterviewPlace, OrientedContent
 from services.referrals.domain import Move, OverrideReason, minutes_between
 from services.referrals.models import Assessment, ContactAttempt, Interview, Person, Referral
+from services.referrals.orientations.following import tell_changed
+from services.referrals.orientations.links import Links
 from services.referrals.rules import ContentErased, check_asked, check_contact, check_kept, check_met, check_past, check_since
 from services.referrals.schemas import AssessmentOut, ContactIn, ContactMadeOut, InterviewOut
 from services.referrals.working import safe_contact
@@ -28,7 +30,7 @@ from services.referrals.working.work import content_of, contents_of, locked_for,
 
 
 async def contact(
-    session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID, body: ContactIn, now: datetime
+    session: AsyncSession, caller: Principal, vault: Vault, links: Links, referral_id: UUID, body: ContactIn, now: datetime
 ) -> ContactMadeOut:
     """Note an attempt to reach a person. Refused for who refused to be contacted, and, without a reason to pass over them, against the safe-contact rules.
 
@@ -85,7 +87,7 @@ async def contact(
         occurred_at=body.attempted_at,
     )
     if body.agreement is not None and body.agreement != person.agreement:
-        await note_agreement(session, caller, referral, person, body.agreement, now)
+        await note_agreement(session, caller, links, referral, person, body.agreement, now)
     return ContactMadeOut(
         id=attempt.id,
         referral_id=referral.id,
@@ -185,7 +187,9 @@ async def _broken(session: AsyncSession, vault: Vault, persons: Sequence[Person]
     return list(dict.fromkeys(found))
 
 
-async def assess(session: AsyncSession, caller: Principal, referral_id: UUID, body: AssessmentIn, now: datetime) -> AssessmentOut:
+async def assess(
+    session: AsyncSession, caller: Principal, links: Links, referral_id: UUID, body: AssessmentIn, now: datetime
+) -> AssessmentOut:
     """Record what a person needs and whether social services know them: an axis apart from the themes at reception.
 
     Raises NoContactYet, PersonRefused, UnknownPerson, ContentErased.
@@ -204,6 +208,7 @@ async def assess(session: AsyncSession, caller: Principal, referral_id: UUID, bo
         recorded_at=now,
     )
     session.add(made)
+    learnt = person.known_to_services != body.known_to_services
     person.known_to_services = body.known_to_services
     referral.version += 1
     await session.flush()
@@ -220,4 +225,6 @@ async def assess(session: AsyncSession, caller: Principal, referral_id: UUID, bo
             recorded_at=now,
         ),
     )
+    if learnt:
+        await tell_changed(session, links, referral, {person.id: {OrientedContent.PERSON}}, now)
     return AssessmentOut(id=made.id, referral_id=referral.id, recorded_at=now, **body.model_dump())

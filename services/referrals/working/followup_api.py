@@ -14,6 +14,7 @@ from libs.chassis.security import Caller, Purpose
 from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, VICTIM
 from libs.contracts.types import Id
 from services.referrals.delays.due import Delays
+from services.referrals.orientations.links import Links
 from services.referrals.schemas import AssessmentOut, InterviewOut, MovedOut, TransferIn
 from services.referrals.working import followup, work
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn, TimelineOut
@@ -74,9 +75,9 @@ async def hold_interview(referral_id: Id, body: InterviewIn, caller: Caller, run
         )
     ),
 )
-async def record_assessment(referral_id: Id, body: AssessmentIn, caller: Caller, once: Once) -> Response:
+async def record_assessment(referral_id: Id, body: AssessmentIn, caller: Caller, runtime: Run, once: Once) -> Response:
     """Record the needs of a person, as the social worker assesses them."""
-    return await once(lambda session: followup.assess(session, caller, referral_id, body, _now()), status=201)
+    return await once(lambda session: followup.assess(session, caller, Links.of(runtime), referral_id, body, _now()), status=201)
 
 
 @router.get("/v1/referrals/{referral_id}/timeline", operation_id="read_timeline", response_model=TimelineOut, responses=problems(404))

@@ -73,8 +73,8 @@ async def test_what_rests_on_a_legal_ground_outlives_a_refusal_and_keeps_the_per
 
     kept = await run(referrals, later)
     shown = (await read(referrals, asked)).json()
-    accepted = await referrals.answer("partner-95", asked, "accept")
-    ended = await referrals.answer("partner-95", asked, "fail", {"reason": "unreachable"}, 2)
+    accepted = await referrals.answer("partner-95", asked, "accept", version=2)  # it reads first that the person refused
+    ended = await referrals.answer("partner-95", asked, "fail", {"reason": "unreachable"}, 3)
 
     assert kept == 0
     assert shown["person"]["contact"] is not None

@@ -75,6 +75,8 @@ CORRECTIONS: dict[str, tuple[str, str, list[Any]]] = {
 """Who corrects which field; of the values the first that differs from what is there."""
 ENDING = {"the person agrees or refuses": "referral.corrected", "erase the person": "referral.erased", "erase all": "referral.erased"}
 """What ends orientations besides, and may close the referral: the fact it must say."""
+FOLLOWING = {"orientation.cancelled", "orientation.updated"}
+"""What becomes of an orientation whose person, or what is known of the situation, is another."""
 SILENT = ("a requisition is noted", "the person's data is exported", "a link is made")
 """What is nobody else's business: written down or read, and said to nobody."""
 OTHERS = (
@@ -121,7 +123,7 @@ class Walk:
     """What the facts told so far."""
 
     async def step(self, name: str) -> None:
-        before = await self._state()
+        before, read_before = await self._state(), await self._read()
         expected, answered = await self._do(name)
         said = [(type, data) for type, data in await self.referrals.said() if data["referral_id"] == str(self.referral_id)]
         after = await self._state()
@@ -132,13 +134,18 @@ class Walk:
             assert answered in {200, 201, 403, 404, 409}, f"{name}: {answered}"
             assert (said, after["status"], after["orientations"]) == ([], before["status"], before["orientations"])
         elif answered < 300 and name in ENDING:
-            assert [type for type, _ in said if type not in {"orientation.cancelled", "referral.closed"}] == [expected]
+            assert [type for type, _ in said if type not in {*FOLLOWING, "referral.closed"}] == [expected]
         elif answered < 300:
-            assert [type for type, _ in said] == [expected]
+            assert [type for type, _ in said if type != "orientation.updated"] == [expected]
         else:
             assert answered in {403, 404, 409, 410}, f"{name}: {answered}"
             assert said == []
             assert after == before
+        for orientation, read in (await self._read()).items():
+            if (old := read_before.get(orientation)) is not None and read["version"] == old["version"]:
+                assert read == old, f"{name}: a partner reads something else under the same version"
+        for one in (data for type, data in said if type == "orientation.updated"):
+            assert after["orientations"][one["orientation_id"]] in {"requested", "accepted", "in-progress"}
         self._hear(said, withdrawn=name in ENDING)
         assert after["reached"] == 0, "a partner still works for who refused or was erased"
         assert (after["status"], after["orientations"]) == (self.status, self.orientations)
@@ -174,6 +181,12 @@ class Walk:
         )
         found: dict[str, Any] = dict(row._mapping)
         return found | {"orientations": row.orientations or {}}
+
+    async def _read(self) -> dict[str, dict[str, Any]]:
+        """What the partner reads of the orientations that live."""
+        rows = await self.referrals.rows(f"SELECT id FROM orientations WHERE referral_id = '{self.referral_id}'")
+        answers = [await self.referrals.get("partner-95", f"/v1/orientations/{row.id}", "orientation") for row in rows]
+        return {answer.json()["id"]: answer.json() for answer in answers if answer.status_code == 200}
 
     async def _set(self, statement: str) -> None:
         async with self.referrals.runtime.database.transaction() as session:
