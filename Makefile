@@ -3,6 +3,9 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 VENV := .venv/bin
 READY := .venv/.complete
 
+# where a machine forbids bytecode every process would compile all our modules anew: an eighth of its start
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test lint format bench proof
 
 run: $(READY)    ; @$(VENV)/python -m services $(ARGS)
