@@ -23,6 +23,10 @@ class Refused(Exception):
     """A service said no to what no client did wrong: the proof has failed."""
 
 
+class Late(Refused):
+    """Somebody else changed it first."""
+
+
 class Client:
     """One of them. Each call is repeated until it is answered, at one of the replicas or the other."""
 
@@ -98,7 +102,7 @@ def _is_answer(answer: httpx.Response, what: str) -> bool:
         return True
     if _comes_again(answer.status_code, answer.text):
         return False
-    raise Refused(f"{answer.status_code} to {what}: {answer.text[:500]}")
+    raise (Late if answer.status_code == 412 else Refused)(f"{answer.status_code} to {what}: {answer.text[:500]}")
 
 
 def _comes_again(status: int, text: str) -> bool:

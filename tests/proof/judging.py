@@ -113,6 +113,7 @@ def _referrals(verdict: Verdict, told: Told, held: Held) -> None:
         if fact.partition(".")[0] in _TOLD:
             said[json.loads(record.data)["referral_id"]].append(fact)
     verdict.compare("told / said", told.facts, said)
+    verdict.add("told, of two who changed one version not one was told that it changed", doubled=told.unfair)
     verdict.compare("told / referrals", _listed(told.statuses), _listed(held.referrals))
     for referral_id in sorted(told.orientations.keys() | held.orientations.keys()):
         ours, theirs = told.orientations.get(referral_id, {}), held.orientations.get(referral_id, {})

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from itertools import count
 from uuid import uuid4
 
 from libs.contracts import demonstration as d
 from libs.embedded.journey import referral
 from libs.embedded.network import Network
-from tests.proof.clients import Client
+from tests.proof.clients import Client, Late
 from tests.proof.told import Told
 
 _BATCH = "/v1/referrals/batch"
@@ -49,7 +50,7 @@ async def received(client: Client) -> list["Life"]:
 
 
 class Life:
-    """Of one referral, which nobody else works."""
+    """Of one referral, which one client works; at its end sometimes two."""
 
     def __init__(self, client: Client, own: str, at: str) -> None:
         self._client = client
@@ -59,6 +60,8 @@ class Life:
         self._at = at
         self._address = f"/v1/referrals/{own}"
         self._persons: dict[str, str] = {}
+        self._children = count(3)
+        """How many there are: another number with each correction."""
 
     async def live(self) -> None:
         opened = await self._client.read(self._address)
@@ -170,7 +173,22 @@ class Life:
         await self._client.fill(link["url"], fields, is_done)
 
     async def _close(self, reason: str) -> None:
+        if self._now_and_then(0.5) and await self._closed_while_corrected(reason):
+            return
         await self._move("iscg-95", "close", "closed", "closed", {"reason": reason})
+
+    async def _closed_while_corrected(self, reason: str) -> bool:
+        """Two workers at once who have looked at the same version: one closes, one corrects. Whether it is closed."""
+        version, right = await self._version(), {"reason": "learned", "children_present": next(self._children)}
+        closing = self._client.post("iscg-95", f"{self._address}/close", {"reason": reason}, version=version)
+        correcting = self._client.post("coordinator-95", f"{self._address}/corrections", right, version=version)
+        closed, corrected = await asyncio.gather(_in_time(closing), _in_time(correcting))
+        self._told.unfair += closed == corrected
+        if corrected:
+            self._told.note(self._own, "referral.corrected")
+        if closed:
+            self._told.note(self._own, "referral.closed", status="closed")
+        return closed
 
     async def _erase(self) -> None:
         """One of the persons, or all: then all that is sealed of the referral goes."""
@@ -179,3 +197,12 @@ class Life:
         await self._client.post("coordinator-95", f"{self._address}/erasures", {"person_ids": going}, version=await self._version())
         self._told.note(self._own, "referral.erased", status="erased" if whole else "closed")
         self._told.erased.update(going)
+
+
+async def _in_time(change: Awaitable[object]) -> bool:
+    """False for who is told that somebody else changed it first."""
+    try:
+        await change
+    except Late:
+        return False
+    return True

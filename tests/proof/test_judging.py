@@ -252,6 +252,12 @@ def test_what_the_clients_were_told_is_what_was_said(told: Told, held: Held, fac
     assert judge(told, held, wiped=False).counts == CLEAN | counts
 
 
+def test_two_who_changed_one_version_and_were_both_told_that_it_is_done_are_counted(told: Told, held: Held) -> None:
+    told.unfair = 1
+
+    assert judge(told, held, wiped=False).counts == CLEAN | {"doubled": 1}
+
+
 def test_who_was_erased_is_looked_for_in_reporting_and_what_stands_there_instead_is_no_difference(told: Told, held: Held) -> None:
     told.erased = {str(d.VICTIM)}
     left = judge(told, held, wiped=False)

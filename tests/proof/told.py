@@ -21,6 +21,8 @@ class Told:
     erased: set[str] = field(default_factory=set)
     answers: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """By service: accepted, rejected."""
+    unfair: int = 0
+    """How often two, who changed one version of a referral at the same time, were both told that it is done, or neither."""
     commits: int = 0
     repeated: int = 0
 
