@@ -26,6 +26,7 @@ ACCESS = AccessTable(
         "erase_persons": _COORDINATOR,
         "list_erasures": Rule(roles={Role.COORDINATOR, Role.ADMINISTRATOR, Role.AUDITOR}),
         "read_erasure": Rule(roles={Role.COORDINATOR, Role.ADMINISTRATOR, Role.AUDITOR}),
+        "list_announced_ends": Rule(roles={Role.COORDINATOR, Role.ADMINISTRATOR, Role.AUDITOR}),
         "confirm_erasure": Rule(roles={Role.COORDINATOR, Role.ADMINISTRATOR}),
         "search_persons": Rule(roles=_WORKING, purpose=True),
         "read_routing": Rule(roles=_WORKING),

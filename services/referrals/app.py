@@ -90,12 +90,12 @@ async def look_at_erasures(runtime: Runtime) -> None:
 
 
 async def end_retention(runtime: Runtime) -> None:
-    """What has reached its end is erased."""
+    """What will reach its end is announced; what has reached it, and was announced long enough before, is erased."""
     settings = cast(Settings, runtime.settings)
-    if settings.retention_job:
-        await by_batches(
-            runtime, lambda session: retention.erase_due(session, runtime.vault, datetime.now(UTC), settings.retention_days, BATCH)
-        )
+    async with runtime.database.transaction() as session:
+        await retention.announce(session, datetime.now(UTC), settings.term)
+    if settings.persons_retention_job:
+        await by_batches(runtime, lambda session: retention.erase_due(session, runtime.vault, datetime.now(UTC), settings.term, BATCH))
 
 
 async def erase_refused(runtime: Runtime) -> None:

@@ -538,6 +538,14 @@ def minutes_between(start: datetime, end: datetime) -> int:
     return max(0, int((end - start).total_seconds() // 60))
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """How long what is sealed is kept after the last contact, and how long before its end that is announced, in days."""
+
+    days: int
+    notice_days: int
+
+
 def normalised_identity(family_name: str | None, given_names: str | None, birth_date: date | None) -> str | None:
     """What a repeated person is found by: `v1|FAMILYNAME|FIRSTGIVENNAME|1990-01-31`, or None when one of the three is missing.
 

@@ -1,8 +1,9 @@
 """`python -m services.referrals retention [--dry-run]` and `erase-again LOG…`: what an operator does about personal data.
 
-Exit codes: 0 done, 2 settings or a file that cannot be read.
+Exit codes: 0 done, 2 settings, a command line or a file that cannot be read.
 """
 
+import argparse
 import asyncio
 import json
 import sys
@@ -15,6 +16,7 @@ from uuid import UUID
 from libs.chassis.runtime import Runtime
 from libs.chassis.settings import SettingsError
 from services.referrals.app import SERVICE
+from services.referrals.domain import Term
 from services.referrals.models import Referral
 from services.referrals.rights import erasure, retention
 from services.referrals.rights.erasure import ErasureCause
@@ -23,9 +25,27 @@ from services.referrals.settings import Settings
 COMMANDS = ("retention", "erase-again")
 
 
+def _parser() -> argparse.ArgumentParser:
+    """No abbreviations: what erases is written out, and what is not understood does nothing."""
+    parser = argparse.ArgumentParser(prog="python -m services.referrals", description="Données personnelles.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    ending = commands.add_parser(
+        "retention",
+        allow_abbrev=False,
+        help="annonce les saisines dont la conservation prend fin, et efface celles qui sont annoncées depuis assez longtemps",
+    )
+    ending.add_argument("--dry-run", action="store_true", help="annonce, dit ce qui serait effacé, et n'efface rien")
+    again = commands.add_parser(
+        "erase-again", allow_abbrev=False, help="après la restauration d'une sauvegarde : refait les effacements que disent les journaux"
+    )
+    again.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="journal du service")
+    return parser
+
+
 def run_and_exit(arguments: Sequence[str]) -> NoReturn:
+    asked = _parser().parse_args(arguments)
     try:
-        sentence = asyncio.run(_run(Settings.load(), arguments, _read(arguments)))
+        sentence = asyncio.run(_run(Settings.load(), asked, _read(asked.logs) if asked.command == "erase-again" else []))
     except SettingsError as error:
         sys.stderr.write("\n".join(("Les réglages du service referrals sont à corriger :", *error.sentences)) + "\n")
         sys.exit(2)
@@ -36,35 +56,39 @@ def run_and_exit(arguments: Sequence[str]) -> NoReturn:
     sys.exit(0)
 
 
-def _read(arguments: Sequence[str]) -> list[tuple[UUID, list[UUID], bool]]:
-    files = arguments[1:] if arguments[0] == "erase-again" else ()
-    return [one for file in files for one in erased_in(Path(file).read_text(encoding="utf-8", errors="replace").splitlines())]
+def _read(logs: Sequence[Path]) -> list[tuple[UUID, list[UUID], bool]]:
+    return [one for log in logs for one in erased_in(log.read_text(encoding="utf-8", errors="replace").splitlines())]
 
 
-async def _run(settings: Settings, arguments: Sequence[str], found: Sequence[tuple[UUID, list[UUID], bool]]) -> str:
+async def _run(settings: Settings, asked: argparse.Namespace, found: Sequence[tuple[UUID, list[UUID], bool]]) -> str:
     runtime = Runtime(SERVICE, settings, roles=())
     try:
-        if arguments[0] == "erase-again":
+        if asked.command == "erase-again":
             return f"{await erase_again(runtime, found)} effacement(s) refait(s), sur {len(found)} dans les journaux."
-        return await retain(runtime, settings.retention_days, dry_run="--dry-run" in arguments[1:])
+        return await retain(runtime, settings.term, dry_run=asked.dry_run)
     finally:
         await runtime.close()
 
 
-async def retain(runtime: Runtime, days: int, *, dry_run: bool) -> str:
-    """Erase what has reached its end, or say how much that is; and what is past the term, but still open."""
+async def retain(runtime: Runtime, term: Term, *, dry_run: bool) -> str:
+    """Announce what reaches its end, then erase what was announced long enough before, or say how much that is; and what is past the term, but still open."""
     now, erased, batch = datetime.now(UTC), 0, 50
     async with runtime.database.transaction() as session:
-        due, left = await retention.due(session, now, days), await retention.still_open(session, now, days)
-    to_close = "".join(f"\nEncore ouverte au-delà du terme, à clore : {id} (département {departement})." for id, departement in left)
+        new = sum((await retention.announce(session, now, term)).values())
+        due, left = await retention.due(session, now, term), await retention.still_open(session, now, term.days)
+    to_tell = f"\n{new} saisine(s) annoncée(s) maintenant, effaçables dans {term.notice_days} jours au plus tôt : GET /v1/announced-ends."
+    to_tell += "".join(f"\nEncore ouverte au-delà du terme, à clore : {id} (département {departement})." for id, departement in left)
     if dry_run:
-        return f"{due} saisine(s) seraient effacées : dernier contact il y a plus de {days} jours.{to_close}"
+        return (
+            f"{due} saisine(s) seraient effacées : dernier contact il y a plus de {term.days} jours,"
+            f" annoncées il y a {term.notice_days} jours au moins.{to_tell}"
+        )
     while True:
         async with runtime.database.transaction() as session:
-            gone = await retention.erase_due(session, runtime.vault, now, days, batch)
+            gone = await retention.erase_due(session, runtime.vault, now, term, batch)
         erased += gone
         if gone < batch:
-            return f"{erased} saisine(s) effacée(s).{to_close}"
+            return f"{erased} saisine(s) effacée(s).{to_tell}"
 
 
 def erased_in(lines: Iterable[str]) -> list[tuple[UUID, list[UUID], bool]]:

@@ -301,6 +301,18 @@ class Erasure(Table, table=True):
     """When everybody who was told had acted on it."""
 
 
+class AnnouncedEnd(Table, table=True):
+    """A closed referral that the end of the retention will take, as it was announced. `counted_from`: its last contact; a later one voids the announcement."""
+
+    __tablename__ = "announced_ends"
+    __table_args__ = (Index("announced_ends_departement", "departement", "referral_id"),)
+
+    referral_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("referrals.id"), primary_key=True))
+    departement: str = Field(sa_type=Text)
+    counted_from: datetime = Field(sa_column=_instant())
+    announced_at: datetime = Field(sa_column=_instant())
+
+
 class ErasureNotice(Table, table=True):
     """In which stream an erasure was said, and under which number (`None` until the relay gave it one)."""
 

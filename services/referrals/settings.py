@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from libs.chassis.settings import Settings as ChassisSettings
 from libs.chassis.streams import INTERNAL
 from libs.contracts.vocabularies import Urgency
+from services.referrals.domain import Term
 
 
 class Settings(ChassisSettings):
@@ -82,15 +83,22 @@ class Settings(ChassisSettings):
         return self.desk_url or f"{self.public_url}/desk"
 
     # Personal data
-    retention_days: int = Field(default=730, ge=30, le=3650)
-    """How long after the last contact with the person everything sealed of a referral is kept (CNIL: two years)."""
-    retention_job: bool = True
-    """Erase by itself, every night; false: only by the command, after its `--dry-run`."""
+    persons_retention_days: int = Field(default=730, ge=30, le=3650)
+    """How long after the last contact with the person everything sealed of a referral is kept (CNIL: two years). Events have RETENTION_DAYS."""
+    persons_retention_notice_days: int = Field(default=14, ge=0, le=90)
+    """How long before it is erased the end of a referral's retention is announced (GET /v1/announced-ends), time to see a wrong setting or a case to keep.
+    Nothing is erased by the retention that was not announced so long before."""
+    persons_retention_job: bool = True
+    """Erase by itself, every night, what was announced; false: announce only, and erase by the command (`retention`)."""
     erasure_acknowledgers: tuple[str, ...] = ("partners", "funding", "reporting")
     """The clients of our own services, each of which must say that it has acted on an erasure."""
     erasure_topic_readers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """By stream (`{"justice": ["justice"]}`), the clients that the broker's access lists let read its topic: Kafka does not tell us who did, so an erasure
     waits for each from the first day. Whoever reads by feed or webhook is known without it."""
+
+    @property
+    def term(self) -> Term:
+        return Term(self.persons_retention_days, self.persons_retention_notice_days)
 
     def expected_readers(self) -> Mapping[str, Collection[str]]:
         """By stream, who must acknowledge an erasure though no door of ours has seen them."""

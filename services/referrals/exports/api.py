@@ -26,7 +26,7 @@ _EXAMPLE = examples(
 
 async def _export(runtime: Runtime, caller: Principal, purpose: Purpose, referral_id: Id, person_id: Id) -> ExportOut:
     collect.check_purpose(purpose)
-    days = cast(Settings, runtime.settings).retention_days
+    days = cast(Settings, runtime.settings).persons_retention_days
     async with runtime.database.transaction(repeatable_read=True) as session:
         return await collect.export(session, caller, runtime.vault, referral_id, person_id, retention_days=days, now=datetime.now(UTC))
 

@@ -34,6 +34,10 @@ LEFT_OUT: Final[Mapping[str, tuple[str, str]]] = {
         "Avis adressés aux professionnels par courriel",
         "Ils disent seulement qu'un dossier attend, sans donnée sur vous.",
     ),
+    "announced_ends": (
+        "Annonce de la fin de conservation",
+        "Ce document dit lui-même jusqu'à quand ces données sont conservées.",
+    ),
 }
 """Table → what it is, and why it is left out, in words for the person."""
 

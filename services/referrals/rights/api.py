@@ -19,9 +19,9 @@ from libs.chassis.strict import QueryBool
 from libs.contracts.demonstration import ALLEGED_PERPETRATOR, ASSOCIATION, ERASURE, REFERRAL
 from libs.contracts.types import Id
 from services.referrals import queries
-from services.referrals.rights import acknowledgements
+from services.referrals.rights import acknowledgements, retention
 from services.referrals.rights import commands as rights
-from services.referrals.rights.schemas import ConfirmationIn, ErasureIn, ErasureList, ErasureMadeOut, ErasureOut
+from services.referrals.rights.schemas import AnnouncedEndList, ConfirmationIn, ErasureIn, ErasureList, ErasureMadeOut, ErasureOut
 from services.referrals.schemas import PersonSearchIn, PersonsFound
 from services.referrals.settings import Settings
 
@@ -124,3 +124,15 @@ async def confirm_erasure(erasure_id: Id, body: ConfirmationIn, caller: Caller, 
         status=201,
         location="/v1/erasures/{id}",
     )
+
+
+@router.get("/v1/announced-ends", operation_id="list_announced_ends", response_model=AnnouncedEndList)
+async def list_announced_ends(caller: Caller, runtime: Run, page: Page, response: Response) -> AnnouncedEndList:
+    """Closed referrals whose retention ends, announced before anything is erased: from which day on, and counted from which last contact. To keep one,
+    reopen it."""
+    term = cast(Settings, runtime.settings).term
+    async with runtime.database.transaction() as session:
+        rows = await retention.announced(session, caller, term, after=page.after[0] if page.after is not None else None, limit=page.limit)
+    items, following = page_of(rows, page, lambda row: (row.referral_id,))
+    page.link(response, following)
+    return AnnouncedEndList(items=items, next=following)

@@ -1,20 +1,29 @@
 """The end of the retention: two years after the last contact with the person (CNIL, délibération 2023-095; a setting), everything sealed is erased.
 
 A contact is the reception, an acceptance or a reopening, an attempt to reach the person, an interview, an assessment, or a step of an orientation.
-Only what is closed is erased: what is still open and past the term is told (`still_open`), so that somebody closes it.
+Only what is closed is erased: what is still open and past the term is told (`still_open`), so that somebody closes it. And only what was announced long
+enough before (`announce`), with the last contact that still holds: a term that was set wrong, or a case that must be kept, shows before anything is gone.
 """
 
+from collections import Counter
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select, text
+import structlog
+from sqlalchemy import delete, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
-from services.referrals.models import Person, Referral
+from libs.contracts.vocabularies import Role
+from services.referrals.domain import Term, local_day
+from services.referrals.models import AnnouncedEnd, Person, Referral
 from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause
+from services.referrals.rights.schemas import AnnouncedEndOut
+
+_log = structlog.get_logger(__name__)
 
 _STEPS = (
     "SELECT m.at FROM moves m WHERE m.referral_id = r.id AND m.move IN ('accept', 'reopen', 'reopen_unrouted')",
@@ -28,17 +37,28 @@ _STEPS = (
 _PAST = " AND r.received_at < :before" + "".join(
     f" AND NOT EXISTS (SELECT FROM ({step}) AS step (at) WHERE step.at >= :before)" for step in _STEPS
 )
-_LAST = text(
-    f"SELECT greatest(r.received_at, {', '.join(f'(SELECT max(step.at) FROM ({step}) AS step (at))' for step in _STEPS)})"  # noqa: S608 - constants
-    " FROM referrals r WHERE r.id = :id"
-)
+_LAST_CONTACT = f"greatest(r.received_at, {', '.join(f'(SELECT max(step.at) FROM ({step}) AS step (at))' for step in _STEPS)})"  # noqa: S608 - constants
+_LAST = text(f"SELECT {_LAST_CONTACT} FROM referrals r WHERE r.id = :id")  # noqa: S608 - constants
 _DUE = f"FROM referrals r WHERE r.status = 'closed'{_PAST}"
 _OPEN = text(
     f"SELECT r.id, r.departement FROM referrals r WHERE r.status NOT IN ('closed', 'erased'){_PAST}"  # noqa: S608 - constants
     " ORDER BY r.departement, r.received_at, r.id LIMIT :limit"
 )
-_COUNT = text(f"SELECT count(*) {_DUE}")
-_NEXT = text(f"SELECT r.id {_DUE} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE SKIP LOCKED")
+_VOID = text(
+    "DELETE FROM announced_ends a USING referrals r WHERE r.id = a.referral_id"  # noqa: S608 - constants
+    f" AND (r.status <> 'closed' OR a.counted_from >= :before OR a.counted_from <> {_LAST_CONTACT})"
+)
+_ANNOUNCE = text(
+    "INSERT INTO announced_ends (referral_id, departement, counted_from, announced_at)"  # noqa: S608 - constants
+    f" SELECT r.id, r.departement, {_LAST_CONTACT}, :now {_DUE} AND NOT EXISTS (SELECT FROM announced_ends a WHERE a.referral_id = r.id)"
+    " ON CONFLICT (referral_id) DO NOTHING RETURNING departement"
+)
+_ANNOUNCED = (
+    f"FROM referrals r JOIN announced_ends a ON a.referral_id = r.id WHERE r.status = 'closed'{_PAST}"
+    f" AND a.announced_at <= :announced AND a.counted_from = {_LAST_CONTACT}"
+)
+_COUNT = text(f"SELECT count(*) {_ANNOUNCED}")
+_NEXT = text(f"SELECT r.id {_ANNOUNCED} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE OF r SKIP LOCKED")
 
 
 async def last_contact(session: AsyncSession, referral_id: UUID) -> datetime:
@@ -47,9 +67,46 @@ async def last_contact(session: AsyncSession, referral_id: UUID) -> datetime:
     return found
 
 
-async def due(session: AsyncSession, now: datetime, days: int) -> int:
-    """How many referrals have reached the end: what `--dry-run` says."""
-    return await session.scalar(_COUNT, {"before": now - timedelta(days=days)}) or 0
+def _before(now: datetime, term: Term) -> dict[str, datetime]:
+    """What counts from before the one instant has reached its end; what was announced by the other, long enough ago."""
+    return {"before": now - timedelta(days=term.days), "announced": now - timedelta(days=term.notice_days)}
+
+
+async def announce(session: AsyncSession, now: datetime, term: Term) -> dict[str, int]:
+    """Announce what will have reached its end by the time the notice is over, once; and take back what no longer will. Gives how many are new, by département."""
+    horizon = now - timedelta(days=term.days - term.notice_days)
+    await session.execute(_VOID, {"before": horizon})
+    new = Counter(await session.scalars(_ANNOUNCE, {"before": horizon, "now": now}))
+    for departement, referrals in sorted(new.items()):
+        _log.info("retention.announced", departement=departement, referrals=referrals, notice_days=term.notice_days)
+    return new
+
+
+async def announced(
+    session: AsyncSession, caller: Principal, term: Term, *, after: UUID | None = None, limit: int = 1000
+) -> list[AnnouncedEndOut]:
+    """What was announced in the caller's départements, and from which day on it is erased; one more than `limit` when there are more."""
+    query = select(AnnouncedEnd).order_by(col(AnnouncedEnd.referral_id)).limit(limit + 1)
+    departements = caller.departements()
+    if caller.role is Role.COORDINATOR and departements is not None:
+        query = query.where(col(AnnouncedEnd.departement).in_(departements))
+    if after is not None:
+        query = query.where(col(AnnouncedEnd.referral_id) > after)
+    return [
+        AnnouncedEndOut(
+            referral_id=one.referral_id,
+            departement=one.departement,
+            last_contact_at=one.counted_from,
+            announced_at=one.announced_at,
+            erased_from=local_day(max(one.counted_from + timedelta(days=term.days), one.announced_at + timedelta(days=term.notice_days))),
+        )
+        for one in await session.scalars(query)
+    ]
+
+
+async def due(session: AsyncSession, now: datetime, term: Term) -> int:
+    """How many referrals have reached the end and were announced long enough before: what `--dry-run` says."""
+    return await session.scalar(_COUNT, _before(now, term)) or 0
 
 
 async def still_open(session: AsyncSession, now: datetime, days: int, limit: int = 1000) -> list[tuple[UUID, str]]:
@@ -58,12 +115,13 @@ async def still_open(session: AsyncSession, now: datetime, days: int, limit: int
     return [(row.id, row.departement) for row in rows]
 
 
-async def erase_due(session: AsyncSession, vault: Vault, now: datetime, days: int, limit: int = 50) -> int:
+async def erase_due(session: AsyncSession, vault: Vault, now: datetime, term: Term, limit: int = 50) -> int:
     """Erase the oldest of them, at most `limit`. Returns how many."""
-    ids = list(await session.scalars(_NEXT, {"before": now - timedelta(days=days), "limit": limit}))
+    ids = list(await session.scalars(_NEXT, _before(now, term) | {"limit": limit}))
     for referral_id in ids:
         referral = await session.get_one(Referral, referral_id, populate_existing=True)
         await erase_whole(session, vault, referral, ErasureCause.RETENTION, now, by="retention")
+    await session.execute(delete(AnnouncedEnd).where(col(AnnouncedEnd.referral_id).in_(ids)))
     return len(ids)
 
 

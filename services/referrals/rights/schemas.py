@@ -85,3 +85,18 @@ class ErasureMadeOut(Answer):
 class ErasureList(Answer):
     items: list[ErasureOut]
     next: str | None
+
+
+class AnnouncedEndOut(Answer):
+    """A closed referral whose retention ends: everything sealed of it is erased from that day on, unless something is done for a person until then."""
+
+    referral_id: Id
+    departement: DepartementCode
+    last_contact_at: Instant
+    announced_at: Instant
+    erased_from: Day
+
+
+class AnnouncedEndList(Answer):
+    items: list[AnnouncedEndOut]
+    next: str | None

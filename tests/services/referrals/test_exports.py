@@ -232,7 +232,7 @@ async def test_it_is_kept_until_the_very_day_on_which_the_retention_ends_it(refe
 
     told = await exported(referrals, referral_id, victim)
 
-    assert told["kept_until"] == "2032-01-01"  # 730 days, as settings.retention_days has it
+    assert told["kept_until"] == "2032-01-01"  # 730 days, as settings.persons_retention_days has it
     assert "730 jours après le dernier contact" in told["kept_because"]
 
 

@@ -10,11 +10,15 @@ import pytest
 from sqlalchemy import text
 
 from libs.chassis import relay
+from libs.chassis.settings import Settings as ChassisSettings
+from libs.chassis.worker import purge_streams
 from libs.contracts import demonstration as d
 from services.referrals import housekeeping
 from services.referrals.app import end_retention, look_at_erasures
+from services.referrals.domain import Term, local_day
 from services.referrals.rights import retention
 from services.referrals.rights.erasure import ErasureCause
+from services.referrals.settings import Settings
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_erasure import erase, living_keys
 
@@ -140,6 +144,28 @@ async def age(referrals: Referrals, referral_id: UUID, days: int, contact_days: 
         await session.execute(text(aged), one)
 
 
+TERM = Term(days=730, notice_days=14)
+
+
+async def announced(referrals: Referrals, days: int = 15) -> None:
+    """The nightly job looked, and so many days went by."""
+    await end_retention(referrals.runtime)
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE announced_ends SET announced_at = announced_at - make_interval(days => :days)"), {"days": days})
+
+
+async def statuses(referrals: Referrals) -> dict[UUID, str]:
+    return {row.id: row.status for row in await referrals.rows("SELECT id, status FROM referrals")}
+
+
+async def old(referrals: Referrals, days: int = 800) -> UUID:
+    """Closed, and last contacted so long ago."""
+    referral_id = await contacted(referrals)
+    await age(referrals, referral_id, days)
+    await close(referrals, referral_id)
+    return referral_id
+
+
 async def contacted(referrals: Referrals) -> UUID:
     referral_id = await referrals.accepted()
     [victim, _] = await referrals.persons(referral_id)
@@ -149,15 +175,15 @@ async def contacted(referrals: Referrals) -> UUID:
 
 
 async def test_two_years_after_the_last_contact_everything_sealed_is_erased_and_not_before(referrals: Referrals) -> None:
-    old, contacted_since, fresh = await contacted(referrals), await contacted(referrals), await referrals.receive()
-    await age(referrals, old, 800, 731)
-    await age(referrals, contacted_since, 800, 700)
-    await close(referrals, old, contacted_since)
+    ended, contacted_since, fresh = await contacted(referrals), await contacted(referrals), await referrals.receive()
+    await age(referrals, ended, 800, 731)
+    await age(referrals, contacted_since, 800, 729)
+    await close(referrals, ended, contacted_since)
+    await announced(referrals)
 
     await end_retention(referrals.runtime)
 
-    statuses = {row.id: row.status for row in await referrals.rows("SELECT id, status FROM referrals")}
-    assert statuses == {old: "erased", contacted_since: "closed", fresh: "assigned"}
+    assert await statuses(referrals) == {ended: "erased", contacted_since: "closed", fresh: "assigned"}
     [row] = await referrals.rows("SELECT cause FROM erasures")
     assert row.cause == "retention"
 
@@ -191,9 +217,10 @@ async def test_what_was_done_for_a_person_counts_like_a_contact(referrals: Refer
     async with referrals.runtime.database.transaction() as session:
         await session.execute(text("UPDATE assessments SET recorded_at = now() - interval '800 days'"))
         await session.execute(text("UPDATE interviews SET held_at = now() - interval '800 days'"))
-        before = await retention.due(session, datetime.now(UTC), 730)
+        await retention.announce(session, datetime.now(UTC) - timedelta(days=20), TERM)
+        before = await retention.due(session, datetime.now(UTC), TERM)
         await session.execute(text(activity))
-        after = await retention.due(session, datetime.now(UTC), 730)
+        after = await retention.due(session, datetime.now(UTC), TERM)
 
     assert (before, after) == (1, 0)
 
@@ -204,8 +231,8 @@ async def test_an_open_case_is_never_erased_by_the_retention_but_told_so_that_so
     async with referrals.runtime.database.transaction() as session:
         await session.execute(text("UPDATE moves SET at = at - interval '800 days'"))
 
-    told = await housekeeping.retain(referrals.runtime, 730, dry_run=True)
-    done = await housekeeping.retain(referrals.runtime, 730, dry_run=False)
+    told = await housekeeping.retain(referrals.runtime, TERM, dry_run=True)
+    done = await housekeeping.retain(referrals.runtime, TERM, dry_run=False)
     await end_retention(referrals.runtime)
 
     assert told.startswith("0 saisine(s) seraient effacées")
@@ -214,20 +241,141 @@ async def test_an_open_case_is_never_erased_by_the_retention_but_told_so_that_so
     assert {row.status for row in await referrals.rows("SELECT status FROM referrals")} == {"accepted"}
 
 
-async def test_a_dry_run_counts_and_changes_nothing(referrals: Referrals) -> None:
-    referral_id = await contacted(referrals)
-    await age(referrals, referral_id, 800)
-    await close(referrals, referral_id)
+async def test_a_dry_run_announces_and_changes_nothing_else(referrals: Referrals) -> None:
+    referral_id = await old(referrals)
     tables = ("referrals", "persons", "vault_keys", "outbox")
     before = await referrals.snapshot(*tables)
 
-    sentence = await housekeeping.retain(referrals.runtime, 730, dry_run=True)
+    first = await housekeeping.retain(referrals.runtime, TERM, dry_run=True)
+    await announced(referrals)
+    second = await housekeeping.retain(referrals.runtime, TERM, dry_run=True)
 
-    assert sentence.startswith("1 saisine(s) seraient effacées")
+    assert first.startswith("0 saisine(s) seraient effacées")
+    assert "1 saisine(s) annoncée(s) maintenant" in first
+    assert second.startswith("1 saisine(s) seraient effacées")
     assert await referrals.snapshot(*tables) == before
+    assert await statuses(referrals) == {referral_id: "closed"}
+    assert (await housekeeping.retain(referrals.runtime, TERM, dry_run=False)).startswith("1 saisine(s) effacée(s).")
+
+
+async def test_the_retention_erases_nothing_that_was_not_announced_long_enough_before(referrals: Referrals) -> None:
+    referral_id = await old(referrals)
+
+    by_command = await housekeeping.retain(referrals.runtime, TERM, dry_run=False)
+    await end_retention(referrals.runtime)
+    await announced(referrals, days=13)
+    await end_retention(referrals.runtime)
+    too_early = await statuses(referrals)
+    await announced(referrals, days=2)
+    await end_retention(referrals.runtime)
+
+    assert by_command.startswith("0 saisine(s) effacée(s).")
+    assert too_early == {referral_id: "closed"}
+    assert await statuses(referrals) == {referral_id: "erased"}
+    assert await referrals.rows("SELECT 1 FROM announced_ends") == []
+
+
+async def test_it_is_announced_before_the_end_so_that_it_is_erased_on_its_day(referrals: Referrals) -> None:
+    ending, later = await old(referrals, 720), await old(referrals, 700)
+
+    await end_retention(referrals.runtime)
+
+    [one] = (await referrals.get("coordinator-95", "/v1/announced-ends")).json()["items"]
+    assert (one["referral_id"], one["departement"]) == (str(ending), "95")
+    assert one["erased_from"] == local_day(datetime.now(UTC) + timedelta(days=14)).isoformat()  # announced for 14 days; the term ends in 10
+    assert (await referrals.get("coordinator-78", "/v1/announced-ends")).json()["items"] == []
+    assert (await referrals.get("auditor", "/v1/announced-ends")).json()["items"] == [one]
+    assert (await referrals.get("iscg-95", "/v1/announced-ends")).status_code == 403
+    assert later in await statuses(referrals)
+
+
+async def test_the_announced_ends_are_read_by_pages(referrals: Referrals) -> None:
+    ids = sorted([str(await old(referrals)) for _ in range(3)])
+    await end_retention(referrals.runtime)
+
+    first = (await referrals.get("coordinator-95", "/v1/announced-ends", limit=2)).json()
+    second = (await referrals.get("coordinator-95", "/v1/announced-ends", limit=2, cursor=first["next"])).json()
+
+    assert [one["referral_id"] for one in first["items"] + second["items"]] == ids
+    assert second["next"] is None
+
+
+def test_no_setting_of_ours_gives_another_meaning_to_one_of_the_chassis() -> None:
+    """RETENTION_DAYS is how long events are kept: set to a month for the topics, it must not erase persons after a month."""
+    assert vars(Settings)["__annotations__"].keys() & ChassisSettings.model_fields.keys() == set()
+
+
+async def test_events_are_kept_a_month_however_long_what_is_sealed_is_kept(referrals: Referrals) -> None:
+    await referrals.receive()
+    await stamp(referrals)
     async with referrals.runtime.database.transaction() as session:
-        assert await retention.due(session, datetime.now(UTC) - timedelta(days=100), 730) == 0
-    assert await housekeeping.retain(referrals.runtime, 730, dry_run=False) == "1 saisine(s) effacée(s)."
+        await session.execute(text("UPDATE stream_events SET recorded_at = now() - interval '31 days'"))
+        await session.execute(text("UPDATE streams SET sent_sequence = sequence"))
+
+    await purge_streams(referrals.runtime)
+
+    assert await referrals.rows("SELECT 1 FROM stream_events WHERE stream <> 'audit'") == []
+
+
+@pytest.mark.parametrize("looked_at_meanwhile", [True, False])
+async def test_what_was_reopened_since_it_was_announced_is_announced_anew(referrals: Referrals, looked_at_meanwhile: bool) -> None:
+    """Years later its announcement must not count for another end."""
+    referral_id = await old(referrals)
+    await announced(referrals, days=300)
+    assert (await referrals.move("iscg-95", referral_id, "reopen")).status_code == 200
+    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})).status_code == 200
+    if looked_at_meanwhile:
+        await end_retention(referrals.runtime)
+        assert (await referrals.get("coordinator-95", "/v1/announced-ends")).json()["items"] == []
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE moves SET at = at - interval '731 days' WHERE move = 'reopen'"))
+
+    await end_retention(referrals.runtime)
+
+    assert await statuses(referrals) == {referral_id: "closed"}
+    [one] = (await referrals.get("coordinator-95", "/v1/announced-ends")).json()["items"]
+    assert one["announced_at"] > (datetime.now(UTC) - timedelta(days=1)).isoformat()
+
+
+async def test_a_term_that_was_raised_takes_its_announcements_back(referrals: Referrals) -> None:
+    await old(referrals)
+    await end_retention(referrals.runtime)
+
+    await housekeeping.retain(referrals.runtime, Term(days=1000, notice_days=14), dry_run=True)
+
+    assert await referrals.rows("SELECT 1 FROM announced_ends") == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["retention", "--dryrun"],
+        ["retention", "--dry"],
+        ["retention", "dry-run"],
+        ["retention", "--help"],
+        ["retention", "-n"],
+        ["erase-again"],
+        ["erase-again", "--dry-run", "service.log"],
+    ],
+)
+def test_a_command_line_that_is_not_understood_erases_nothing(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[object] = []
+
+    async def run(*asked: object) -> str:
+        ran.append(asked)
+        return ""
+
+    monkeypatch.setattr(housekeeping, "_run", run)
+    monkeypatch.setattr(Settings, "load", lambda: None)
+
+    with pytest.raises(SystemExit) as ended:
+        housekeeping.run_and_exit(arguments)
+
+    assert ran == []
+    assert ended.value.code == (0 if "--help" in arguments else 2)
+    assert "usage:" in "".join(capsys.readouterr())
 
 
 # A backup from before an erasure
