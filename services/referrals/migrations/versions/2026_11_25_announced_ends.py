@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "referrals_announced_ends"
-down_revision = "referrals_withdrawals"
+down_revision = "referrals_updated"
 branch_labels = None
 depends_on = None
 
