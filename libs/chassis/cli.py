@@ -319,6 +319,11 @@ async def _streams_of(connection: Any) -> list[str]:
     return [row["stream"] for row in rows]
 
 
+async def _diverged(database: Database) -> list[str]:
+    async with database.transaction() as session:
+        return [head.stream for head in await streams.heads(session) if head.diverged_reason]
+
+
 @streams_app.command("new-epoch")
 def streams_new_epoch(
     service: _SERVICE_OPTION,
@@ -331,8 +336,14 @@ def streams_new_epoch(
         if not 5 <= len(reason.strip()) <= 500 or not reason.isprintable():
             raise CommandFailed(MISCONFIGURED, "Donnez la raison en une phrase, de 5 à 500 caractères.")
         if not yes:
+            diverged = _with_database(service, settings, _diverged)
+            seen = (
+                f"Divergents : {', '.join(diverged)}."
+                if diverged
+                else "Aucun flux n'est divergent : seulement si la base vient d'être restaurée."
+            )
             typer.confirm(
-                f"Ouvrir une nouvelle époque pour tous les flux de {service} ? Ce que les abonnés ont reçu au-delà est abandonné.",
+                f"{seen} Ouvrir une nouvelle époque pour tous les flux de {service} ? Ce que les abonnés ont reçu au-delà est abandonné.",
                 abort=True,
             )
 

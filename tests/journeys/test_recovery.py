@@ -83,6 +83,9 @@ async def test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listen
     command = ["streams", "new-epoch", "--service", "partners", "--reason", "restauration"]
     opened = await asyncio.to_thread(lambda: CliRunner().invoke(app, command, input="y\n"))
     assert opened.exit_code == 0, opened.output
+    assert "Divergents : internal." in opened.output
+    again = await asyncio.to_thread(lambda: CliRunner().invoke(app, command, input="n\n"))
+    assert (again.exit_code, "Aucun flux n'est divergent" in again.output) == (1, True)
 
     await until(lambda: restored_states(two), seconds=60)
 
