@@ -323,6 +323,20 @@ async def test_the_document_is_tagged_titled_in_french_with_its_fonts_inside(ref
         assert squeezed(sentence) in read, sentence
 
 
+async def test_the_document_says_until_when_and_why_it_is_kept(referrals: Referrals) -> None:
+    referral_id, [victim, _] = await full_life(referrals)
+    address = f"/v1/referrals/{referral_id}/persons/{victim}/export.pdf"
+
+    still_open = (await referrals.get("coordinator-95", address, RIGHTS)).content
+    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})).status_code == 200
+    closed = (await referrals.get("coordinator-95", address, RIGHTS)).content
+
+    because = (await exported(referrals, referral_id, victim))["kept_because"]
+    for content, sentence in ((still_open, "encore ouverte"), (closed, because)):
+        assert squeezed(sentence) in text_of(content)
+    assert [squeezed("Conservées au plus tard jusqu'au") in text_of(content) for content in (still_open, closed)] == [False, True]
+
+
 @pytest.mark.parametrize("name", ["#[import] $x$ \\ *gras* <label> @ref", "山　田。", "عمر", "Zoé 🙂", "</script> {{x}}", "‮abc"])
 async def test_whatever_a_name_is_made_of_the_document_is_made_and_means_nothing_more(referrals: Referrals, name: str) -> None:
     one = person("victim", "female", HERS) | {"identity": {"family_name": name, "given_name": "Essai"}}
