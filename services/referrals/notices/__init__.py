@@ -11,6 +11,7 @@ from datetime import datetime, time, timedelta
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.database import Statement, run
@@ -36,20 +37,27 @@ class NoticeKind(Code):
 
     NEW_REFERRAL = "new_referral", "Une nouvelle saisine est affectée à votre poste."
     URGENT_REFERRAL = "urgent_referral", "Une saisine urgente est affectée à votre poste."
+    URGENT_UNROUTED_REFERRAL = "urgent_unrouted_referral", "Une saisine urgente n'a pas trouvé de poste : elle attend votre affectation."
     UNROUTED_REFERRAL = "unrouted_referral", "Une saisine n'a pas trouvé de poste : elle attend votre affectation."
     OVERDUE_REFERRAL = "overdue_referral", "Une saisine a dépassé son délai de premier contact."
+    ORIENTATION_URGENT = "orientation_urgent", "Une orientation urgente attend votre réponse."
     ORIENTATION_TO_ANSWER = "orientation_to_answer", "Une orientation attend votre réponse."
     ORIENTATION_REMINDER = "orientation_reminder", "Une orientation attend toujours votre réponse et va expirer."
     ORIENTATION_UPDATED = "orientation_updated", "Une orientation qui vous est adressée a changé : relisez-la avant d'appeler la personne."
     ORIENTATION_WITHDRAWN = "orientation_withdrawn", "Une orientation qui vous était adressée est annulée : ne contactez plus la personne."
+    ORIENTATION_ACCEPTED = (
+        "orientation_accepted",
+        "Une orientation est acceptée : à une structure qui répond par un lien, confiez de vive voix l'identité et les coordonnées.",
+    )
+    ORIENTATION_STARTED = "orientation_started", "Une structure a commencé l'accompagnement demandé par une orientation."
+    ORIENTATION_COMPLETED = "orientation_completed", "Une structure a terminé l'accompagnement demandé par une orientation."
+    ORIENTATION_FAILED = "orientation_failed", "Une orientation est restée sans suite : la personne peut être réorientée."
     ORIENTATION_REJECTED = "orientation_rejected", "Une orientation a été refusée : la personne peut être réorientée."
     ORIENTATION_EXPIRED = "orientation_expired", "Une orientation a expiré sans réponse : la personne peut être réorientée."
 
 
-AT_ONCE: Final = frozenset(
-    {NoticeKind.URGENT_REFERRAL, NoticeKind.OVERDUE_REFERRAL, NoticeKind.ORIENTATION_UPDATED, NoticeKind.ORIENTATION_WITHDRAWN}
-)
-"""What never waits for a digest."""
+AT_ONCE: Final = frozenset({NoticeKind.OVERDUE_REFERRAL, NoticeKind.ORIENTATION_UPDATED, NoticeKind.ORIENTATION_WITHDRAWN})
+"""What never waits for a digest, urgent or not: a call that is late, or one that must not be made as it was allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,8 @@ class Notice:
     orientation_id: UUID | None = None
     link_id: UUID | None = None
     """The signed link by which a partner without account answers."""
+    urgent: bool = False
+    """Immediate, or somebody in danger: it waits for no digest."""
 
 
 _INSERT = Statement(
@@ -76,6 +86,9 @@ _INSERT = Statement(
     # in the order of the unique key: two transactions never wait for each other crosswise
     " ORDER BY said.cause, said.recipient ON CONFLICT (cause, recipient) DO NOTHING"
 )
+
+
+_HURRY = text("UPDATE notices SET due_at = :now WHERE referral_id = :referral AND mail_id IS NULL AND due_at > :now")
 
 
 async def notify(session: AsyncSession, *notices: Notice, now: datetime) -> None:
@@ -95,9 +108,14 @@ async def notify(session: AsyncSession, *notices: Notice, now: datetime) -> None
             "referrals": [one.referral_id for one in notices],
             "orientations": [one.orientation_id for one in notices],
             "links": [one.link_id for one in notices],
-            "at_once": [one.kind in AT_ONCE for one in notices],
+            "at_once": [one.urgent or one.kind in AT_ONCE for one in notices],
         },
     )
+
+
+async def hurry(session: AsyncSession, referral_id: UUID, now: datetime) -> None:
+    """It turned out to be urgent: what waits for a digest to tell of it goes at once."""
+    await session.execute(_HURRY, {"referral": referral_id, "now": now})
 
 
 def next_digest(now: datetime) -> datetime:
@@ -124,13 +142,12 @@ def is_urgent(urgency: str, danger: bool) -> bool:
 def of_assigned(referral_id: UUID, post_id: UUID, now: datetime, *, urgent: bool) -> Notice:
     """`urgent`: immediate, or somebody in danger. Assigned again, even to the same post, it is told again."""
     kind = NoticeKind.URGENT_REFERRAL if urgent else NoticeKind.NEW_REFERRAL
-    return Notice(f"referral.assigned:{referral_id}:{now.isoformat()}", kind, of_post(post_id), referral_id)
+    return Notice(f"referral.assigned:{referral_id}:{now.isoformat()}", kind, of_post(post_id), referral_id, urgent=urgent)
 
 
-def of_unrouted(referral_id: UUID, departement: str, now: datetime) -> Notice:
-    return Notice(
-        f"referral.unrouted:{referral_id}:{now.isoformat()}", NoticeKind.UNROUTED_REFERRAL, f"departement:{departement}", referral_id
-    )
+def of_unrouted(referral_id: UUID, departement: str, now: datetime, *, urgent: bool) -> Notice:
+    kind = NoticeKind.URGENT_UNROUTED_REFERRAL if urgent else NoticeKind.UNROUTED_REFERRAL
+    return Notice(f"referral.unrouted:{referral_id}:{now.isoformat()}", kind, f"departement:{departement}", referral_id, urgent=urgent)
 
 
 def of_overdue(referral_id: UUID, post_id: UUID | None, departement: str, due_at: datetime) -> Sequence[Notice]:

@@ -162,7 +162,9 @@ async def request(
             expires_at=orientation.expires_at,
         ),
     )
-    await notices.notify(session, await _to_partner(session, links, orientation, NoticeKind.ORIENTATION_TO_ANSWER, now), now=now)
+    urgent = notices.is_urgent(referral.urgency, referral.danger)
+    kind = NoticeKind.ORIENTATION_URGENT if urgent else NoticeKind.ORIENTATION_TO_ANSWER
+    await notices.notify(session, await _to_partner(session, links, orientation, kind, now, urgent=urgent), now=now)
     return OrientationRequestedOut(
         **summary(orientation).model_dump(), warnings=mismatches(offer, body.need, referral.commune, PersonRole(person.role))
     )
@@ -222,14 +224,16 @@ def told(caller: Principal, keys: PseudonymKeys, answer: Told) -> Told:
     return answer.model_copy(update=changed)
 
 
-async def _to_partner(session: AsyncSession, links: Links, orientation: Orientation, kind: NoticeKind, now: datetime) -> Notice:
+async def _to_partner(
+    session: AsyncSession, links: Links, orientation: Orientation, kind: NoticeKind, now: datetime, *, urgent: bool = False
+) -> Notice:
     """With the link to answer by, for an organization without account."""
-    return _of_partner(orientation, kind, await links.for_partner(session, orientation, now))
+    return _of_partner(orientation, kind, await links.for_partner(session, orientation, now), urgent=urgent)
 
 
-def _of_partner(orientation: Orientation, kind: NoticeKind, link_id: UUID | None) -> Notice:
+def _of_partner(orientation: Orientation, kind: NoticeKind, link_id: UUID | None, *, urgent: bool = False) -> Notice:
     cause = f"{kind}:{orientation.id}:{orientation.version}"
-    return Notice(cause, kind, notices.of_organization(orientation.organization_id), None, orientation.id, link_id)
+    return Notice(cause, kind, notices.of_organization(orientation.organization_id), None, orientation.id, link_id, urgent)
 
 
 async def make_link(session: AsyncSession, caller: Principal, links: Links, orientation_id: UUID, now: datetime) -> LinkMade:
@@ -251,7 +255,8 @@ async def make_link(session: AsyncSession, caller: Principal, links: Links, orie
 
 def _to_post(referral: Referral, orientation: Orientation, kind: NoticeKind) -> Notice:
     """To who works the referral now: it may have gone to another post since."""
-    return Notice(f"{kind}:{orientation.id}", kind, notices.of_post(referral.post_id or orientation.post_id), referral.id)
+    recipient = notices.of_post(referral.post_id or orientation.post_id)
+    return Notice(f"{kind}:{orientation.id}", kind, recipient, referral.id, urgent=notices.is_urgent(referral.urgency, referral.danger))
 
 
 def _common(referral: Referral, orientation: Orientation) -> dict[str, Any]:
@@ -319,6 +324,7 @@ def _delay(orientation: Orientation, now: datetime) -> int:
 async def accept(session: AsyncSession, caller: Principal, orientation_id: UUID, version: int, now: datetime) -> OrientationSummary:
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.ACCEPT)
     orientation.answered_at = now
+    await notices.notify(session, _to_post(referral, orientation, NoticeKind.ORIENTATION_ACCEPTED), now=now)
     event = OrientationAccepted(
         **_common(referral, orientation),
         partner_kind=PartnerKind(orientation.partner_kind),
@@ -358,6 +364,7 @@ async def reason_text_of(session: AsyncSession, vault: Vault, orientation: Orien
 
 async def start(session: AsyncSession, caller: Principal, orientation_id: UUID, version: int, now: datetime) -> OrientationSummary:
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.START)
+    await notices.notify(session, _to_post(referral, orientation, NoticeKind.ORIENTATION_STARTED), now=now)
     return await _said(session, orientation, OrientationStarted(**_common(referral, orientation), started_at=now))
 
 
@@ -367,6 +374,7 @@ async def complete(
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.COMPLETE)
     orientation.ended_at = now
     orientation.outcome = body.outcome
+    await notices.notify(session, _to_post(referral, orientation, NoticeKind.ORIENTATION_COMPLETED), now=now)
     return await _said(session, orientation, OrientationCompleted(**_common(referral, orientation), outcome=body.outcome, completed_at=now))
 
 
@@ -376,6 +384,7 @@ async def fail(
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.FAIL)
     orientation.ended_at = now
     orientation.reason = body.reason
+    await notices.notify(session, _to_post(referral, orientation, NoticeKind.ORIENTATION_FAILED), now=now)
     return await _said(session, orientation, OrientationFailed(**_common(referral, orientation), reason=body.reason, failed_at=now))
 
 
@@ -433,8 +442,9 @@ async def expire(session: AsyncSession, now: datetime, limit: int = 100) -> int:
 
 async def remind(session: AsyncSession, links: Links, now: datetime, before: timedelta, limit: int = 100) -> int:
     """Recall to the partners what expires within `before`, once each. One that was asked later than that is not recalled at once, but halfway."""
-    due = await session.scalars(
-        select(Orientation)
+    due = await session.execute(
+        select(Orientation, col(Referral.urgency), col(Referral.danger))
+        .join(Referral, col(Referral.id) == col(Orientation.referral_id))
         .where(
             col(Orientation.status) == OrientationStatus.REQUESTED,
             col(Orientation.reminded_at).is_(None),
@@ -444,12 +454,15 @@ async def remind(session: AsyncSession, links: Links, now: datetime, before: tim
         )
         .order_by(col(Orientation.expires_at), col(Orientation.id))
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=Orientation, skip_locked=True)
     )
     reminded = due.all()
-    for orientation in reminded:
+    for orientation, _, _ in reminded:
         orientation.reminded_at = now
     await session.flush()
-    said = [await _to_partner(session, links, one, NoticeKind.ORIENTATION_REMINDER, now) for one in reminded]
+    said = [
+        await _to_partner(session, links, one, NoticeKind.ORIENTATION_REMINDER, now, urgent=notices.is_urgent(urgency, danger))
+        for one, urgency, danger in reminded
+    ]
     await notices.notify(session, *said, now=now)
     return len(reminded)

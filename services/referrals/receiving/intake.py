@@ -319,10 +319,10 @@ async def _first_ones(session: AsyncSession, intakes: Sequence[Intake]) -> dict[
 
 def _notice(referral: _Referral, now: datetime) -> notices.Notice:
     """To the post that has it, else to the coordinator."""
-    if referral.routing.post_id is None:
-        return notices.of_unrouted(referral.id, referral.departement, now)
     request = referral.intake.request
     urgent = notices.is_urgent(request.urgency, request.danger)
+    if referral.routing.post_id is None:
+        return notices.of_unrouted(referral.id, referral.departement, now, urgent=urgent)
     return notices.of_assigned(referral.id, referral.routing.post_id, now, urgent=urgent)
 
 

@@ -32,6 +32,7 @@ from libs.contracts.vocabularies import (
     Theme,
     Urgency,
 )
+from services.referrals import notices
 from services.referrals.delays.due import Delays
 from services.referrals.domain import CorrectionReason, Move, ReferenceTaken, local_day
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
@@ -112,6 +113,8 @@ async def correct(
     persons, fields = [*persons, *joined], fields + [f"/persons/{one.id}" for one in joined]
     if "/urgency" in fields and referral.first_contact_at is None:
         await delays.settle(session, referral)
+    if {"/urgency", "/danger"}.intersection(fields) and notices.is_urgent(referral.urgency, referral.danger):
+        await notices.hurry(session, referral.id, now)
     if referral.status == ReferralStatus.UNROUTED and _ROUTED_BY.intersection(fields):
         await mark_due(session, referral.departement)
     aged = await _ages(session, vault, referral, persons) if "/occurred_at" in fields else []

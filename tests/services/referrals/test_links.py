@@ -275,7 +275,7 @@ async def test_an_organization_without_account_is_sent_a_link_the_same_one_when_
     await remind_partners(referrals.runtime)
 
     rows = await referrals.rows(f"SELECT kind, link_id FROM notices WHERE recipient = '{PARTNER}' ORDER BY id")
-    assert [row.kind for row in rows] == ["orientation_to_answer", "orientation_reminder"]
+    assert [row.kind for row in rows] == ["orientation_urgent", "orientation_reminder"]
     assert rows[0].link_id is not None
     assert rows[0].link_id == rows[1].link_id
     path = f"/reponse/{Links.of(referrals.runtime).token(rows[0].link_id)}"

@@ -171,6 +171,51 @@ async def test_the_coordinator_is_told_of_a_referral_without_post(referrals: Ref
     assert "pas trouvé de poste" in mail["Subject"]
 
 
+async def waiting(referrals: Referrals) -> list[tuple[str, bool]]:
+    """What is to be told, and whether it goes at once."""
+    rows = await referrals.rows("SELECT kind, due_at <= now() AS at_once FROM notices ORDER BY id")
+    return [(row.kind, row.at_once) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("urgency", "danger", "kind", "at_once"),
+    [
+        ("immediate", False, "urgent_unrouted_referral", True),
+        ("standard", True, "urgent_unrouted_referral", True),
+        ("priority", False, "unrouted_referral", False),
+    ],
+)
+async def test_in_a_digest_too_what_is_urgent_and_has_no_post_is_told_at_once(
+    referrals: Referrals, urgency: str, danger: bool, kind: str, at_once: bool
+) -> None:
+    await prefer(referrals, "coordinator-95", "departement:95", "digest")
+
+    await referrals.receive(unit_id=None, commune="95008", urgency=urgency, danger=danger)
+
+    assert await waiting(referrals) == [(kind, at_once)]
+
+
+async def test_an_urgent_referral_that_its_post_gives_back_is_told_at_once(referrals: Referrals) -> None:
+    await prefer(referrals, "coordinator-95", "departement:95", "digest")
+    referral_id = await referrals.receive(urgency="immediate")
+
+    assert (await referrals.move("iscg-95", referral_id, "decline", {"reason": "absent"})).status_code == 200
+
+    assert await waiting(referrals) == [("urgent_unrouted_referral", True)]
+
+
+@pytest.mark.parametrize("learnt", [{"urgency": "immediate"}, {"danger": True}])
+async def test_what_waits_for_a_digest_goes_at_once_when_it_turns_out_to_be_urgent(referrals: Referrals, learnt: dict[str, Any]) -> None:
+    await prefer(referrals, "coordinator-95", "departement:95", "digest")
+    calm: dict[str, Any] = {"unit_id": None, "commune": "95008", "urgency": "standard", "danger": False}
+    urgent, other = await referrals.receive(**calm), await referrals.receive(**calm)
+
+    for referral_id, changed in ((urgent, learnt), (other, {"children_present": 3})):
+        assert (await referrals.move("coordinator-95", referral_id, "corrections", {"reason": "learned"} | changed)).status_code == 201
+
+    assert await waiting(referrals) == [("unrouted_referral", True), ("unrouted_referral", False)]
+
+
 async def test_one_cause_is_told_once_however_often_it_is_said(referrals: Referrals, box: Mailbox) -> None:
     await prefer(referrals, "coordinator-95", "departement:95", "immediate")
     referral_id = UUID(int=7)

@@ -1,5 +1,6 @@
 """Orientations: asked again after they came to nothing, recalled before they expire, told to who must act."""
 
+import urllib.parse
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +13,7 @@ from tests.services.referrals.conftest import Referrals
 
 POST = f"post:{d.POST_CERGY}"
 PARTNER = f"organization:{d.ASSOCIATION}"
+CALM: dict[str, Any] = {"urgency": "priority", "danger": False}
 
 
 async def execute(referrals: Referrals, statement: str) -> None:
@@ -99,7 +101,7 @@ async def test_an_orientation_of_somebody_else_is_not_replaced(referrals: Referr
 
 async def test_a_partner_is_asked_and_reminded_once_and_the_post_learns_that_it_expired(referrals: Referrals) -> None:
     await wishes(referrals, POST, PARTNER)
-    await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)
+    await ask(referrals, await referrals.accepted(**CALM), d.VICTIM_SUPPORT_SERVICE)
     await remind_partners(referrals.runtime)
     assert await told(referrals) == [(PARTNER, "orientation_to_answer")]
 
@@ -131,13 +133,65 @@ async def test_one_that_lives_for_a_day_only_is_recalled_at_its_half_not_at_once
     assert len(await told(referrals)) == 2
 
 
-async def test_the_post_learns_that_it_was_rejected(referrals: Referrals) -> None:
+REJECT, FAIL, COMPLETE = ("reject", {"reason": "no_capacity"}), ("fail", {"reason": "no_show"}), ("complete", {"outcome": "informed"})
+ACCEPT, START = ("accept", None), ("start", None)
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+@pytest.mark.parametrize(
+    ("steps", "kinds"),
+    [
+        ([REJECT], ["rejected"]),
+        ([ACCEPT, FAIL], ["accepted", "failed"]),
+        ([ACCEPT, START, COMPLETE], ["accepted", "started", "completed"]),
+    ],
+)
+async def test_the_post_learns_each_answer_by_a_link_to_the_referral_and_at_once_when_it_is_urgent(
+    referrals: Referrals, steps: list[tuple[str, Any]], kinds: list[str], urgent: bool
+) -> None:
+    await wishes(referrals, POST, mode="digest")
+    referral_id = await referrals.accepted(**{} if urgent else CALM)
+    asked = (await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE)).json()
+
+    for version, (step, body) in enumerate(steps, 1):
+        assert (await referrals.answer("partner-95", asked["id"], step, body, version)).status_code == 200
+
+    rows = await referrals.rows(
+        "SELECT recipient, kind, referral_id, link_id, due_at = created_at AS at_once FROM notices WHERE kind LIKE 'orientation%' ORDER BY id"
+    )
+    assert [tuple(row) for row in rows] == [(POST, f"orientation_{kind}", referral_id, None, urgent) for kind in kinds]
+
+
+async def test_an_answer_by_link_is_told_to_the_post_as_the_page_promises(referrals: Referrals) -> None:
     await wishes(referrals, POST)
     asked = (await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)).json()
+    made = await referrals.post("iscg-95", f"/v1/orientations/{asked['id']}/links")
 
-    await referrals.answer("partner-95", asked["id"], "reject", {"reason": "no_capacity"})
+    answer = await referrals.client.post(urllib.parse.urlsplit(made.json()["url"]).path, data={"version": "1", "answer": "accept"})
 
-    assert await told(referrals) == [(POST, "orientation_rejected")]
+    assert "Réponse enregistrée" in answer.text
+    assert await told(referrals) == [(POST, "orientation_accepted")]
+
+
+@pytest.mark.parametrize(
+    ("referral", "kind", "at_once"),
+    [
+        ({"urgency": "immediate", "danger": False}, "orientation_urgent", True),
+        ({"urgency": "standard", "danger": True}, "orientation_urgent", True),
+        (CALM, "orientation_to_answer", False),
+    ],
+)
+async def test_in_a_digest_too_a_partner_is_asked_at_once_what_is_urgent(
+    referrals: Referrals, referral: dict[str, Any], kind: str, at_once: bool
+) -> None:
+    await wishes(referrals, PARTNER, mode="digest")
+
+    await ask(referrals, await referrals.accepted(**referral), d.VICTIM_SUPPORT_SERVICE)
+    await execute(referrals, "UPDATE orientations SET requested_at = now() - interval '12 days', expires_at = now() + interval '2 days'")
+    await remind_partners(referrals.runtime)
+
+    rows = await referrals.rows("SELECT kind, due_at = created_at AS at_once FROM notices ORDER BY id")
+    assert [(row.kind, row.at_once) for row in rows] == [(kind, at_once), ("orientation_reminder", at_once)]
 
 
 @pytest.mark.parametrize("who", ["iscg-95", "coordinator-95"])
@@ -146,7 +200,7 @@ async def test_what_lives_is_cancelled_with_a_reason_that_its_partner_is_told_at
     referrals: Referrals, who: str, steps: tuple[str, ...]
 ) -> None:
     await wishes(referrals, PARTNER, mode="digest")
-    asked = (await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)).json()["id"]
+    asked = (await ask(referrals, await referrals.accepted(**CALM), d.VICTIM_SUPPORT_SERVICE)).json()["id"]
     for version, step in enumerate(steps, 1):
         assert (await referrals.answer("partner-95", asked, step, version=version)).status_code == 200
     await referrals.said()

@@ -12,7 +12,7 @@ from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_agreement import orient, persons_with, run
 from tests.services.referrals.test_erasure import erase
 from tests.services.referrals.test_links import fill, link, status
-from tests.services.referrals.test_orientations import PARTNER, ask, told_at_once, wishes
+from tests.services.referrals.test_orientations import CALM, PARTNER, ask, told_at_once, wishes
 
 
 async def refuse(referrals: Referrals, referral_id: UUID) -> None:
@@ -30,7 +30,7 @@ async def test_a_refusal_ends_whatever_lives_of_the_person_and_its_partner_is_to
     referrals: Referrals, steps: tuple[str, ...]
 ) -> None:
     await wishes(referrals, PARTNER, mode="digest")
-    referral_id = await referrals.accepted()
+    referral_id = await referrals.accepted(**CALM)
     asked = (await referrals.orient(referral_id)).json()["id"]
     for version, step in enumerate(steps, 1):
         assert (await referrals.answer("partner-95", asked, step, version=version)).status_code == 200

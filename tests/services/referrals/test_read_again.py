@@ -10,7 +10,7 @@ from services.referrals.orientations.links import Links
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_agreement import call, orient, persons_with
 from tests.services.referrals.test_links import answers_by_link, fill
-from tests.services.referrals.test_orientations import PARTNER, POST, ask, told_at_once, wishes
+from tests.services.referrals.test_orientations import CALM, PARTNER, POST, ask, told_at_once, wishes
 from tests.services.referrals.test_reach import read
 
 LETTERS = {"modes": ["letter"], "windows": [], "voicemail_allowed": False, "text_allowed": False, "read_by_others": True}
@@ -38,7 +38,7 @@ async def living(referrals: Referrals, referral_id: UUID, *steps: str) -> str:
 @pytest.mark.parametrize("steps", [(), ("accept",), ("accept", "start")])
 async def test_safe_contact_rules_reach_who_was_told_the_old_ones(referrals: Referrals, steps: tuple[str, ...]) -> None:
     await wishes(referrals, PARTNER, mode="digest")
-    referral_id = await referrals.accepted()
+    referral_id = await referrals.accepted(**CALM)
     asked = await living(referrals, referral_id, *steps)
     before = await read(referrals, asked)
 
@@ -91,7 +91,7 @@ async def test_whatever_else_a_partner_reads_is_said_by_its_part(referrals: Refe
 )
 async def test_what_a_partner_does_not_read_is_not_said(referrals: Referrals, place: int, changed: dict[str, Any]) -> None:
     await wishes(referrals, PARTNER)
-    referral_id = await referrals.accepted()
+    referral_id = await referrals.accepted(**CALM)
     asked = await living(referrals, referral_id)
     before = await read(referrals, asked)
 
