@@ -1,12 +1,12 @@
 """A person's sealed content: how it is hashed for finding, sealed anew when it is corrected, and found again in other referrals."""
 
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.vault import Vault, keyed_hash
 from libs.contracts.vocabularies import AgeBand, age_band_of
-from services.referrals.domain import age_on, local_day, normalised_identity
+from services.referrals.domain import age_on, identities_sought, local_day, normalised_identity
 from services.referrals.models import Person
 from services.referrals.schemas import Identity, PersonContent
 
@@ -22,6 +22,11 @@ def identity_hash_of(search_key: bytes, identity: Identity | None) -> bytes | No
         return None
     normalised = normalised_identity(identity.family_name, identity.given_name, identity.birth_on)
     return keyed_hash(search_key, normalised) if normalised is not None else None
+
+
+def hashes_sought(search_key: bytes, family_name: str, given_name: str, birth_on: date) -> list[bytes]:
+    """Those by which a person of this identity may be found (`domain.identities_sought`)."""
+    return [keyed_hash(search_key, one) for one in identities_sought(family_name, given_name, birth_on)]
 
 
 def age_band_on(content: PersonContent, occurred_at: datetime) -> AgeBand:

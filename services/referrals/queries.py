@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import and_, or_, select, true
+from sqlalchemy import and_, or_, select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -15,17 +15,24 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import AlertKind, OrientationStatus, ReferralStatus, Role
 from services.referrals.delays.due import is_overdue
-from services.referrals.domain import ORIENTATION_LIVES, OrientationOver, moves_open_to, orientation_moves_open_to, police_status
+from services.referrals.domain import (
+    ORIENTATION_LIVES,
+    OrientationOver,
+    moves_open_to,
+    names_sought,
+    normalised_name,
+    orientation_moves_open_to,
+    police_status,
+)
 from services.referrals.justice.alerts import kinds_sent
 from services.referrals.models import Assessment, ContactAttempt, Interview, Orientation, Person, Referral
 from services.referrals.orientations import commands as orientations
-from services.referrals.persons import identity_hash_of
+from services.referrals.persons import hashes_sought
 from services.referrals.receiving import repeats
 from services.referrals.rules import MINORS, may_still_be_contacted
 from services.referrals.schemas import (
     AssessmentOut,
     ContactOut,
-    Identity,
     InterviewOut,
     OrientationOut,
     PersonContent,
@@ -166,10 +173,43 @@ def _person(person: Person, content: PersonContent | None) -> PersonOut:
     )
 
 
-async def persons_found(session: AsyncSession, caller: Principal, search_key: bytes, body: PersonSearchIn) -> list[PersonFound]:
+OPENED_AT_ONCE = 200
+"""Referrals of which a search by name opens the persons together: a few milliseconds, between which others are answered."""
+
+
+async def persons_found(
+    session: AsyncSession, caller: Principal, vault: Vault, search_key: bytes, body: PersonSearchIn
+) -> list[PersonFound]:
     """Nobody when the name has no letter to find it by."""
-    sought = identity_hash_of(search_key, Identity(family_name=body.family_name, given_name=body.given_name, birth_on=body.birth_on))
-    return await repeats.search(session, sought, _perimeter(caller)) if sought is not None else []
+    if body.birth_on is None:
+        return await _found_by_name(session, caller, vault, names_sought(body.family_name, body.given_name))
+    return await repeats.search(session, hashes_sought(search_key, body.family_name, body.given_name, body.birth_on), _perimeter(caller))
+
+
+async def _found_by_name(session: AsyncSession, caller: Principal, vault: Vault, names: Collection[str]) -> list[PersonFound]:
+    """Of whom no birth date is known there is no hash: they are opened one after the other, in the referrals of the perimeter, newest reception first."""
+    found: list[PersonFound] = []
+    received, last = col(Referral.received_at), None
+    page = select(col(Referral.id), received).where(_perimeter(caller), col(Referral.status) != ReferralStatus.ERASED)
+    page = page.order_by(received.desc(), col(Referral.id).desc()).limit(OPENED_AT_ONCE)
+    while names and len(found) < repeats.MOST:
+        query = page if last is None else page.where(tuple_(received, col(Referral.id)) < tuple_(last.received_at, last.id))
+        referrals = (await session.execute(query)).all()
+        if not referrals:
+            break
+        last = referrals[-1]
+        unhashed = select(Person).where(col(Person.referral_id).in_([one.id for one in referrals]), col(Person.identity_hash).is_(None))
+        persons = (await session.scalars(unhashed.where(col(Person.content) != b""))).all()
+        contents = await contents_of(session, vault, persons)
+        same = [person for person in persons if _is_named(contents.get(person.id), names)]
+        for one in referrals:
+            found += [repeats.found(person, await session.get_one(Referral, one.id)) for person in same if person.referral_id == one.id]
+    return found[: repeats.MOST]
+
+
+def _is_named(content: PersonContent | None, names: Collection[str]) -> bool:
+    identity = content.identity if content is not None else None
+    return identity is not None and normalised_name(identity.family_name, identity.given_name) in names
 
 
 async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -> RoutingOut:

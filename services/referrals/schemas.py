@@ -266,11 +266,16 @@ class AlreadyKnownOut(Answer):
 
 
 class PersonSearchIn(Body):
-    """All three are needed; accents, case, hyphens, spaces and further given names do not matter."""
+    """Accents, case, apostrophes and further given names do not matter, nor whether a double name is written with a hyphen or a space; its first part alone
+    does not find who was received under both with a hyphen (`Jean` finds `Jean Pierre`, not `Jean-Pierre`).
+
+    `birth_on`: whose birth date is known is found with it alone; without it, who is known by name and by no birth date (an approximate age): search both ways. Who
+    is known by no name is found through the referral.
+    """
 
     family_name: Annotated[str, line(100)]
     given_name: Annotated[str, line(100)]
-    birth_on: Annotated[Day, AfterValidator(_birth)]
+    birth_on: Annotated[Day, AfterValidator(_birth)] | None = None
 
 
 class PersonsFound(Answer):

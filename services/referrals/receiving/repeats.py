@@ -47,22 +47,22 @@ async def already_known(session: AsyncSession, referral: Referral, persons: Sequ
             told.append(
                 AlreadyKnownOut(
                     person_id=person.id,
-                    referrals=[_found(one, its) for one, its in same if sees(its)],
+                    referrals=[found(one, its) for one, its in same if sees(its)],
                     elsewhere=any(not sees(its) for _, its in same),
                 )
             )
     return told
 
 
-async def search(session: AsyncSession, identity_hash: bytes, perimeter: Any) -> list[PersonFound]:
-    """The persons of this identity in the referrals of the caller's perimeter, newest reception first, at most `MOST`."""
+async def search(session: AsyncSession, hashes: Collection[bytes], perimeter: Any) -> list[PersonFound]:
+    """The persons of these identities in the referrals of the caller's perimeter, newest reception first, at most `MOST`."""
     query = select(Person, Referral).join(Referral, col(Referral.id) == col(Person.referral_id))
-    query = query.where(col(Person.identity_hash) == identity_hash, perimeter)
+    query = query.where(col(Person.identity_hash).in_(hashes), perimeter)
     rows = await session.execute(query.order_by(col(Referral.received_at).desc(), col(Referral.id).desc()).limit(MOST))
-    return [_found(person, referral) for person, referral in rows]
+    return [found(person, referral) for person, referral in rows]
 
 
-def _found(person: Person, referral: Referral) -> PersonFound:
+def found(person: Person, referral: Referral) -> PersonFound:
     values: dict[str, object] = {
         "person_id": person.id,
         "referral_id": referral.id,

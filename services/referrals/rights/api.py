@@ -51,10 +51,12 @@ def _now() -> datetime:
     ),
 )
 async def search_persons(body: PersonSearchIn, caller: Caller, purpose: Purpose, runtime: Run) -> PersonsFound:
-    """A person in the caller's referrals, by a keyed hash of the identity, which is in no URL and no log. The search is audited with its purpose."""
+    """A person in the caller's referrals, by a keyed hash of the identity, which is in no URL and no log; without a birth date, by opening those of whom none
+    is known. The search is audited with its purpose."""
     async with runtime.database.transaction() as session:
-        found = await queries.persons_found(session, caller, secret_bytes(runtime.settings.search_key), body)
-        await audit(session, caller, operation="search_persons", subject="persons", purpose=purpose, detail={"found": str(len(found))})
+        found = await queries.persons_found(session, caller, runtime.vault, secret_bytes(runtime.settings.search_key), body)
+        detail = {"found": str(len(found)), "by": "name" if body.birth_on is None else "identity"}
+        await audit(session, caller, operation="search_persons", subject="persons", purpose=purpose, detail=detail)
     return PersonsFound(items=found)
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from libs.contracts import demonstration as d
+from services.referrals import queries
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_erasure import erase
 
@@ -75,7 +76,7 @@ async def test_the_police_never_learns_that_a_person_is_known(referrals: Referra
     assert (await referrals.post("police-95", "/v1/person-searches", CAMILLE)).status_code == 403
 
 
-async def search(referrals: Referrals, who: str, body: dict[str, str], purpose: str | None = "follow_up") -> Any:
+async def search(referrals: Referrals, who: str, body: dict[str, Any], purpose: str | None = "follow_up") -> Any:
     headers = referrals.token(who) | ({"X-Purpose": purpose} if purpose else {})
     return await referrals.client.post("/v1/person-searches", json=body, headers=headers)
 
@@ -94,8 +95,59 @@ async def test_a_person_is_searched_by_identity_within_the_perimeter_with_a_purp
     assert b"xemple" not in b"".join(bytes(row.data) for row in entries)
 
 
-@pytest.mark.parametrize("missing", ["family_name", "given_name", "birth_on"])
-async def test_a_search_needs_the_whole_identity(referrals: Referrals, missing: str) -> None:
+@pytest.mark.parametrize("missing", ["family_name", "given_name"])
+async def test_a_search_needs_both_names(referrals: Referrals, missing: str) -> None:
     answer = await search(referrals, "iscg-95", {name: value for name, value in CAMILLE.items() if name != missing})
 
     assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("received", "sought", "found"),
+    [
+        ("Jean-Pierre", "Jean-Pierre", True),
+        ("Jean-Pierre", "Jean Pierre", True),
+        ("Jean-Pierre", "jean\u2011pierre, Marie", True),
+        ("Jean-Pierre", "Jeanpierre", True),
+        ("Jean Pierre", "Jean-Pierre", True),
+        ("Jean Pierre", "Jean", True),
+        ("Jean, Pierre", "jean pierre", True),
+        ("Jean-Pierre", "Pierre", False),
+        ("Jean-Pierre", "Jean", False),
+    ],
+)
+@pytest.mark.parametrize("birth_on", ["1991-04-12", None])
+async def test_a_double_first_name_is_found_written_with_a_hyphen_or_a_space(
+    referrals: Referrals, received: str, sought: str, found: bool, birth_on: str | None
+) -> None:
+    persons = referrals.body()["persons"]
+    persons[0]["identity"] = CAMILLE | {"given_name": received, "birth_on": birth_on}
+    referral_id = await referrals.receive(persons=persons)
+    asked = CAMILLE | {"given_name": sought}
+
+    answer = await search(referrals, "iscg-95", asked if birth_on else {name: asked[name] for name in ("family_name", "given_name")})
+
+    assert [one["referral_id"] for one in answer.json()["items"]] == ([str(referral_id)] if found else [])
+
+
+async def test_who_is_known_by_an_approximate_age_alone_is_found_by_name_within_the_perimeter(
+    referrals: Referrals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "OPENED_AT_ONCE", 2)
+    name = {"family_name": "Sans-Date", "given_name": "Camille"}
+    persons = referrals.body()["persons"]
+    persons[0] = {one: value for one, value in persons[0].items() if one != "identity"} | {"identity": name, "approximate_age": 40}
+    old, *_, new = [await referrals.receive(persons=persons if place in (0, 4) else referrals.body()["persons"]) for place in range(5)]
+    erased = await referrals.receive(persons=persons)
+    await erase(referrals, erased, (await referrals.persons(erased))[:1])
+
+    found = await search(referrals, "coordinator-95", {"family_name": "sans date", "given_name": "CAMILLE"}, "persons_rights")
+
+    assert [one["referral_id"] for one in found.json()["items"]] == [str(new), str(old)]
+    assert [one["role"] for one in found.json()["items"]] == ["victim", "victim"]
+    assert (await search(referrals, "coordinator-78", name)).json()["items"] == []
+    assert (await search(referrals, "iscg-95", name | {"birth_on": "1985-01-01"})).json()["items"] == []
+    assert (await search(referrals, "iscg-95", CAMILLE | {"birth_on": None})).json()["items"] == []  # their birth date is known
+    entries = await referrals.rows("SELECT data FROM outbox WHERE stream = 'audit' ORDER BY position")
+    assert b'"by":"name"' in bytes(entries[0].data)
+    assert b"amille" not in b"".join(bytes(row.data) for row in entries)
