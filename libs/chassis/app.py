@@ -27,7 +27,7 @@ from libs.chassis import audit_api, dead_letters_api, operations_api, problems, 
 from libs.chassis.access import AccessTable, RouteWithoutRule, Rule, check_complete
 from libs.chassis.direct import again, direct_of
 from libs.chassis.docs import API_VERSION, depends_on, write_openapi
-from libs.chassis.limits import BODY_LIMIT, App, Limits, Message, Receive, Scope, Send
+from libs.chassis.limits import BODY_LIMIT, PROBES, App, Limits, Message, Receive, Scope, Send
 from libs.chassis.pagination import cursor_secret
 from libs.chassis.rates import RATE_HEADERS, Rates
 from libs.chassis.refusals import Forbidden, Malformed, Refusal, Unauthenticated
@@ -101,6 +101,7 @@ def furnish(app: FastAPI, runtime: Runtime) -> None:
     app.state.settings = runtime.settings
     app.state.cursor_secret = cursor_secret(runtime.settings)
     app.state.rates = Rates(runtime.settings)
+    app.state.documents = {}
 
 
 def _operation(context: RouteContext) -> str:
@@ -179,9 +180,12 @@ class GuardedRoute(APIRoute):
 
     async def _guard(self, scope: Scope) -> None:
         rule = self._rule
-        if not rule.public:
+        rates: Rates = scope["app"].state.rates
+        if rule.public:
+            if scope["path"] not in PROBES:
+                rates.admit(scope)
+        else:
             tokens: TokenVerifier = scope["app"].state.runtime.tokens
-            rates: Rates = scope["app"].state.rates
             try:
                 token = bearer(one_header(scope, "authorization"))
                 caller = tokens.remembered(token) or await tokens.verify(token)

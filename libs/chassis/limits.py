@@ -37,6 +37,11 @@ MOST_WAITING = 8
 UNREAD_SECONDS = 60.0
 """How long an answer may wait without any of it being read. Long, because the kernel takes more of it only once a good part of its megabytes is gone."""
 
+LEAVE = "maillon.leave"
+"""ASGI scope key: called without arguments once the request is over, and its answer read but for the 64 KiB that a connection may hold back."""
+PROBES = frozenset({"/livez", "/readyz"})
+"""Answered however many requests are in work."""
+
 FLOW = "maillon.flow"
 """ASGI scope key: whether and until when the connection takes no more."""
 
@@ -72,34 +77,35 @@ class TooManyAtOnce(Refusal):
 
 
 class Limits:
-    """Concurrency, header bounds, readable address, body size counted as it streams, time for the body to arrive.
-
-    A request is in work until its answer is read, but for the 64 KiB that a connection may hold back.
-    """
+    """Concurrency, header bounds, readable address, body size counted as it streams, time for the body to arrive."""
 
     def __init__(self, app: App, *, body_bytes: int, body_seconds: float, concurrency: int) -> None:
         self._app = app
         self._body_bytes, self._body_seconds, self._concurrency = body_bytes, body_seconds, concurrency
-        self.in_work = 0
+        self._in_work = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         refusal = _unreadable(scope)
-        if refusal is None and self.in_work >= self._concurrency and scope["path"] not in ("/livez", "/readyz"):
+        if refusal is None and self._in_work >= self._concurrency and scope["path"] not in PROBES:
             refusal = Unavailable("Trop de demandes sont en cours : réessayez dans un instant.", retry_after_seconds=1)
         if refusal is not None:
             await _answer(refused(refusal), scope, receive, send)
             return
         scope[BODY_LIMIT] = self._body_bytes
-        self.in_work += 1
+        self._in_work += 1
         try:
-            await self._app(scope, _Bounded(scope, receive, self._body_seconds), send)
-            if (flow := scope.get(FLOW)) is not None and flow.write_paused:
+            try:
+                await self._app(scope, _Bounded(scope, receive, self._body_seconds), send)
+            finally:
+                self._in_work -= 1
+            if LEAVE in scope and (flow := scope.get(FLOW)) is not None and flow.write_paused:
                 await flow.drain()
         finally:
-            self.in_work -= 1
+            if (leave := scope.get(LEAVE)) is not None:
+                leave()
 
 
 async def _too_many_waiting(scope: Any, receive: Any, send: Any) -> None:

@@ -1,5 +1,6 @@
 """NDJSON in and out of one request, in bounded memory for any length: lines are answered while later ones are still on their way."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import ClassVar
@@ -7,7 +8,7 @@ from typing import ClassVar
 from fastapi import Request
 from starlette.responses import Response
 
-from libs.chassis.limits import BODY_LIMIT, Receive, Scope, Send
+from libs.chassis.limits import BODY_LIMIT, Receive, Scope, Send, TooSlow
 from libs.chassis.refusals import Refusal
 from libs.chassis.strict import one_header
 
@@ -28,7 +29,7 @@ class LineTooLong(Refusal):
 
 
 def expect_lines(request: Request) -> None:
-    """To be called before the first look at `lines`: this body may have any length, but must keep coming. Raises NotNdjson."""
+    """To be called before the first look at `lines`: this body may have any length, as long as lines keep coming. Raises NotNdjson."""
     kind = one_header(request.scope, "content-type")
     encoding = one_header(request.scope, "content-encoding")
     if kind is None or not _ACCEPTED.fullmatch(kind) or (encoding is not None and encoding.lower() != "identity"):
@@ -36,13 +37,24 @@ def expect_lines(request: Request) -> None:
     request.scope[BODY_LIMIT] = None
 
 
-async def lines(request: Request, longest: int) -> AsyncIterator[list[bytes | LineTooLong]]:
+async def lines(request: Request, longest: int, seconds: float) -> AsyncIterator[list[bytes | LineTooLong]]:
     """The lines that have come, each time some have; without their line breaks. A line longer than `longest` bytes is passed over, and said.
 
-    Of a request that is broken off, the line that was not whole is not given. Raises ClientDisconnect, TooSlow.
+    A line that is not blank has `seconds` to become whole: of waiting for the sender, not of what is done between. Of a request that is broken off,
+    the line that was not whole is not given. Raises ClientDisconnect, TooSlow.
     """
-    rest, passing = b"", False
-    async for part in request.stream():
+    rest, passing, waited = b"", False, 0.0
+    parts, now = request.stream(), asyncio.get_running_loop().time
+    while True:
+        began = now()
+        try:
+            async with asyncio.timeout_at(began + seconds - waited):
+                part = await anext(parts, None)
+        except TimeoutError:
+            raise TooSlow("Aucune ligne entière n'est arrivée à temps : envoyez à nouveau ce qui n'a pas eu de résultat.") from None
+        if part is None:
+            break
+        waited += now() - began
         *whole, rest = (rest + part).split(b"\n")
         if passing and whole:
             whole, passing = whole[1:], False  # the end of the long line
@@ -51,6 +63,8 @@ async def lines(request: Request, longest: int) -> AsyncIterator[list[bytes | Li
             if not passing:
                 found.append(_too_long(longest))
             rest, passing = b"", True
+        if any(not isinstance(line, bytes) or line.strip() for line in found):
+            waited = 0.0
         if found:
             yield found
     if rest:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -133,18 +134,18 @@ async def read_docs_asset(name: str) -> Response:
 
 @router.get("/docs/openapi.json", operation_id="read_docs_openapi", response_class=Response, include_in_schema=False)
 async def read_docs_openapi(request: Request) -> Response:
-    return _json(docs.for_swagger(request.app.openapi()))
+    return _written(request, lambda: docs.for_swagger(request.app.openapi()))
 
 
 @router.get("/openapi.json", operation_id="read_openapi", response_class=Response, include_in_schema=False)
 async def read_openapi(request: Request) -> Response:
-    return _json(request.app.openapi())
+    return _written(request, request.app.openapi)
 
 
 @router.get("/asyncapi.json", operation_id="read_asyncapi", response_model=dict[str, Any])
-async def read_asyncapi(runtime: Run) -> Response:
+async def read_asyncapi(request: Request, runtime: Run) -> Response:
     """What this service says and hears, as AsyncAPI 3."""
-    return _json(write_asyncapi(runtime))
+    return _written(request, lambda: write_asyncapi(runtime))
 
 
 def write_asyncapi(runtime: Runtime) -> dict[str, Any]:
@@ -178,4 +179,17 @@ async def read_vocabulary(name: str) -> Response:
 
 def _json(content: dict[str, Any], *, cached: bool = False) -> Response:
     headers = {"Cache-Control": "public, max-age=300"} if cached else None
-    return Response(json.dumps(content, ensure_ascii=False, separators=(",", ":")), headers=headers, media_type="application/json")
+    return Response(_bytes(content), headers=headers, media_type="application/json")
+
+
+def _written(request: Request, document: Callable[[], dict[str, Any]]) -> Response:
+    """Written once for each application: anybody may ask for it, and it takes a tenth of a second."""
+    documents: dict[str, bytes] = request.app.state.documents
+    operation = request.scope["route"].operation_id
+    if operation not in documents:
+        documents[operation] = _bytes(document())
+    return Response(documents[operation], media_type="application/json")
+
+
+def _bytes(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,4 +1,5 @@
-"""How much one caller may ask for: a window of requests per client once its token is verified, a window of refusals per address before that.
+"""How much one caller may ask for: a window of requests per client once its token is verified, a window of refusals per address before that; and of
+the requests in work a share.
 
 `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10, structured fields) go with every answer to a verified client; a 429
 adds `Retry-After`. The counters live in the process: N replicas let through N times as much. (The library's own MemoryStorage starts a thread
@@ -8,6 +9,7 @@ every 10 ms and grows with every new key: hence `Windows`, which is bounded and 
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from ipaddress import AddressValueError, IPv6Address, IPv6Network
 from typing import ClassVar
 
@@ -15,8 +17,8 @@ from limits import RateLimitItemPerSecond
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
-from libs.chassis.limits import Scope
-from libs.chassis.refusals import Refusal
+from libs.chassis.limits import LEAVE, Scope, TooManyAtOnce
+from libs.chassis.refusals import Refusal, Unavailable
 from libs.chassis.settings import Settings
 
 RATE_HEADERS = "maillon.rate_headers"
@@ -103,6 +105,28 @@ class _Quota:
             raise TooManyRequests(detail, headers={"Retry-After": str(seconds)})
 
 
+class _Share:
+    """So many requests in work for each caller, until `Limits` says that one is over."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._at_work: dict[str, int] = {}
+
+    def take(self, scope: Scope, caller: str) -> bool:
+        at_work = self._at_work.get(caller, 0)
+        if at_work >= self._most:
+            return False
+        self._at_work[caller] = at_work + 1
+        scope[LEAVE] = partial(self._give_back, caller)
+        return True
+
+    def _give_back(self, caller: str) -> None:
+        if self._at_work[caller] == 1:
+            del self._at_work[caller]
+        else:
+            self._at_work[caller] -= 1
+
+
 class Rates:
     """One per application."""
 
@@ -110,12 +134,24 @@ class Rates:
         self._clients = _Quota("client", settings.rate_limit_requests, settings.rate_limit_seconds, room, now)
         self._links = _Quota("link", LINK_USES, 60, room, now)
         self._strangers = _Quota("stranger", settings.rate_limit_refusals, settings.rate_limit_seconds, room, now)
+        self._at_work = _Share(settings.client_concurrency_limit)
+        self._strangers_at_work = _Share(settings.client_concurrency_limit)
 
     def spend(self, scope: Scope, client_id: str) -> None:
-        """Counts a request of a verified client. Raises TooManyRequests."""
+        """Counts a request of a verified client, and that it is in work. Raises TooManyRequests, TooManyAtOnce."""
         self._clients.spend(
             scope, client_id, "Trop de demandes de ce client : attendez le nombre de secondes que dit l'en-tête Retry-After, puis reprenez."
         )
+        if not self._at_work.take(scope, client_id):
+            raise TooManyAtOnce(
+                "Trop de demandes de ce client sont en cours : attendez la réponse des premières, puis reprenez.",
+                headers={"Retry-After": "1"},
+            )
+
+    def admit(self, scope: Scope) -> None:
+        """Counts that a request which needs no token is in work, for its address. Raises Unavailable."""
+        if not self._strangers_at_work.take(scope, _address(scope)):
+            raise Unavailable("Trop de demandes de cette adresse sont en cours : réessayez dans un instant.", retry_after_seconds=1)
 
     def spend_link(self, scope: Scope, link: str) -> None:
         """Counts a use of a signed link, which stands in for a token. Raises TooManyRequests."""

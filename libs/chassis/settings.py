@@ -121,9 +121,12 @@ class Settings(BaseSettings):
 
     body_limit_bytes: int = Field(default=1_048_576, ge=1024, le=1_073_741_824)
     body_timeout_seconds: float = Field(default=20, gt=0, le=600)
-    """How long a request's body may take to arrive as a whole."""
+    """How long a request's body may take to arrive as a whole; of a body of any number of lines, each line."""
     concurrency_limit: int = Field(default=500, ge=1, le=100_000)
     """Requests in work at once; more are answered 503 with Retry-After."""
+    client_concurrency_limit: int = Field(default=200, ge=1, le=100_000)
+    """Of those, the requests of one client, with answers that it does not read; more are answered 429 with Retry-After. Without a token: of one
+    address, answered 503."""
     rate_limit_seconds: int = Field(default=60, ge=1, le=86_400)
     rate_limit_requests: int = Field(default=120_000, ge=1, le=1_000_000_000)
     """Requests of one client in a window of `rate_limit_seconds`, for each process; more are answered 429 with Retry-After."""

@@ -1,13 +1,16 @@
 """The documents: what is in them is true, and they need no CDN."""
 
+import json
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
+from libs.chassis import operations_api
 from libs.chassis.database import Database
 from libs.chassis.docs import for_swagger
 from libs.contracts.vocabularies import Purpose
@@ -162,3 +165,20 @@ async def test_what_everybody_may_read_is_served() -> None:
     assert channels.json()["terms"]
     assert isinstance(missing, httpx.Response)
     assert missing.status_code == 404
+
+
+async def test_a_document_is_written_once_however_often_strangers_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = ("/openapi.json", "/docs/openapi.json", "/asyncapi.json")
+    written = 0
+
+    def dumps(content: Any, **given: Any) -> str:
+        nonlocal written
+        written += 1
+        return json.dumps(content, **given)
+
+    monkeypatch.setattr(operations_api, "json", SimpleNamespace(dumps=dumps))
+    async with calling(app_of(ISSUER)) as client:
+        answers = [[(await client.get(path)).json() for path in paths] for _ in range(3)]
+
+    assert answers[0] == answers[1] == answers[2]
+    assert written == 3

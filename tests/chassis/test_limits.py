@@ -42,15 +42,19 @@ async def port() -> AsyncIterator[int]:
 
 
 class Answering:
-    """An application that gives a large answer at once."""
+    """An application that gives a large answer at once, to who takes a share."""
 
     def __init__(self) -> None:
         self.bounded = Limits(self, body_bytes=10, body_seconds=1, concurrency=2)
-        self.answered = 0
+        self.answered = self.left = False
 
     async def __call__(self, scope: limits.Scope, receive: limits.Receive, send: limits.Send) -> None:
+        scope[limits.LEAVE] = self._leave
         await PlainTextResponse(b"a" * LARGE)(scope, receive, send)
-        self.answered += 1
+        self.answered = True
+
+    def _leave(self) -> None:
+        self.left = True
 
 
 class Connection:
@@ -319,19 +323,19 @@ async def _read(asking: socket.socket, pause: float = 0) -> int:
     return read
 
 
-async def test_who_reads_nothing_of_a_large_answer_is_cut_off_and_keeps_its_place_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_reads_nothing_of_a_large_answer_is_cut_off_and_keeps_its_share_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNREAD_SECONDS", 0.3)
     answering = Answering()
     async with listening(answering.bounded) as port:
         asking = await _ask_for_a_large_answer(port)
-        await until(lambda: answering.answered == 1)
-        at_first = answering.bounded.in_work
+        await until(lambda: answering.answered)
+        left_at_first = answering.left
 
-        await until(lambda: answering.bounded.in_work == 0)
+        await until(lambda: answering.left)
         with asking:
             read = await _read(asking)
 
-    assert at_first == 1
+    assert not left_at_first
     assert 0 < read < LARGE
 
 

@@ -1,13 +1,18 @@
 """Rates: what one client asks for does not disturb another; what strangers send is counted by address; memory is bounded."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from limits.strategies import FixedWindowRateLimiter
 
-from libs.chassis.rates import RATE_HEADERS, Rates, TooManyRequests, Windows, _address
-from libs.chassis.refusals import Unauthenticated
+from libs.chassis.limits import LEAVE
+from libs.chassis.rates import RATE_HEADERS, Rates, TooManyRequests, Windows, _address, _Share
+from libs.chassis.refusals import Unauthenticated, Unavailable
 from libs.chassis.serve import documentary_settings
 from tests.chassis.answering import Issuer, ThingSettings, app_of, calling
 from tests.planted import seen_red
@@ -83,6 +88,71 @@ async def test_public_addresses_are_not_counted() -> None:
 
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert all("ratelimit" not in answer.headers for answer in answers)
+
+
+class Waiting:
+    """Requests of one client whose bodies do not end before they are let go."""
+
+    def __init__(self, client: httpx.AsyncClient, headers: dict[str, str], count: int) -> None:
+        self._gate = asyncio.Event()
+        headers = {"Content-Type": "application/json", **headers}
+        self._asked = [asyncio.create_task(client.post("/v1/echo", content=self._body(), headers=headers)) for _ in range(count)]
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        yield b'{"name": '
+        await self._gate.wait()
+        yield b'"a"}'
+
+    async def answers(self) -> list[int]:
+        self._gate.set()
+        return [answer.status_code for answer in await asyncio.gather(*self._asked)]
+
+
+async def test_one_client_takes_its_share_of_the_places_and_no_more() -> None:
+    issuer = Issuer()
+    async with calling(app_of(issuer, concurrency_limit=4, client_concurrency_limit=2)) as client:
+        waiting = Waiting(client, issuer.headers(client_id="police-95"), 2)
+        await asyncio.sleep(0.05)
+        beyond = await _echo(client, issuer, "police-95")
+        neighbour = await _echo(client, issuer, "police-78")
+        answers = await waiting.answers()
+        after = await _echo(client, issuer, "police-95")
+
+    assert beyond.status_code == 429
+    assert beyond.json()["type"].endswith("/too-many-at-once")
+    assert beyond.headers["retry-after"] == "1"
+    assert neighbour.status_code == 200
+    assert answers == [200, 200]
+    assert after.status_code == 200
+
+
+async def test_planted_a_share_that_is_not_kept_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Share, "take", lambda self, scope, caller: True)
+
+    await seen_red(test_one_client_takes_its_share_of_the_places_and_no_more())
+
+
+async def test_a_refused_and_a_failed_request_give_their_places_back() -> None:
+    issuer = Issuer()
+    async with calling(app_of(issuer, client_concurrency_limit=1)) as client:
+        refused = [await client.post("/v1/echo", json={}, headers=issuer.headers()) for _ in range(3)]
+        failed = [await client.get("/v1/broken", headers=issuer.headers()) for _ in range(3)]
+
+    assert [answer.status_code for answer in refused] == [422] * 3
+    assert [answer.status_code for answer in failed] == [500] * 3
+
+
+def test_who_has_no_token_takes_the_share_of_an_address() -> None:
+    rates = rates_of(Clock(), client_concurrency_limit=1)
+    first: dict[str, Any] = {"client": ("192.0.2.1", 1)}
+    rates.admit(first)
+    with pytest.raises(Unavailable):
+        rates.admit({"client": ("192.0.2.1", 2)})
+    rates.admit({"client": ("192.0.2.2", 1)})
+
+    first[LEAVE]()
+
+    rates.admit({"client": ("192.0.2.1", 2)})
 
 
 def test_the_window_ends() -> None:

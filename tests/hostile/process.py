@@ -51,8 +51,18 @@ class Served:
         }
         return "\r\n".join([f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]).encode() + b"\r\n\r\n"
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self, room: int | None = None) -> socket.socket:
+        """`room`: of its receive buffer."""
+        opened = socket.socket()
+        if room is not None:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        opened.settimeout(30)
+        opened.connect(("127.0.0.1", self.port))
+        return opened
 
     def ask(self, parts: Iterable[bytes]) -> tuple[int, dict[str, str], bytes]:
         """Send all of it, whatever is answered meanwhile; then read the answer. A connection closed by the other side ends the sending."""
@@ -110,7 +120,7 @@ async def serving(service: str, client_id: str, database_url: str, folder: Path,
 
 async def alive(served: Served) -> bool:
     assert served.process.poll() is None, served.log.read_text()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}", timeout=10) as client:
+    async with httpx.AsyncClient(base_url=served.url, timeout=10) as client:
         try:
             return (await client.get("/livez")).status_code == 200
         except httpx.TransportError:

@@ -222,7 +222,7 @@ async def test_lines_are_the_same_however_they_come(body: bytes, cuts: list[int]
     async def receive() -> Any:
         return messages.pop(0)
 
-    found = [line async for some_lines in ndjson.lines(Request({"type": "http", "headers": []}, receive), 5) for line in some_lines]
+    found = [line async for some_lines in ndjson.lines(Request({"type": "http", "headers": []}, receive), 5, 60) for line in some_lines]
 
     whole = body.split(b"\n")
     expected = whole if whole[-1] else whole[:-1]

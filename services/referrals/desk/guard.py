@@ -45,9 +45,10 @@ async def _entered(request: Request, rule: Rule) -> Response | None:
     signed_in = await _who(request, runtime, provider)
     if signed_in is not None:
         request.scope[SIGNED_IN] = signed_in
-    if rule.public:
-        return None
     rates: Rates = request.app.state.rates
+    if rule.public:
+        rates.admit(request.scope)
+        return None
     if signed_in is None:
         if request.cookies.get(Sessions.of(runtime).cookie):
             refusal = rates.refuse(request.scope, Unauthenticated("Votre session a pris fin."))

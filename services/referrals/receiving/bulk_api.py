@@ -14,6 +14,7 @@ from libs.chassis import problems as chassis_problems
 from libs.chassis.app import read_json
 from libs.chassis.gathering import Done
 from libs.chassis.idempotency import KEY_PATTERN, claim_of, key_is_one
+from libs.chassis.limits import TooSlow
 from libs.chassis.ndjson import MEDIA_TYPE, Lines, LineTooLong, expect_lines, lines
 from libs.chassis.problems import is_away, pointers_of, problems
 from libs.chassis.refusals import Invalid, Refusal
@@ -103,7 +104,7 @@ async def receive_referrals(request: Request, caller: Caller, runtime: Run) -> R
 async def _answers(request: Request, caller: Principal, runtime: Runtime) -> AsyncIterator[bytes]:
     number, trace = 0, current_trace()
     try:
-        async for came in lines(request, runtime.settings.body_limit_bytes):
+        async for came in lines(request, runtime.settings.body_limit_bytes, runtime.settings.body_timeout_seconds):
             for first in range(0, len(came), _AT_ONCE):
                 part = came[first : first + _AT_ONCE]
                 said, away = await _receive(runtime, caller, trace, number, part)
@@ -111,6 +112,8 @@ async def _answers(request: Request, caller: Principal, runtime: Runtime) -> Asy
                 yield said
                 if away:
                     return  # the database: what has no result is to be sent again
+    except TooSlow as refusal:
+        yield _said(number + 1, None, refusal)
     except ClientDisconnect:
         return
 

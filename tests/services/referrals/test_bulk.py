@@ -1,5 +1,6 @@
 """Many referrals in one request: a result for each line, bad lines and broken requests harm nobody, repeating does nothing twice."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -238,3 +239,20 @@ async def test_a_line_whose_referral_is_wrong_is_told_with_its_key(referrals: Re
         (None, "refused"),
         (None, "refused"),
     ]
+
+
+async def test_a_sender_that_never_ends_a_line_is_told_and_its_place_is_free(referrals: Referrals) -> None:
+    referrals.runtime.settings = referrals.runtime.settings.model_copy(update={"body_timeout_seconds": 0.5})
+
+    async def content() -> AsyncIterator[bytes]:
+        yield line(referrals, "a") + line(referrals, "b")
+        while True:
+            await asyncio.sleep(0.05)
+            yield b" "
+
+    async with asyncio.timeout(10):
+        said = results(await send(referrals, content()))
+
+    assert [(one["line"], one["key"], one["outcome"]) for one in said] == [(1, "a", "created"), (2, "b", "created"), (3, None, "refused")]
+    assert said[2]["problem"]["type"].endswith("/too-slow")
+    assert said[2]["problem"]["status"] == 408
