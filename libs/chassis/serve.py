@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from libs.chassis import telemetry
 from libs.chassis.app import create_app
@@ -194,21 +195,7 @@ def _serve(service: Service, settings: Settings, roles: tuple[str, ...]) -> None
         )
     telemetry.start_tracing(service.name, endpoint=settings.otlp_endpoint, ratio=settings.trace_ratio)
     app = create_app(service, settings, roles=roles)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http=BoundedProtocol,
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=65,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
-    )
+    server = _Server(configured(app, settings))
     spare_the_collector()
     _log.info("process.started", roles=sorted(roles), port=listening.getsockname()[1])
     try:
@@ -216,6 +203,24 @@ def _serve(service: Service, settings: Settings, roles: tuple[str, ...]) -> None
     finally:
         telemetry.stop_tracing()
         _log.info("process.stopped")
+
+
+def configured(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How an application is served."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_keep_alive=65,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
 
 
 def spare_the_collector() -> None:

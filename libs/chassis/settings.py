@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     public_url: str = "http://127.0.0.1:8000"
     """Own base URL as callers see it, for `dataref` and links."""
+    trusted_proxies: list[str] = Field(default_factory=list)
+    """Addresses or networks, as JSON: ["10.20.0.5"]. What comes from there is counted by the address in its X-Forwarded-For. None: that header is
+    not looked at, and behind a proxy all callers without a token are one."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_endpoint: str | None = None
     """Base URL of an OpenTelemetry collector (OTLP over HTTP); none: traces stay in the process."""
@@ -198,6 +201,17 @@ class Settings(BaseSettings):
             return [str(ip_network(network)) for network in value]
         except ValueError:
             raise _wrong('doit être une liste JSON de réseaux, par exemple ["10.20.0.0/16"]') from None
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: list[str]) -> list[str]:
+        try:
+            networks = [ip_network(proxy) for proxy in value]
+        except ValueError:
+            networks = []
+        if len(networks) < len(value) or any(network.prefixlen == 0 for network in networks):  # whoever comes would say who he is
+            raise _wrong('doit être une liste JSON d\'adresses ou de réseaux, par exemple ["10.20.0.5"], et non le monde entier')
+        return [str(network) for network in networks]
 
     @field_validator("database_url")
     @classmethod

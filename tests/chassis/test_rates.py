@@ -13,7 +13,7 @@ from limits.strategies import FixedWindowRateLimiter
 from libs.chassis.limits import LEAVE
 from libs.chassis.rates import RATE_HEADERS, Rates, TooManyRequests, Windows, _address, _Share
 from libs.chassis.refusals import Unauthenticated, Unavailable
-from libs.chassis.serve import documentary_settings
+from libs.chassis.serve import configured, documentary_settings
 from tests.chassis.answering import Issuer, ThingSettings, app_of, calling
 from tests.planted import seen_red
 
@@ -129,7 +129,7 @@ async def test_one_client_takes_its_share_of_the_places_and_no_more() -> None:
 async def test_planted_a_share_that_is_not_kept_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Share, "take", lambda self, scope, caller: True)
 
-    await seen_red(test_one_client_takes_its_share_of_the_places_and_no_more())
+    await seen_red(test_one_client_takes_its_share_of_the_places_and_no_more(), "200 == 429")
 
 
 async def test_a_refused_and_a_failed_request_give_their_places_back() -> None:
@@ -234,3 +234,41 @@ def test_every_operation_that_asks_for_a_token_documents_it() -> None:
     assert guarded
     assert all(set(one["responses"]["429"]["headers"]) == {"Retry-After", "RateLimit-Policy", "RateLimit"} for one in guarded)
     assert not any("429" in one["responses"] for one in operations if not one["security"])
+
+
+PROXY, STRANGER = "10.20.0.5", "203.0.113.9"
+
+
+def _served(issuer: Issuer, address: str, **settings: Any) -> httpx.AsyncClient:
+    """The application as it is served, to who comes from this address."""
+    app = app_of(issuer, rate_limit_refusals=1, **settings)
+    config = configured(app, app.state.settings)
+    config.load()
+    return httpx.AsyncClient(transport=httpx.ASGITransport(config.loaded_app, client=(address, 5)), base_url="http://partners.test")
+
+
+async def _refused(client: httpx.AsyncClient, *forwarded: str) -> list[int]:
+    return [(await client.post("/v1/echo", json=ECHO, headers={"X-Forwarded-For": one})).status_code for one in forwarded]
+
+
+@pytest.mark.parametrize("trusted", [PROXY, "10.20.0.0/24"])
+async def test_behind_a_trusted_proxy_one_strangers_rubbish_is_not_counted_for_the_others(trusted: str) -> None:
+    async with _served(Issuer(), PROXY, trusted_proxies=[trusted]) as client:
+        answers = await _refused(client, STRANGER, STRANGER, "198.51.100.7", "2001:db8:1::1", f"198.51.100.99, {STRANGER}")
+
+    assert answers == [401, 429, 401, 401, 429]  # the last one wrote himself another address: the proxy added his own
+
+
+@pytest.mark.parametrize("trusted", [[], [PROXY]])
+async def test_whoever_is_no_trusted_proxy_writes_himself_no_other_address(trusted: list[str]) -> None:
+    async with _served(Issuer(), STRANGER, trusted_proxies=trusted) as client:
+        answers = await _refused(client, "198.51.100.1", "198.51.100.2", "198.51.100.3")
+
+    assert answers == [401, 429, 429]
+
+
+async def test_without_the_setting_a_proxy_is_one_caller() -> None:
+    async with _served(Issuer(), "127.0.0.1") as client:
+        answers = await _refused(client, "198.51.100.1", "198.51.100.2")
+
+    assert answers == [401, 429]

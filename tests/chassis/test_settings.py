@@ -95,6 +95,15 @@ def test_what_is_missing_is_named_by_its_variable(environment: pytest.MonkeyPatc
     assert "SEARCH_KEY manque" in said
 
 
+def test_proxies_are_addresses_or_networks_and_never_everybody(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("TRUSTED_PROXIES", '["10.20.0.5", "fd00::/64"]')
+    assert PartnersSettings.load().trusted_proxies == ["10.20.0.5/32", "fd00::/64"]
+
+    for wrong in ('["*"]', '["proxy.example"]', '["0.0.0.0/0"]', '["::/0"]', '["10.20.0.5/24"]'):
+        environment.setenv("TRUSTED_PROXIES", wrong)
+        assert "TRUSTED_PROXIES doit être une liste JSON d'adresses" in _refusals()
+
+
 @pytest.mark.parametrize("name", ["client_secret", "pseudonym_key", "vault_keys", "search_key", "signing_key"])
 def test_production_refuses_each_secret_of_the_embedded_default(environment: pytest.MonkeyPatch, name: str) -> None:
     secrets = development_secrets("partners")

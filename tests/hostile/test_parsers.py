@@ -413,8 +413,18 @@ MARK = "markerf7"
 def test_addresses_among_the_settings(text: str, environment: str) -> None:
     given = json.loads(SETTINGS.model_dump_json()) | SETTINGS.model_dump(include=SECRETS) | OPEN
     said: list[str] = []
-    for name in ("public_url", "token_url", "token_jwks_url", "otlp_endpoint", "database_url", "source_urls", "webhook_networks"):
-        value: Any = {"source_urls": {"partners": text + MARK}, "webhook_networks": [text + MARK]}.get(name, text + MARK)
+    for name in (
+        "public_url",
+        "token_url",
+        "token_jwks_url",
+        "otlp_endpoint",
+        "database_url",
+        "source_urls",
+        "webhook_networks",
+        "trusted_proxies",
+    ):
+        lists = {"webhook_networks": [text + MARK], "trusted_proxies": [text + MARK]}
+        value: Any = {"source_urls": {"partners": text + MARK}, **lists}.get(name, text + MARK)
         try:
             made = Settings.load(**(given | {name: value, "environment": environment}))
         except SettingsError as error:
