@@ -225,7 +225,7 @@ _DEPARTEMENT: Rows = {
 
 _ORGANIZATION: Rows = {
     r.ReferralErased: "referral_id departement whole erased_at",
-    r.OrientationRequested: f"{_ORIENTED} partner_kind person_id need requested_at expires_at",
+    r.OrientationRequested: f"{_ORIENTED} partner_kind person_id need urgency danger requested_at expires_at",
     r.OrientationAccepted: f"{_ORIENTED} partner_kind delay_minutes accepted_at",
     r.OrientationRejected: f"{_ORIENTED} partner_kind reason delay_minutes rejected_at",
     r.OrientationStarted: f"{_ORIENTED} started_at",

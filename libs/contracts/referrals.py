@@ -257,6 +257,9 @@ class OrientationRequested(OrientationEvent):
     need: Need
     replaces_id: Id | None = None
     """The orientation of the same person that came to nothing before."""
+    urgency: Urgency | None = None
+    danger: bool | None = None
+    """Of the situation, when it was asked; `None`: said before they were."""
     requested_at: Instant
     expires_at: Instant
 

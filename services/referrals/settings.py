@@ -1,6 +1,7 @@
 """Settings of the referrals service."""
 
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -15,8 +16,12 @@ from services.referrals.domain import Term
 class Settings(ChassisSettings):
     service: ClassVar[str] = "referrals"
 
+    # When an orientation that nobody answered expires, by the urgency of its referral (no official figure was found, hence settings)
+    orientation_immediate_hours: int = Field(default=24, ge=1, le=24 * 365)
+    """Where somebody is in danger, too."""
+    orientation_priority_hours: int = Field(default=7 * 24, ge=1, le=24 * 365)
     orientation_days: int = Field(default=14, ge=1, le=365)
-    """After how many days an orientation that nobody answered expires."""
+    """Of a standard one."""
 
     refused_erased_after_hours: int = Field(default=72, ge=0, le=24 * 31)
     """How long the personal data of somebody who refused to be contacted is kept: time to correct a mistake."""
@@ -103,6 +108,14 @@ class Settings(ChassisSettings):
     def expected_readers(self) -> Mapping[str, Collection[str]]:
         """By stream, who must acknowledge an erasure though no door of ours has seen them."""
         return {**self.erasure_topic_readers, INTERNAL: (*self.erasure_acknowledgers, *self.erasure_topic_readers.get(INTERNAL, ()))}
+
+    def answer_times(self) -> Mapping[str, timedelta]:
+        """How long a partner's answer is waited for, by urgency."""
+        return {
+            Urgency.IMMEDIATE: timedelta(hours=self.orientation_immediate_hours),
+            Urgency.PRIORITY: timedelta(hours=self.orientation_priority_hours),
+            Urgency.STANDARD: timedelta(days=self.orientation_days),
+        }
 
     def targets(self) -> Mapping[str, int]:
         """Minutes by urgency."""

@@ -1,7 +1,6 @@
 """Orientations as forms: asking a partner's service, and the partner's answers."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, Final, cast
 
 from pydantic import BaseModel
@@ -65,8 +64,8 @@ def replaceable(shown: Shown) -> Choices:
 
 
 async def _request(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
-    expires_after = timedelta(days=cast(Settings, it.runtime.settings).orientation_days)
-    return await orientations.request(session, it.caller, Links.of(it.runtime), it.id, body, it.now, expires_after)
+    answer_times = cast(Settings, it.runtime.settings).answer_times()
+    return await orientations.request(session, it.caller, Links.of(it.runtime), it.id, body, it.now, answer_times)
 
 
 async def _accept(session: AsyncSession, it: Doing, _: Any) -> BaseModel:

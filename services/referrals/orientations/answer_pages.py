@@ -35,6 +35,7 @@ from libs.contracts.vocabularies import (
     Role,
     Urgency,
 )
+from services.referrals.directory.called import called
 from services.referrals.domain import OrientationMove, orientation_moves_open_to
 from services.referrals.forms import read_pairs, whole_number
 from services.referrals.models import Orientation, OrientationLink, Person, Referral
@@ -125,19 +126,25 @@ _WORDS_WANTED: Final = "Précisez le motif du refus, en mille caractères au plu
 async def _shown(
     session: AsyncSession, runtime: Runtime, found: _Opened, error: str | None = None, typed: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """The minimum: commune, need, urgency, and how the person may be contacted. No name, contact, code word or free text."""
+    """The minimum: commune, post that asks, need, urgency, and how the person may be contacted. No name, contact, code word or free text of a person.
+
+    Nor the service's name: whoever a mail was forwarded to would learn where the person is to be found.
+    """
     orientation = found.orientation
     referral = await session.get_one(Referral, orientation.referral_id)
     person = await session.get_one(Person, orientation.person_id)
     content = (await contents_of(session, runtime.vault, [person])).get(person.id)
     if content is None:
         raise LinkOver("Cette demande a été effacée : elle n'attend plus de réponse.")
+    post_id = referral.post_id or orientation.post_id
+    names = await called(session, posts=[post_id], communes=[referral.commune])
     safe = content.safe_contact
     return _PAGES.get_template("answer.html").render(
         error=error,
         typed=typed,
         orientation=orientation,
-        commune=referral.commune,
+        commune=names.commune(referral.commune),
+        post=names.post(post_id),
         need=Need(orientation.need).label,
         urgency=Urgency(referral.urgency).label,
         danger=referral.danger,

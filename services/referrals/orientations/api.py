@@ -1,7 +1,7 @@
 """Orientations over HTTP: the social worker asks, the partner answers."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Query, Response
@@ -75,9 +75,9 @@ def _told(
 )
 async def request_orientation(referral_id: Id, body: OrientationIn, caller: Caller, runtime: Run, once: Once) -> Response:
     """Ask a partner's service to take a person over. `warnings` say what may not fit: the social worker decides."""
-    expires_after = timedelta(days=cast(Settings, runtime.settings).orientation_days)
+    answer_times = cast(Settings, runtime.settings).answer_times()
     return await once(
-        lambda session: orientations.request(session, caller, Links.of(runtime), referral_id, body, _now(), expires_after),
+        lambda session: orientations.request(session, caller, Links.of(runtime), referral_id, body, _now(), answer_times),
         status=201,
         location="/v1/orientations/{id}",
     )

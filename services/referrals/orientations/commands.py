@@ -1,6 +1,6 @@
 """Orientations: the social worker asks a partner to take a person over; the partner answers. Their facts are facts of the referral, which is locked first."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -39,6 +39,7 @@ from libs.contracts.vocabularies import (
     PartnerKind,
     PersonRole,
     Role,
+    Urgency,
 )
 from services.referrals import notices
 from services.referrals.domain import (
@@ -94,9 +95,12 @@ async def request(
     referral_id: UUID,
     body: OrientationIn,
     now: datetime,
-    expires_after: timedelta,
+    answer_times: Mapping[str, timedelta],
 ) -> OrientationRequestedOut:
-    """Ask a service of the directory. Refused for who refused to be contacted; what may not fit is a warning."""
+    """Ask a service of the directory. Refused for who refused to be contacted; what may not fit is a warning.
+
+    `answer_times`: how long an answer is waited for, by urgency.
+    """
     referral = await locked_for(session, caller, referral_id, Move.ORIENT)
     person = await person_of(session, referral.id, body.person_id)
     ground = check_orientation(person.agreement, body.legal_ground, caller.role, AgeBand(person.age_band))
@@ -121,6 +125,7 @@ async def request(
     offer = Offer(
         service.departement, frozenset(map(Need, service.needs)), frozenset(service.communes), service.capacity, PartnerKind(service.kind)
     )
+    urgent = notices.is_urgent(referral.urgency, referral.danger)
     orientation = Orientation(
         id=new_id(),
         referral_id=referral.id,
@@ -138,7 +143,7 @@ async def request(
         replaces_id=body.replaces_id,
         legal_ground=ground,
         requested_at=now,
-        expires_at=now + expires_after,
+        expires_at=now + answer_times[Urgency.IMMEDIATE if urgent else referral.urgency],
         reminded_at=None,
         answered_at=None,
         ended_at=None,
@@ -158,11 +163,12 @@ async def request(
             person_id=person.id,
             need=body.need,
             replaces_id=body.replaces_id,
+            urgency=Urgency(referral.urgency),
+            danger=referral.danger,
             requested_at=now,
             expires_at=orientation.expires_at,
         ),
     )
-    urgent = notices.is_urgent(referral.urgency, referral.danger)
     kind = NoticeKind.ORIENTATION_URGENT if urgent else NoticeKind.ORIENTATION_TO_ANSWER
     await notices.notify(session, await _to_partner(session, links, orientation, kind, now, urgent=urgent), now=now)
     return OrientationRequestedOut(

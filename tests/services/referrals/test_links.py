@@ -97,6 +97,24 @@ async def test_the_page_shows_the_minimum_before_and_after(referrals: Referrals)
         assert personal not in shown + answered
 
 
+async def test_the_page_names_the_commune_and_the_post_that_asks_but_not_the_service_that_would_lead_to_the_person(
+    referrals: Referrals,
+) -> None:
+    _, path = await link(referrals)
+    await execute(
+        referrals,
+        "INSERT INTO directory_names (kind, key, departement, name, themes, folded) VALUES"
+        f" ('communes', '95127', '95', 'Cergy', '{{}}', 'cergy'), ('posts', '{d.POST_CERGY}', '95', 'Poste fictif de Cergy', '{{}}', ''),"
+        f" ('services', '{d.VICTIM_SUPPORT_SERVICE}', '95', 'Service fictif', '{{}}', '')",
+    )
+
+    shown = (await referrals.client.get(path)).text
+
+    assert "Cergy (95127)" in shown
+    assert "Poste fictif de Cergy" in shown
+    assert "Service fictif" not in shown
+
+
 async def test_a_link_answers_once_and_looking_at_it_changes_nothing(referrals: Referrals) -> None:
     orientation, path = await link(referrals)
     before = await referrals.snapshot("orientations", "orientation_links", "referrals")

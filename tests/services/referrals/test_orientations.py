@@ -1,6 +1,8 @@
 """Orientations: asked again after they came to nothing, recalled before they expire, told to who must act."""
 
+import json
 import urllib.parse
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -131,6 +133,33 @@ async def test_one_that_lives_for_a_day_only_is_recalled_at_its_half_not_at_once
     await remind_partners(referrals.runtime)
 
     assert len(await told(referrals)) == 2
+
+
+@pytest.mark.parametrize(
+    ("referral", "hours"),
+    [
+        ({"urgency": "standard", "danger": False}, 14 * 24),
+        ({"urgency": "priority", "danger": False}, 7 * 24),
+        ({"urgency": "immediate", "danger": False}, 24),
+        ({"urgency": "standard", "danger": True}, 24),
+    ],
+)
+async def test_the_more_urgent_the_sooner_nobody_waits_for_an_answer_any_more(
+    referrals: Referrals, referral: dict[str, Any], hours: int
+) -> None:
+    asked = (await ask(referrals, await referrals.accepted(**referral), d.VICTIM_SUPPORT_SERVICE)).json()
+
+    given = datetime.fromisoformat(asked["expires_at"]) - datetime.fromisoformat(asked["requested_at"])
+    assert given == timedelta(hours=hours)
+
+
+async def test_a_partner_learns_from_the_request_how_urgent_it_is_and_nobody_else_does(referrals: Referrals) -> None:
+    await ask(referrals, await referrals.accepted(urgency="immediate", danger=True), d.VICTIM_SUPPORT_SERVICE)
+
+    rows = await referrals.rows("SELECT stream, data FROM outbox WHERE type = 'fr.maillon.orientation.requested.v1'")
+    said = {row.stream: json.loads(bytes(row.data)) for row in rows}
+    assert [stream for stream, data in said.items() if "urgency" in data or "danger" in data] == ["internal", PARTNER]
+    assert (said[PARTNER]["urgency"], said[PARTNER]["danger"]) == ("immediate", True)
 
 
 REJECT, FAIL, COMPLETE = ("reject", {"reason": "no_capacity"}), ("fail", {"reason": "no_show"}), ("complete", {"outcome": "informed"})
