@@ -287,6 +287,9 @@ class BoundedProtocol(HttpToolsProtocol):
         )
         self.transport.close()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Whoever asks for another protocol is answered in this one (RFC 9110, 7.8); uvicorn would advise the operator to install WebSockets."""
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.is_closing():

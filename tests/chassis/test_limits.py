@@ -250,6 +250,17 @@ async def test_requests_on_one_connection_go_on_after_a_refusal(port: int) -> No
     assert answers == [422] * 3
 
 
+async def test_who_asks_for_another_protocol_is_answered_in_this_one_and_no_advice_is_logged(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = await Connection.open(port)
+
+    await connection.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+
+    assert (await connection.answer())[0] == 200
+    assert "WebSocket" not in caplog.text
+
+
 async def test_a_few_requests_sent_before_their_answers_are_answered_in_order(port: int) -> None:
     connection = await Connection.open(port)
     bodies = [b"[]", b'{"name": "a"}', b"{"]
