@@ -7,6 +7,7 @@ A route's request examples name the demonstration client to call with and the st
 
 import copy
 import html
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +134,29 @@ def write_openapi(app: FastAPI, access: AccessTable) -> Schema:
         if isinstance(route, APIRoute) and route.include_in_schema and route.operation_id is not None:
             for method in route.methods or ():
                 _complete(document["paths"][route.path_format][method.lower()], route, access[route.operation_id])
+    _link(document["paths"])
     return document
+
+
+def _link(paths: Schema) -> None:
+    """What was made is read, changed and worked under the id that the answer of 201 gives: a link to each operation that is about it."""
+    for path, operations in paths.items():
+        made = operations.get("post", {}).get("responses", {}).get("201")
+        parent = paths.get(path.rpartition("/")[0], {}).get("get", {}).get("responses", {}).get("200", {})
+        if made is None or made["content"] == parent.get("content"):  # what was made is a part of what is answered, and the id the whole's
+            continue
+        outer = {f"path.{name}": f"$request.path.{name}" for name in _IN_PATH.findall(path)}
+        for below, about in paths.items():
+            for place, of in ((path, outer), (f"/v1/{path.rpartition('/')[2]}", {})):
+                if found := re.fullmatch(rf"{re.escape(place)}/{{(\w+)}}(/[\w-]+)?", below):
+                    parameters = {**of, f"path.{found[1]}": "$response.body#/id"}
+                    for operation in about.values():
+                        link = {"operationId": operation["operationId"], "parameters": parameters}
+                        made.setdefault("links", {})[operation["operationId"]] = link
+                    break
+
+
+_IN_PATH = re.compile(r"{(\w+)}")
 
 
 def _complete(operation: Schema, route: APIRoute, rule: Rule) -> None:

@@ -70,6 +70,13 @@ def test_every_reference_leads_somewhere_and_no_schema_of_fastapis_own_errors_is
         Draft202012Validator.check_schema(schema)
 
 
+def test_what_was_made_is_linked_to_all_that_can_be_done_with_it(document: dict[str, Any]) -> None:
+    made = document["paths"]["/v1/things"]["post"]["responses"]["201"]
+
+    with_its_id = {"path.thing_id": "$response.body#/id"}
+    assert made["links"] == {name: {"operationId": name, "parameters": with_its_id} for name in ("read_thing", "rename_thing")}
+
+
 async def test_the_examples_work_as_they_stand(database_url: Callable[[str | None], str], document: dict[str, Any]) -> None:
     database = Database(database_url(None))
     raw = await database.connect()

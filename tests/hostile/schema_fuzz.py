@@ -50,6 +50,8 @@ class Outcome:
     operations: dict[str, set[int]] = field(default_factory=dict)
     """Method and path → how it was answered."""
     phases: set[str] = field(default_factory=set)
+    linked: set[str] = field(default_factory=set)
+    """What was called with something from the answer of another: method and path."""
 
 
 @contextmanager
@@ -99,7 +101,7 @@ def _configured(
             "seed": seed,
             "base-url": url,
             "workers": 1,
-            "generation": {"max-examples": examples, "deterministic": True, "no-shrink": True, "database": "none"},
+            "generation": {"max-examples": examples, "no-shrink": True, "database": "none"},
             "checks": {"enabled": False} | {name: {"enabled": True} for name in CHECKS},
             "phases": {name: {"enabled": name in phases} for name in PHASES},
             "operations": operations,
@@ -141,6 +143,8 @@ def fuzz(
         outcome.phases.add(event.phase.value)
         for case_id, node in event.recorder.cases.items():
             answered = outcome.operations.setdefault(node.value.operation.label, set())
+            if node.transition is not None:
+                outcome.linked.add(node.value.operation.label)
             interaction = event.recorder.interactions.get(case_id)
             if interaction is not None and interaction.response is not None:
                 outcome.answers[interaction.response.status_code] += 1
