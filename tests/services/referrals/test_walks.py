@@ -214,7 +214,9 @@ class Walk:
             await route_unrouted(self.referrals.runtime)
             return "referral.assigned", None
         if name == "expire":
-            await self._set("UPDATE orientations SET expires_at = now() - interval '1 minute' WHERE referral_id = :id")
+            await self._set(
+                "UPDATE orientations SET expires_at = now() - interval '1 minute' WHERE referral_id = :id AND status = 'requested'"
+            )
             await expire_orientations(self.referrals.runtime)
             return "orientation.expired", None
         if name == "contact":
