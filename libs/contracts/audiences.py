@@ -165,6 +165,7 @@ _INTERIOR: Rows = {
     r.ReferralErased: "referral_id departement whole erased_at",
     r.ReferralOverdue: "referral_id departement urgency due_at noticed_at",
     r.ContactAttempted: "referral_id departement first delay_minutes attempted_at",
+    r.ContactWithdrawn: "referral_id departement first_attempted_at delay_minutes withdrawn_at",
     r.OrientationRequested: "referral_id departement orientation_id requested_at",
     r.OrientationAccepted: "referral_id departement orientation_id delay_minutes accepted_at",
     r.OrientationRejected: "referral_id departement orientation_id reason delay_minutes rejected_at",
@@ -183,6 +184,7 @@ _JUSTICE: Rows = {
     r.ReferralReopened: "referral_id departement reopened_at",
     r.ReferralErased: "referral_id departement whole erased_at",
     r.ContactAttempted: "referral_id departement first delay_minutes attempted_at",
+    r.ContactWithdrawn: "referral_id departement first_attempted_at delay_minutes withdrawn_at",
     r.AlertRecorded: "referral_id departement kind sent_at",
     r.AlertWithdrawn: "referral_id departement kind last withdrawn_at",
     r.OrientationRequested: "referral_id departement orientation_id partner_kind requested_at",
@@ -211,6 +213,7 @@ _DEPARTEMENT: Rows = {
     r.ReferralErased: "referral_id departement whole erased_at",
     r.ReferralOverdue: "referral_id departement post_id urgency due_at noticed_at",
     r.ContactAttempted: "referral_id departement post_id first delay_minutes attempted_at",
+    r.ContactWithdrawn: "referral_id departement post_id first_attempted_at delay_minutes withdrawn_at",
     r.AlertRecorded: "referral_id departement alert_id post_id kind sent_at",
     r.AlertWithdrawn: "referral_id departement alert_id post_id kind last withdrawn_at",
     r.OrientationRequested: f"{_ORIENTED} partner_kind requested_at expires_at",
@@ -242,11 +245,13 @@ _POLICE: Rows = {
     r.ReferralUnrouted: "referral_id departement unrouted_at",
     r.ReferralAccepted: "referral_id departement accepted_at",
     r.ContactAttempted: "referral_id departement attempted_at",
+    r.ContactWithdrawn: "referral_id departement withdrawn_at",
     r.ReferralClosed: "referral_id departement closed_at",
     r.ReferralReopened: "referral_id departement reopened_at",
 }
-"""How far its own referral is (report 1.2.5). The speaker names the police system on the first contact attempt only: how often, how and
-with what result is nobody's business. Nor an erasure: it would tell that the person asked for it or refused; the police gave the data and was told
+"""How far its own referral is (report 1.2.5). The speaker names the police system on the first contact attempt only, and when the
+last one that was noted is withdrawn, for its referral is accepted then and no longer contacted: how often, how and with what result is nobody's
+business. Nor an erasure: it would tell that the person asked for it or refused; the police gave the data and was told
 nothing of a person since, so that there is nothing it would have to erase on our word (GDPR art. 19 speaks of recipients). Of an open referral it is told
 the closing, like of any other."""
 
@@ -397,6 +402,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
                 r.ReferralReopened,
                 r.ReferralOverdue,
                 r.ContactAttempted,
+                r.ContactWithdrawn,
                 r.AlertRecorded,
                 r.AlertWithdrawn,
                 *_UNITS,

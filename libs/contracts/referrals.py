@@ -194,6 +194,22 @@ class ContactAttempted(ReferralEvent):
     police_id: Id | None = None
 
 
+class ContactWithdrawn(ReferralEvent):
+    """A contact attempt was noted by mistake, by `post_id`. What the first attempt of the referral is now, and its delay: null when none is left.
+
+    Then alone it names the police system, which was told of the first one.
+    """
+
+    type: ClassVar[str] = "fr.maillon.contact.withdrawn.v1"
+
+    contact_id: Id
+    post_id: Id
+    first_attempted_at: Instant | None
+    delay_minutes: Count | None
+    withdrawn_at: Instant
+    police_id: Id | None = None
+
+
 class InterviewHeld(ReferralEvent):
     type: ClassVar[str] = "fr.maillon.interview.held.v1"
 
@@ -335,6 +351,7 @@ EVENTS: tuple[type[Event], ...] = (
     ReferralErased,
     ReferralOverdue,
     ContactAttempted,
+    ContactWithdrawn,
     InterviewHeld,
     AssessmentRecorded,
     AlertRecorded,

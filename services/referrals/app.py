@@ -15,6 +15,7 @@ from services.referrals.delays import overdue
 from services.referrals.delays.due import Delays
 from services.referrals.desk import (
     alert_pages,
+    contact_pages,
     correction_pages,
     export_pages,
     guard,
@@ -123,6 +124,7 @@ SERVICE = Service(
         correction_pages.router,
         requisition_pages.router,
         alert_pages.router,
+        contact_pages.router,
         move_pages.router,
         sign_in_pages.router,
         justice_api.router,

@@ -140,6 +140,16 @@ class CorrectionReason(Code):
     RECTIFICATION = "rectification", "Demande de rectification de la personne (RGPD, article 16)"
 
 
+class Misnoted(Code):
+    """Why a contact is withdrawn that was noted by mistake."""
+
+    NOT_DONE = "not_done", "N'a pas eu lieu"
+    NOTED_TWICE = "noted_twice", "Noté deux fois"
+    OTHER_REFERRAL = "other_referral", "Concerne une autre saisine"
+    OTHER_PERSON = "other_person", "Concerne une autre personne"
+    WRONG_ENTRY = "wrong_entry", "Erreur de saisie : noté autrement à sa place"
+
+
 class MoveRefused(Conflict):
     """The state does not allow it."""
 

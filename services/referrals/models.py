@@ -154,6 +154,10 @@ class ContactAttempt(Table, table=True):
     override_reason: str | None = Field(sa_type=Text)
     """Why a safe-contact rule was passed over, and which ones were."""
     overridden: list[str] = Field(sa_column=_texts())
+    withdrawn_at: datetime | None = Field(default=None, sa_column=_instant(nullable=True))
+    """It was noted by mistake; it stays, and counts no longer."""
+    withdrawn_by: str | None = Field(default=None, sa_type=Text)
+    withdrawn_because: str | None = Field(default=None, sa_type=Text)
 
 
 class Interview(Table, table=True):

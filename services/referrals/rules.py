@@ -113,11 +113,15 @@ def check_kept(content: bytes) -> None:
         raise ContentErased("Les données de cette personne ont été effacées : plus rien n'est fait pour elle.")
 
 
+def are_met(persons: Collection[Person], reached: Collection[UUID]) -> bool:
+    strangers = [person for person in persons if person.id not in reached]
+    return not strangers or (bool(reached) and all(person.age_band in MINORS for person in strangers))
+
+
 def check_met(persons: Collection[Person], reached: Collection[UUID]) -> None:
     """For an interview or an assessment: each adult was reached before, which is when the person says whether they agree; a minor may come with
     whoever was. Raises NoContactYet."""
-    strangers = [person for person in persons if person.id not in reached]
-    if [person for person in strangers if person.age_band not in MINORS] or (strangers and not reached):
+    if not are_met(persons, reached):
         raise NoContactYet(
             "Aucun contact où chacune de ces personnes a été jointe n'est noté à cette date : notez-le d'abord"
             " (« sur place » si la personne est venue). Un mineur peut accompagner une personne jointe."

@@ -40,6 +40,7 @@ from services.referrals.domain import (
     WITHDRAWN_BECAUSE,
     DeclineReason,
     Mismatch,
+    Misnoted,
     Move,
     OrientationMove,
     OverrideReason,
@@ -219,6 +220,9 @@ class ContactOut(Answer):
     attempted_at: Instant
     override_reason: OverrideReason | None
     """Why a safe-contact rule was passed over."""
+    withdrawn_at: Instant | None
+    """It was noted by mistake, and counts no longer."""
+    withdrawn_because: Misnoted | None
 
 
 class OrientationSummary(Answer):

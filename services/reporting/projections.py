@@ -446,6 +446,10 @@ def _contacted(state: State, event: referrals.ContactAttempted) -> None:
     _situation(state, event).first_contact_minutes = event.delay_minutes
 
 
+def _contact_withdrawn(state: State, event: referrals.ContactWithdrawn) -> None:
+    _situation(state, event).first_contact_minutes = event.delay_minutes
+
+
 def _alerted(state: State, event: referrals.AlertRecorded) -> None:
     row = _situation(state, event)
     row.alerts = ",".join(sorted({event.kind, *row.alerts.split(",")} - {""}))
@@ -569,6 +573,7 @@ FOLDS: dict[type[Event], Fold] = {
     referrals.ReferralReopened: Fold(_reopened, "referral_id", ("situations",)),
     referrals.ReferralErased: Fold(_erased, "referral_id", ("situations",)),
     referrals.ContactAttempted: Fold(_contacted, "referral_id", ("situations",), when=attrgetter("first")),
+    referrals.ContactWithdrawn: Fold(_contact_withdrawn, "referral_id", ("situations",)),
     referrals.AlertRecorded: Fold(_alerted, "referral_id", ("situations",)),
     referrals.AlertWithdrawn: Fold(_alert_withdrawn, "referral_id", ("situations",)),
     referrals.AssessmentRecorded: Fold(_assessed, "referral_id", ("persons",)),

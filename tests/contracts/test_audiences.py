@@ -68,6 +68,7 @@ HEARD_BY = {
     "fr.maillon.referral.erased.v1": {"interior", "justice", "departement:95", ASSOCIATION},
     "fr.maillon.referral.overdue.v1": {"interior", "departement:95"},
     "fr.maillon.contact.attempted.v1": {"interior", "justice", "departement:95"},
+    "fr.maillon.contact.withdrawn.v1": {"interior", "justice", "departement:95"},
     "fr.maillon.interview.held.v1": set(),
     "fr.maillon.assessment.recorded.v1": set(),
     "fr.maillon.alert.recorded.v1": {"justice", "departement:95"},
@@ -228,6 +229,7 @@ def test_the_police_is_told_how_far_its_referral_is_and_nothing_else() -> None:
         "referral.unrouted.v1": ("referral_id", "departement", "unrouted_at"),
         "referral.accepted.v1": ("referral_id", "departement", "accepted_at"),
         "contact.attempted.v1": ("referral_id", "departement", "attempted_at"),
+        "contact.withdrawn.v1": ("referral_id", "departement", "withdrawn_at"),
         "referral.closed.v1": ("referral_id", "departement", "closed_at"),
         "referral.reopened.v1": ("referral_id", "departement", "reopened_at"),
     }

@@ -125,7 +125,7 @@ def test_every_event_of_the_design_is_said_by_its_service() -> None:
     facts = {
         "referrals": {
             "referral": "received assigned unrouted accepted corrected closed reopened erased overdue",
-            "contact": "attempted",
+            "contact": "attempted withdrawn",
             "interview": "held",
             "assessment": "recorded",
             "alert": "recorded withdrawn",

@@ -301,6 +301,8 @@ async def _settle_referrals(up: Served, ids: dict[str, str]) -> None:
     ids["person_id"] = seen["people"][0]["id"]
     asked = {"person_id": ids["person_id"], "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support"}
     ids["orientation_id"] = await _made(up, "iscg-95", f"{address}/orientations", asked)
+    call = {"person_id": ids["person_id"], "mode": "phone", "result": "no_answer", "attempted_at": "2026-11-24T10:30:00Z"}
+    ids["contact_id"] = await _made(up, "iscg-95", f"{address}/contacts", call)
     sent = {"kind": "prosecutor_report", "court": d.COMMUNE_CERGY, "person_ids": [ids["person_id"]], "sent_at": "2026-11-24T16:30:00Z"}
     ids["alert_id"] = await _made(up, "iscg-95", f"{address}/alerts", sent)
     ids["requisition_id"] = await _made(up, "coordinator-95", f"{address}/requisitions", REQUISITION)

@@ -4,8 +4,9 @@
 reception; a referral that was closed without any contact and is reopened counts from its reopening, for nobody was to call meanwhile.
 
 It is settled anew when the referral is received, gets a post (routed, assigned, transferred), changes its urgency, or is reopened, and when an
-agreement is signed for its post. A calendar that moves on, an agreement that ends and a post that gives the referral back move nothing: the delay was
-promised. Contacted once, a referral has no due time any more, whatever happens.
+agreement is signed for its post; and when its only contact was noted by mistake and is withdrawn, as if it had never been noted. A calendar that
+moves on, an agreement that ends and a post that gives the referral back move nothing: the delay was promised. Contacted once, a referral has no due
+time any more, whatever happens.
 """
 
 from collections.abc import Mapping
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from libs.chassis.database import PlainRow
 from libs.chassis.runtime import Runtime
 from libs.contracts.vocabularies import ReferralStatus
-from services.referrals.models import Referral
+from services.referrals.domain import Move
+from services.referrals.models import Moved, Referral
 from services.referrals.settings import Settings
 
 IN_FORCE = "AND current_date BETWEEN a.starts_on AND a.ends_on ORDER BY a.starts_on DESC, a.id LIMIT 1"
@@ -57,12 +60,26 @@ class Delays:
     def minutes(self, urgency: str, agreed: Mapping[str, int] | None) -> int:
         return (agreed or {}).get(urgency, self.network[urgency])
 
+    async def resume(self, session: AsyncSession, referral: Referral) -> None:
+        """The same of one whose only contact was withdrawn: a reopening meanwhile was one without any contact."""
+        referral.due_from = await reopened_at(session, referral.id) or referral.due_from
+        await self.settle(session, referral)
+
     async def settle(self, session: AsyncSession, referral: Referral) -> None:
         """Of a referral that the caller has locked and changed."""
         agreed = await session.scalar(_TARGETS, {"post": referral.post_id}) if referral.post_id is not None else None
         due_at = referral.due_from + timedelta(minutes=self.minutes(referral.urgency, agreed))
         if due_at != referral.due_at:
             referral.due_at, referral.overdue_said = due_at, False
+
+
+async def reopened_at(session: AsyncSession, referral_id: UUID) -> datetime | None:
+    """When a referral was last reopened."""
+    reopening = select(func.max(col(Moved.at))).where(
+        col(Moved.referral_id) == referral_id, col(Moved.move).in_((Move.REOPEN, Move.REOPEN_UNROUTED))
+    )
+    found: datetime | None = await session.scalar(reopening)
+    return found
 
 
 def is_overdue(referral: Referral | PlainRow, now: datetime) -> bool:

@@ -16,12 +16,13 @@ from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
-from services.referrals.desk.changes import Change, Doing, Field, fresh_key, is_for_the_form, make, of_codes, wrongs_of
+from services.referrals.desk.changes import Change, Doing, Field, is_for_the_form, make, of_codes
 from services.referrals.desk.forms import Form
-from services.referrals.desk.pages import go_to, moment, page
+from services.referrals.desk.pages import go_to, moment
 from services.referrals.desk.referral_pages import WITHDRAWN, opened
 from services.referrals.desk.sign_in_pages import form_of
-from services.referrals.domain import Move, moved
+from services.referrals.desk.withdrawals import withdrawal_form
+from services.referrals.domain import Move
 from services.referrals.justice import alerts
 from services.referrals.justice.schemas import AlertOut, Mistake, WithdrawAlertIn
 
@@ -86,21 +87,4 @@ async def _form(
     about = next((one for one in found if one.id == alert_id), None)
     if about is None:
         raise NotFound("Cette information préoccupante ou ce signalement n'est pas dans la saisine.")
-    if Move.ALERT not in shown["referral"].moves:
-        moved(shown["referral"].status, Move.ALERT)  # says why the state does not allow it
-        raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")
-    change = _change(alert_id, about)
-    return page(
-        request,
-        "desk_change.html",
-        200 if refusal is None else refusal.status,
-        **shown,
-        shown=shown,
-        change=change,
-        back=f"/desk/referrals/{referral_id}",
-        back_to="Revenir à la saisine",
-        action=f"/desk/referrals/{referral_id}/alerts/{alert_id}/withdraw",
-        key=fresh_key(),
-        typed=typed,
-        wrongs=[] if refusal is None else wrongs_of(change, refusal),
-    )
+    return withdrawal_form(request, shown, Move.ALERT, _change(alert_id, about), "alerts", alert_id, typed, refusal)

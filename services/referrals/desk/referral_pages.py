@@ -30,9 +30,13 @@ from services.referrals.working.timeline import timeline
 router = APIRouter(include_in_schema=False)
 
 MOST_REQUISITIONS = 100
-REGISTERED, WITHDRAWN = "requisition", "withdrawn"
-"""What was done, when it was no move: a requisition was entered, an alert withdrawn."""
-_TOLD: Final = {REGISTERED: NEW.told, WITHDRAWN: "L'envoi noté est retiré."}
+REGISTERED, WITHDRAWN, CONTACT_WITHDRAWN = "requisition", "withdrawn", "contact-withdrawn"
+"""What was done, when it was no move: a requisition was entered, an alert or a contact withdrawn."""
+_TOLD: Final = {
+    REGISTERED: NEW.told,
+    WITHDRAWN: "L'envoi noté est retiré.",
+    CONTACT_WITHDRAWN: "La tentative de contact est retirée.",
+}
 
 
 async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, purpose: Stated, referral_id: UUID) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from libs.contracts.vocabularies import (
     OrientationRejection,
     Urgency,
 )
-from services.referrals.domain import CorrectionReason, DeclineReason, Move
+from services.referrals.domain import CorrectionReason, DeclineReason, Misnoted, Move
 from services.referrals.justice.schemas import Mistake
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.working.followup_schemas import Step, TimelineEntry
@@ -38,6 +38,7 @@ class Line(NamedTuple):
 _CODES: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.RECEIVED: (Channel,),
     Step.CONTACT: (ContactMode,),
+    Step.CONTACT_WITHDRAWN: (ContactMode,),
     Step.INTERVIEW: (InterviewPlace,),
     Step.ALERT: (AlertKind,),
     Step.ALERT_WITHDRAWN: (AlertKind,),
@@ -49,6 +50,7 @@ _CODES: Final[Mapping[Step, tuple[type[Code], ...]]] = {
 _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.MOVED: (CloseReason, DeclineReason, ErasureCause),
     Step.CONTACT: (ContactResult,),
+    Step.CONTACT_WITHDRAWN: (Misnoted,),
     Step.CORRECTION: (CorrectionReason,),
     Step.ALERT_WITHDRAWN: (Mistake,),
     Step.ORIENTATION_ENDED: (OrientationRejection, OrientationFailure, OrientationOutcome, OrientationCancellation),

@@ -144,6 +144,7 @@ class _Gathered:
         for happened, event in (
             (overdues, said.ReferralOverdue),
             (contacts, said.ContactAttempted),
+            ([one for one in contacts if one.withdrawn_at is not None], said.ContactWithdrawn),
             (assessments, said.AssessmentRecorded),
             (interviews, said.InterviewHeld),
             (sent, said.AlertRecorded),

@@ -127,6 +127,7 @@ def sections(export: ExportOut) -> list[Section]:
                 "result": "Résultat",
                 "override_reason": "Consigne non suivie : motif",
                 "overridden": "Consigne",
+                "withdrawn_because": "Retirée",
             },
         ),
         _table("Entretiens", export.interviews, {"held_at": "Quand", "place": "Lieu", "duration_minutes": "Durée (minutes)"}),

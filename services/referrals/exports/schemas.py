@@ -25,7 +25,7 @@ from libs.contracts.vocabularies import (
     Theme,
     Urgency,
 )
-from services.referrals.domain import CorrectionReason, Move, OverrideReason
+from services.referrals.domain import CorrectionReason, Misnoted, Move, OverrideReason
 from services.referrals.justice.schemas import Mistake
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.rights.schemas import Acknowledgement
@@ -101,6 +101,8 @@ class ExportedContact(Answer):
     post_id: Id
     override_reason: OverrideReason | None
     overridden: list[SafeRule]
+    withdrawn_at: Instant | None
+    withdrawn_because: Misnoted | None
 
 
 class ExportedInterview(Answer):

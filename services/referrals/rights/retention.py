@@ -1,6 +1,7 @@
 """The end of the retention: two years after the last contact with the person (CNIL, délibération 2023-095; a setting), everything sealed is erased.
 
-A contact is the reception, an acceptance or a reopening, an attempt to reach the person, an interview, an assessment, or a step of an orientation.
+A contact is the reception, an acceptance or a reopening, an attempt to reach the person, an interview, an assessment, or a step of an orientation;
+not what was noted by mistake and withdrawn.
 Only what is closed is erased: what is still open and past the term is told (`still_open`), so that somebody closes it. And only what was announced long
 enough before (`announce`), with the last contact that still holds: a term that was set wrong, or a case that must be kept, shows before anything is gone.
 """
@@ -28,7 +29,7 @@ _log = structlog.get_logger(__name__)
 _STEPS = (
     "SELECT m.at FROM moves m WHERE m.referral_id = r.id AND m.move IN ('accept', 'reopen', 'reopen_unrouted')",
     "SELECT a.recorded_at FROM assessments a WHERE a.referral_id = r.id",
-    "SELECT c.attempted_at FROM contact_attempts c WHERE c.referral_id = r.id",
+    "SELECT c.attempted_at FROM contact_attempts c WHERE c.referral_id = r.id AND c.withdrawn_at IS NULL",
     "SELECT i.held_at FROM interviews i WHERE i.referral_id = r.id",
     "SELECT greatest(o.requested_at, o.answered_at, o.ended_at) FROM orientations o WHERE o.referral_id = r.id",
 )

@@ -119,7 +119,7 @@ async def interview(
     for person in persons:
         check_kept(person.content)
         check_contact(person.agreement)
-    check_met(persons, await _reached(session, referral.id, body.held_at))
+    check_met(persons, await reached(session, referral.id, body.held_at))
     broken = await _broken(session, vault, persons, body)
     safe_contact.check(broken, overridden=body.override_reason is not None)
     held = Interview(
@@ -152,13 +152,16 @@ async def interview(
     return InterviewOut(id=held.id, referral_id=referral.id, **body.model_dump(exclude={"override_reason"}))
 
 
-async def _reached(session: AsyncSession, referral_id: UUID, until: datetime) -> set[UUID]:
-    """The persons of a referral who were spoken with by then."""
+async def reached(session: AsyncSession, referral_id: UUID, until: datetime, *, besides: UUID | None = None) -> set[UUID]:
+    """The persons of a referral who were spoken with by then; `besides`: as if that contact had not been noted."""
     attempts = select(col(ContactAttempt.person_id)).where(
         col(ContactAttempt.referral_id) == referral_id,
         col(ContactAttempt.result) == ContactResult.REACHED,
         col(ContactAttempt.attempted_at) <= until,
+        col(ContactAttempt.withdrawn_at).is_(None),
     )
+    if besides is not None:
+        attempts = attempts.where(col(ContactAttempt.id) != besides)
     return set(await session.scalars(attempts))
 
 
@@ -197,7 +200,7 @@ async def assess(
     referral = await locked_for(session, caller, referral_id, Move.ASSESS)
     person = await person_of(session, referral.id, body.person_id)
     check_contact(person.agreement)
-    check_met([person], await _reached(session, referral.id, now))
+    check_met([person], await reached(session, referral.id, now))
     made = Assessment(
         id=new_id(),
         referral_id=referral.id,

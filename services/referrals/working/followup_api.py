@@ -1,4 +1,4 @@
-"""Interviews, assessments, transfer and the timeline over HTTP."""
+"""Interviews, assessments, withdrawals, transfer and the timeline over HTTP."""
 
 from datetime import UTC, datetime
 
@@ -11,13 +11,13 @@ from libs.chassis.idempotency import Once
 from libs.chassis.problems import problems
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller, Purpose
-from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, VICTIM
+from libs.contracts.demonstration import CONTACT, POST_SARCELLES, REFERRAL, VICTIM
 from libs.contracts.types import Id
 from services.referrals.delays.due import Delays
 from services.referrals.orientations.links import Links
 from services.referrals.schemas import AssessmentOut, InterviewOut, MovedOut, TransferIn
-from services.referrals.working import followup, work
-from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn, TimelineOut
+from services.referrals.working import followup, withdrawals, work
+from services.referrals.working.followup_schemas import AssessmentIn, ContactWithdrawnOut, InterviewIn, TimelineOut, WithdrawContactIn
 from services.referrals.working.timeline import timeline
 
 router = APIRouter(tags=["Saisines"])
@@ -38,6 +38,28 @@ def _now() -> datetime:
 async def transfer_referral(referral_id: Id, body: TransferIn, caller: Caller, version: IfMatch, runtime: Run, once: Once) -> Response:
     """Hand a referral over to another post of the département."""
     return await once(lambda session: work.transfer(session, caller, Delays.of(runtime), referral_id, version, body, _now()), status=200)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/contacts/{contact_id}/withdraw",
+    operation_id="withdraw_contact",
+    response_model=ContactWithdrawnOut,
+    responses=problems(404, 409, 422),
+    openapi_extra=examples(
+        Example(
+            "iscg-95",
+            200,
+            {"reason": "other_referral"},
+            "Un contact noté sur la mauvaise saisine",
+            path=_OF_REFERRAL | {"contact_id": CONTACT},
+        )
+    ),
+)
+async def withdraw_contact(referral_id: Id, contact_id: Id, body: WithdrawContactIn, caller: Caller, runtime: Run, once: Once) -> Response:
+    """Withdraw an attempt that was noted by mistake. It stays in the referral with the reason, and counts no longer."""
+    return await once(
+        lambda session: withdrawals.withdraw_contact(session, caller, Delays.of(runtime), referral_id, contact_id, body, _now()), status=200
+    )
 
 
 @router.post(

@@ -1,4 +1,4 @@
-"""Interviews, assessments, and the timeline of a referral."""
+"""Interviews, assessments, the withdrawal of a contact, and the timeline of a referral."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from libs.chassis.strict import Answer, Body
 from libs.contracts.types import Code, Id, Instant
 from libs.contracts.vocabularies import InterviewPlace, KnownToServices, Need, ReferralStatus
-from services.referrals.domain import OverrideReason
+from services.referrals.domain import Misnoted, OverrideReason
 from services.referrals.schemas import unique
 
 
@@ -27,12 +27,26 @@ class AssessmentIn(Body):
     known_to_services: KnownToServices
 
 
+class WithdrawContactIn(Body):
+    reason: Misnoted
+
+
+class ContactWithdrawnOut(Answer):
+    """`first_contact_at`: that of the attempts that remain."""
+
+    id: Id
+    referral_id: Id
+    first_contact_at: Instant | None
+    version: int
+
+
 class Step(Code):
     """What a line of the timeline tells; a move has its own code beside it."""
 
     RECEIVED = "received", "Saisine reçue"
     MOVED = "moved", "Changement d'état ou de poste"
     CONTACT = "contact", "Tentative de contact"
+    CONTACT_WITHDRAWN = "contact_withdrawn", "Tentative de contact retirée"
     INTERVIEW = "interview", "Entretien"
     ASSESSMENT = "assessment", "Évaluation des besoins"
     CORRECTION = "correction", "Correction"

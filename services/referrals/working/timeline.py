@@ -43,6 +43,18 @@ async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) 
                 person_ids=[attempt.person_id],
             )
         )
+        if attempt.withdrawn_at is not None:
+            found.append(
+                _entry(
+                    Step.CONTACT_WITHDRAWN,
+                    attempt,
+                    attempt.withdrawn_at,
+                    code=attempt.mode,
+                    reason=attempt.withdrawn_because,
+                    person_ids=[attempt.person_id],
+                    actor=attempt.withdrawn_by,
+                )
+            )
     for held in await session.scalars(select(Interview).where(col(Interview.referral_id) == referral.id)):
         found.append(_entry(Step.INTERVIEW, held, held.held_at, code=held.place, post_id=held.post_id, person_ids=held.person_ids))
     for made in await session.scalars(select(Assessment).where(col(Assessment.referral_id) == referral.id)):

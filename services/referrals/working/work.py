@@ -256,7 +256,7 @@ async def _work(session: AsyncSession, referral: Referral) -> Work:
     statuses = await session.scalars(select(col(Orientation.status)).where(col(Orientation.referral_id) == referral.id))
     results = await session.scalars(
         select(col(ContactAttempt.result))
-        .where(col(ContactAttempt.referral_id) == referral.id)
+        .where(col(ContactAttempt.referral_id) == referral.id, col(ContactAttempt.withdrawn_at).is_(None))
         .order_by(col(ContactAttempt.attempted_at), col(ContactAttempt.id))
     )
     contacts = [ContactResult(one) for one in results]

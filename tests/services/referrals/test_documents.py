@@ -23,6 +23,7 @@ STATES: dict[str, tuple[str, str | None]] = {
     "hold_interview": ("contacted", None),
     "record_assessment": ("contacted", None),
     "request_orientation": ("accepted", None),
+    "withdraw_contact": ("contacted", None),
     "record_alert": ("accepted", None),
     "withdraw_alert": ("accepted", None),
     "record_requisition": ("accepted", None),
@@ -57,6 +58,8 @@ async def test_every_example_works_as_it_stands(database_url: Callable[[str | No
                 await _put(referrals, *STATES[one.operation])
             if one.operation == "confirm_erasure":
                 await _erase(referrals)
+            if one.operation == "withdraw_contact":
+                await _set(f"UPDATE contact_attempts SET id = '{d.CONTACT}' WHERE person_id = '{d.VICTIM}'", referrals)
             if one.operation == "withdraw_alert":
                 await _note_alert(referrals)
             answer = await send(referrals, one)

@@ -14,6 +14,7 @@ from tests.racing import Race, run, without_locks
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_acknowledgements import confirm, erased
 from tests.services.referrals.test_corrections import correct
+from tests.services.referrals.test_followup import call
 from tests.services.referrals.test_justice import alert, requisition
 from tests.services.referrals.test_links import fill, link
 from tests.services.referrals.test_orientations import ask, execute
@@ -113,6 +114,21 @@ async def an_alert_withdrawn_twice(referrals: Referrals) -> Race:
     return Race(("referrals", "alerts"), [withdraw, withdraw], {(1, ("alert.withdrawn",))})
 
 
+async def a_contact_withdrawn_twice(referrals: Referrals) -> Race:
+    referral_id = await referrals.accepted()
+    noted = (await call(referrals, referral_id)).json()["id"]
+    withdraw = partial(referrals.post, "iscg-95", f"/v1/referrals/{referral_id}/contacts/{noted}/withdraw", {"reason": "noted_twice"})
+    return Race(("referrals", "contact_attempts"), [withdraw, withdraw], {(1, ("contact.withdrawn",))})
+
+
+async def closed_while_the_contact_it_rests_on_is_withdrawn(referrals: Referrals) -> Race:
+    referral_id = await referrals.accepted()
+    noted = (await call(referrals, referral_id)).json()["id"]
+    withdraw = partial(referrals.post, "iscg-95", f"/v1/referrals/{referral_id}/contacts/{noted}/withdraw", {"reason": "other_referral"})
+    close = partial(referrals.move, "iscg-95", referral_id, "close", {"reason": "completed"})
+    return Race(("referrals", "contact_attempts"), [withdraw, close], {(1, ("contact.withdrawn",)), (1, ("referral.closed",))})
+
+
 async def erased_while_it_is_corrected(referrals: Referrals) -> Race:
     referral_id = await referrals.accepted()
     body = {"person_ids": (await referrals.persons(referral_id))[:1]}
@@ -167,6 +183,8 @@ RACES: list[Callable[[Referrals], Awaitable[Race]]] = [
     one_person_oriented_twice_to_one_service,
     a_requisition_corrected_twice,
     an_alert_withdrawn_twice,
+    a_contact_withdrawn_twice,
+    closed_while_the_contact_it_rests_on_is_withdrawn,
     erased_while_it_is_corrected,
     closed_while_it_is_corrected,
     a_person_who_agrees_while_those_who_refused_are_erased,

@@ -135,6 +135,18 @@ def contacted(number: int, departement: str = "95", *, first: bool = True, minut
     )
 
 
+def contact_withdrawn(number: int, departement: str = "95", *, minutes: int | None = None) -> referrals.ContactWithdrawn:
+    """`minutes`: of the first attempt of those that are left."""
+    return referrals.ContactWithdrawn(
+        **_of(number, departement),
+        contact_id=an_id(19, number),
+        post_id=POST,
+        first_attempted_at=None if minutes is None else NOON + timedelta(minutes=minutes),
+        delay_minutes=minutes,
+        withdrawn_at=NOON,
+    )
+
+
 def interviewed(number: int, departement: str = "95") -> referrals.InterviewHeld:
     return referrals.InterviewHeld(
         **_of(number, departement),

@@ -403,6 +403,29 @@ async def test_what_was_noted_by_mistake_is_counted_no_longer_once_none_of_its_k
     assert (await rebuild.rebuild(database)).equal
 
 
+@pytest.mark.parametrize("left", [None, 120])
+async def test_the_figures_are_those_of_a_world_where_the_contact_that_was_withdrawn_was_never_noted(
+    database: Database, left: int | None
+) -> None:
+    """Rather than the one of 90 minutes there is none, or one after two hours."""
+    begun: list[Event] = [telling.received(1), telling.assigned(1), telling.accepted(1)]
+    rather: list[Event] = [] if left is None else [telling.contacted(1, minutes=left, first=False)]
+    ends: list[Event] = [telling.closed(1)]
+    await hear(
+        database, telling.heard("referrals", [*begun, telling.contacted(1), *rather, telling.contact_withdrawn(1, minutes=left), *ends])
+    )
+    withdrawn = await figures(database)
+    assert (await rebuild.rebuild(database)).equal
+
+    await empty(database)
+    never: list[Event] = [] if left is None else [telling.contacted(1, minutes=left)]
+    await hear(database, telling.heard("referrals", [*begun, *never, *ends]))
+
+    assert withdrawn == await figures(database)
+    [row] = withdrawn["situations"]
+    assert (90 in row, left is None or left in row) == (False, True)
+
+
 async def test_what_was_heard_before_the_migration_is_counted_by_it_as_the_events_count_it(database: Database) -> None:
     await hear(database, telling.heard("referrals", [event for number in range(1, 9) for event in telling.a_life(number, "95", number)]))
     expected = await figures(database)

@@ -297,6 +297,30 @@ async def test_what_was_noted_by_mistake_is_withdrawn_from_the_referrals_page(de
     assert "a déjà été retiré" in browser.html.text
 
 
+async def test_a_contact_that_was_noted_by_mistake_is_withdrawn_from_the_referrals_page(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    browser = await at(desk, "iscg-95", referral_id, "contact")
+    await browser.submit(**CONTACT, person_id=browser.html.forms[-1].choices["person_id"][0])
+
+    [link] = [link for _, link in browser.html.all_links if link.endswith("/withdraw")]
+    await browser.open(link)
+    assert "Si l'accord de la personne a été noté avec elle, corrigez-le aussi." in browser.html.text
+    await browser.submit()
+    assert browser.page.status_code == 422
+    assert "#reason" in {link for _, link in browser.html.all_links}
+    await browser.submit(reason="other_person")
+
+    assert browser.page.status_code == 200, browser.html.text
+    assert "La tentative de contact est retirée." in browser.html.text
+    assert "concerne une autre personne" in browser.html.text
+    assert "À tenter avant le" in browser.html.text
+    assert not [link for _, link in browser.html.all_links if link.endswith("/withdraw")]
+    await browser.open(link)
+    await browser.submit(reason="other_person")
+    assert browser.page.status_code == 409
+    assert "a déjà été retirée" in browser.html.text
+
+
 async def test_a_form_that_was_open_when_a_person_was_erased_notes_nothing_about_them(desk: Desk) -> None:
     referral_id = await desk.accepted()
     [victim, _] = await desk.persons(referral_id)

@@ -1,0 +1,93 @@
+"""What the social worker noted by mistake is taken back: it stays in sight with the reason, and nothing counts it or rests on it any more."""
+
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.chassis import outbox
+from libs.chassis.refusals import Conflict, NotFound
+from libs.chassis.security import Principal
+from libs.contracts.referrals import ContactWithdrawn
+from libs.contracts.units import police_id_of
+from services.referrals.delays.due import Delays
+from services.referrals.domain import Move, minutes_between
+from services.referrals.models import ContactAttempt, Interview, Referral
+from services.referrals.rules import are_met
+from services.referrals.working.followup import reached
+from services.referrals.working.followup_schemas import ContactWithdrawnOut, WithdrawContactIn
+from services.referrals.working.work import locked_for, people_of
+
+
+class WithdrawnAlready(Conflict):
+    type: ClassVar[str] = "contact-withdrawn-already"
+    title: ClassVar[str] = "Déjà retirée"
+
+
+class InterviewRestsOnIt(Conflict):
+    """Each adult of an interview was reached before."""
+
+    type: ClassVar[str] = "interview-rests-on-it"
+    title: ClassVar[str] = "Un entretien repose sur ce contact"
+
+
+async def withdraw_contact(
+    session: AsyncSession, caller: Principal, delays: Delays, referral_id: UUID, contact_id: UUID, body: WithdrawContactIn, now: datetime
+) -> ContactWithdrawnOut:
+    """Where a contact may be noted. What the person said with it about being contacted was noted as a correction, and is corrected as one.
+
+    Raises NotFound, MoveRefused, WithdrawnAlready, InterviewRestsOnIt.
+    """
+    referral = await locked_for(session, caller, referral_id, Move.CONTACT)
+    attempt = await session.get(ContactAttempt, contact_id)
+    if attempt is None or attempt.referral_id != referral.id:
+        raise NotFound
+    if attempt.withdrawn_at is not None:
+        raise WithdrawnAlready("Cette tentative de contact a déjà été retirée.")
+    await _check_nothing_rests(session, referral, attempt)
+    attempt.withdrawn_at, attempt.withdrawn_by, attempt.withdrawn_because = now, caller.subject, body.reason
+    referral.version += 1
+    await session.flush()
+    first = referral.first_contact_at = await _first_of_those_left(session, referral)
+    if first is None:
+        await delays.resume(session, referral)
+    await session.flush()
+    await outbox.append(
+        session,
+        ContactWithdrawn(
+            referral_id=referral.id,
+            departement=referral.departement,
+            contact_id=attempt.id,
+            post_id=attempt.post_id,
+            first_attempted_at=first,
+            delay_minutes=minutes_between(referral.received_at, first) if first is not None else None,
+            withdrawn_at=now,
+            police_id=police_id_of(referral.client_id) if first is None else None,
+        ),
+    )
+    return ContactWithdrawnOut(id=attempt.id, referral_id=referral.id, first_contact_at=first, version=referral.version)
+
+
+async def _first_of_those_left(session: AsyncSession, referral: Referral) -> datetime | None:
+    left = select(func.min(col(ContactAttempt.attempted_at))).where(
+        col(ContactAttempt.referral_id) == referral.id, col(ContactAttempt.withdrawn_at).is_(None)
+    )
+    found: datetime | None = await session.scalar(left)
+    return found
+
+
+async def _check_nothing_rests(session: AsyncSession, referral: Referral, attempt: ContactAttempt) -> None:
+    """No interview would be left with somebody whom nobody had reached by then. Raises InterviewRestsOnIt."""
+    since = select(Interview).where(col(Interview.referral_id) == referral.id, col(Interview.held_at) >= attempt.attempted_at)
+    for held in (await session.scalars(since)).all():
+        persons = await people_of(session, referral.id, held.person_ids)
+        with_it = await reached(session, referral.id, held.held_at)
+        without = await reached(session, referral.id, held.held_at, besides=attempt.id)
+        if are_met(persons, with_it) and not are_met(persons, without):
+            raise InterviewRestsOnIt(
+                "Un entretien noté depuis repose sur ce contact : notez d'abord le contact où la personne a été jointe avant cet entretien.",
+                more={"interview_id": str(held.id)},
+            )
