@@ -219,9 +219,9 @@ async def decline(session: AsyncSession, caller: Principal, referral_id: UUID, v
     )
     if any(one.verdict is Verdict.POSSIBLE for one in decided.considered):
         await routing.mark_due(session, referral.departement)
-    else:
-        urgent = notices.is_urgent(referral.urgency, referral.danger)
-        await notices.notify(session, notices.of_unrouted(referral.id, referral.departement, now, urgent=urgent), now=now)
+    # told in any case: until the next try that post may be gone
+    urgent = notices.is_urgent(referral.urgency, referral.danger)
+    await notices.notify(session, notices.of_unrouted(referral.id, referral.departement, now, urgent=urgent), now=now)
     return answer
 
 

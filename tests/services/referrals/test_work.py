@@ -341,11 +341,12 @@ async def test_a_declined_referral_goes_to_another_post_that_can_take_it_at_the_
         )
 
     await referrals.move("iscg-95", referral_id, "decline", {"reason": "overloaded"})
-    told = await referrals.rows("SELECT kind FROM notices WHERE kind = 'unrouted_referral'")
+    told = await referrals.rows("SELECT kind FROM notices WHERE kind LIKE '%unrouted_referral'")
     await route_unrouted(referrals.runtime)
 
     [row] = await referrals.rows("SELECT status, post_id FROM referrals")
-    assert (row.status, row.post_id, told) == ("assigned", d.POST_SARCELLES, [])
+    assert (row.status, row.post_id) == ("assigned", d.POST_SARCELLES)
+    assert [one.kind for one in told] == ["urgent_unrouted_referral"], "until the next try that post may be gone"
 
 
 @pytest.mark.parametrize("reason", ["completed", "declined_by_person"])
