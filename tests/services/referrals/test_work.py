@@ -340,6 +340,10 @@ async def test_a_declined_referral_goes_to_another_post_that_can_take_it_at_the_
             {"unit": d.UNIT_CERGY, "post": d.POST_SARCELLES},
         )
 
+    address, asked = "/v1/notice-preferences/departement:95", {"address": "coordination@maillon.example", "mode": "immediate"}
+    headers = referrals.token("coordinator-95") | {"If-Match": '"0"'}
+    assert (await referrals.client.put(address, json=asked, headers=headers)).status_code == 200
+
     await referrals.move("iscg-95", referral_id, "decline", {"reason": "overloaded"})
     told = await referrals.rows("SELECT kind FROM notices WHERE kind LIKE '%unrouted_referral'")
     await route_unrouted(referrals.runtime)
