@@ -344,7 +344,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _RELEASE,
             _ACTIVITY_REPORT,
             pseudonyms=PERSONAL,
-            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded)
+            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.InterviewWithdrawn, r.AssessmentRecorded)
             | _withhold(_TO_READ_AGAIN, r.OrientationUpdated)
             | _withhold(_NOT_THE_HOSTS, r.AlertRecorded, r.AlertWithdrawn)
             | _withhold(_DIRECTORY, *_SERVICES),
@@ -357,7 +357,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _POSTS,
             _RELEASE,
             pseudonyms=PERSONAL,
-            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded)
+            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.InterviewWithdrawn, r.AssessmentRecorded)
             | _withhold(_TO_READ_AGAIN, r.OrientationUpdated)
             | _withhold(_STEERING, r.ReferralAssigned, r.ReferralUnrouted, r.ReferralOverdue, *_UNITS)
             | _withhold(_DIRECTORY, *_ORGANIZATIONS, *_SERVICES)
@@ -376,7 +376,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _FUNDING,
             _ACTIVITY_REPORT,
             perimeter=lambda event: "departement",
-            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded)
+            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.InterviewWithdrawn, r.AssessmentRecorded)
             | _withhold(_TO_READ_AGAIN, r.OrientationUpdated)
             | _withhold(_NATIONAL, *_RELEASE),
         ),
@@ -390,7 +390,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _POSTS,
             perimeter=_concerned,
             pseudonyms=PERSONAL - {"orientation_id"},
-            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.AssessmentRecorded)
+            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.InterviewWithdrawn, r.AssessmentRecorded)
             | _withhold(
                 _NOT_THEIRS,
                 r.ReferralReceived,

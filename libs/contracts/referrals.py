@@ -221,6 +221,16 @@ class InterviewHeld(ReferralEvent):
     held_at: Instant
 
 
+class InterviewWithdrawn(ReferralEvent):
+    """An interview was noted by mistake, by `post_id`."""
+
+    type: ClassVar[str] = "fr.maillon.interview.withdrawn.v1"
+
+    interview_id: Id
+    post_id: Id
+    withdrawn_at: Instant
+
+
 class AssessmentRecorded(ReferralEvent):
     type: ClassVar[str] = "fr.maillon.assessment.recorded.v1"
 
@@ -353,6 +363,7 @@ EVENTS: tuple[type[Event], ...] = (
     ContactAttempted,
     ContactWithdrawn,
     InterviewHeld,
+    InterviewWithdrawn,
     AssessmentRecorded,
     AlertRecorded,
     AlertWithdrawn,

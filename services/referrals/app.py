@@ -15,9 +15,9 @@ from services.referrals.delays import overdue
 from services.referrals.delays.due import Delays
 from services.referrals.desk import (
     alert_pages,
-    contact_pages,
     correction_pages,
     export_pages,
+    followup_pages,
     guard,
     move_pages,
     orientation_pages,
@@ -124,7 +124,7 @@ SERVICE = Service(
         correction_pages.router,
         requisition_pages.router,
         alert_pages.router,
-        contact_pages.router,
+        followup_pages.router,
         move_pages.router,
         sign_in_pages.router,
         justice_api.router,

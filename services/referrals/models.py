@@ -171,6 +171,9 @@ class Interview(Table, table=True):
     place: str = Field(sa_type=Text)
     duration_minutes: int
     held_at: datetime = Field(sa_column=_instant())
+    withdrawn_at: datetime | None = Field(default=None, sa_column=_instant(nullable=True))
+    withdrawn_by: str | None = Field(default=None, sa_type=Text)
+    withdrawn_because: str | None = Field(default=None, sa_type=Text)
 
 
 class Assessment(Table, table=True):

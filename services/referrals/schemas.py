@@ -293,6 +293,8 @@ class InterviewOut(Answer):
     place: InterviewPlace
     duration_minutes: int
     held_at: Instant
+    withdrawn_at: Instant | None
+    withdrawn_because: Misnoted | None
 
 
 class AssessmentOut(Answer):

@@ -70,6 +70,7 @@ HEARD_BY = {
     "fr.maillon.contact.attempted.v1": {"interior", "justice", "departement:95"},
     "fr.maillon.contact.withdrawn.v1": {"interior", "justice", "departement:95"},
     "fr.maillon.interview.held.v1": set(),
+    "fr.maillon.interview.withdrawn.v1": set(),
     "fr.maillon.assessment.recorded.v1": set(),
     "fr.maillon.alert.recorded.v1": {"justice", "departement:95"},
     "fr.maillon.alert.withdrawn.v1": {"justice", "departement:95"},

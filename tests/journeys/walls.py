@@ -301,8 +301,10 @@ async def _settle_referrals(up: Served, ids: dict[str, str]) -> None:
     ids["person_id"] = seen["people"][0]["id"]
     asked = {"person_id": ids["person_id"], "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support"}
     ids["orientation_id"] = await _made(up, "iscg-95", f"{address}/orientations", asked)
-    call = {"person_id": ids["person_id"], "mode": "phone", "result": "no_answer", "attempted_at": "2026-11-24T10:30:00Z"}
+    call = {"person_id": ids["person_id"], "mode": "phone", "result": "reached", "attempted_at": "2026-11-24T10:30:00Z"}
     ids["contact_id"] = await _made(up, "iscg-95", f"{address}/contacts", call)
+    held = {"person_ids": [ids["person_id"]], "place": "station", "duration_minutes": 20, "held_at": "2026-11-24T11:30:00Z"}
+    ids["interview_id"] = await _made(up, "iscg-95", f"{address}/interviews", held)
     sent = {"kind": "prosecutor_report", "court": d.COMMUNE_CERGY, "person_ids": [ids["person_id"]], "sent_at": "2026-11-24T16:30:00Z"}
     ids["alert_id"] = await _made(up, "iscg-95", f"{address}/alerts", sent)
     ids["requisition_id"] = await _made(up, "coordinator-95", f"{address}/requisitions", REQUISITION)

@@ -30,12 +30,13 @@ from services.referrals.working.timeline import timeline
 router = APIRouter(include_in_schema=False)
 
 MOST_REQUISITIONS = 100
-REGISTERED, WITHDRAWN, CONTACT_WITHDRAWN = "requisition", "withdrawn", "contact-withdrawn"
-"""What was done, when it was no move: a requisition was entered, an alert or a contact withdrawn."""
+REGISTERED, WITHDRAWN, CONTACT_WITHDRAWN, INTERVIEW_WITHDRAWN = "requisition", "withdrawn", "contact-withdrawn", "interview-withdrawn"
+"""What was done, when it was no move: a requisition was entered, an alert, a contact or an interview withdrawn."""
 _TOLD: Final = {
     REGISTERED: NEW.told,
     WITHDRAWN: "L'envoi noté est retiré.",
     CONTACT_WITHDRAWN: "La tentative de contact est retirée.",
+    INTERVIEW_WITHDRAWN: "L'entretien est retiré.",
 }
 
 

@@ -147,6 +147,7 @@ class _Gathered:
             ([one for one in contacts if one.withdrawn_at is not None], said.ContactWithdrawn),
             (assessments, said.AssessmentRecorded),
             (interviews, said.InterviewHeld),
+            ([one for one in interviews if one.withdrawn_at is not None], said.InterviewWithdrawn),
             (sent, said.AlertRecorded),
             ([one for one in sent if one.withdrawn_at is not None], said.AlertWithdrawn),
             (corrections, said.ReferralCorrected),

@@ -130,7 +130,11 @@ def sections(export: ExportOut) -> list[Section]:
                 "withdrawn_because": "Retirée",
             },
         ),
-        _table("Entretiens", export.interviews, {"held_at": "Quand", "place": "Lieu", "duration_minutes": "Durée (minutes)"}),
+        _table(
+            "Entretiens",
+            export.interviews,
+            {"held_at": "Quand", "place": "Lieu", "duration_minutes": "Durée (minutes)", "withdrawn_because": "Retiré"},
+        ),
         _table("Évaluations", export.assessments, {"recorded_at": "Quand", "needs": "Besoins", "known_to_services": "Services sociaux"}),
         Section(
             "Orientations, et vers qui",

@@ -111,6 +111,8 @@ class ExportedInterview(Answer):
     place: InterviewPlace
     duration_minutes: int
     post_id: Id
+    withdrawn_at: Instant | None
+    withdrawn_because: Misnoted | None
 
 
 class ExportedAssessment(Answer):

@@ -149,7 +149,13 @@ async def interview(
         ),
         occurred_at=body.held_at,
     )
-    return InterviewOut(id=held.id, referral_id=referral.id, **body.model_dump(exclude={"override_reason"}))
+    return InterviewOut(
+        id=held.id,
+        referral_id=referral.id,
+        withdrawn_at=None,
+        withdrawn_because=None,
+        **body.model_dump(exclude={"override_reason"}),
+    )
 
 
 async def reached(session: AsyncSession, referral_id: UUID, until: datetime, *, besides: UUID | None = None) -> set[UUID]:

@@ -11,13 +11,20 @@ from libs.chassis.idempotency import Once
 from libs.chassis.problems import problems
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller, Purpose
-from libs.contracts.demonstration import CONTACT, POST_SARCELLES, REFERRAL, VICTIM
+from libs.contracts.demonstration import CONTACT, INTERVIEW, POST_SARCELLES, REFERRAL, VICTIM
 from libs.contracts.types import Id
 from services.referrals.delays.due import Delays
 from services.referrals.orientations.links import Links
 from services.referrals.schemas import AssessmentOut, InterviewOut, MovedOut, TransferIn
 from services.referrals.working import followup, withdrawals, work
-from services.referrals.working.followup_schemas import AssessmentIn, ContactWithdrawnOut, InterviewIn, TimelineOut, WithdrawContactIn
+from services.referrals.working.followup_schemas import (
+    AssessmentIn,
+    ContactWithdrawnOut,
+    InterviewIn,
+    InterviewWithdrawnOut,
+    TimelineOut,
+    WithdrawIn,
+)
 from services.referrals.working.timeline import timeline
 
 router = APIRouter(tags=["Saisines"])
@@ -55,7 +62,7 @@ async def transfer_referral(referral_id: Id, body: TransferIn, caller: Caller, v
         )
     ),
 )
-async def withdraw_contact(referral_id: Id, contact_id: Id, body: WithdrawContactIn, caller: Caller, runtime: Run, once: Once) -> Response:
+async def withdraw_contact(referral_id: Id, contact_id: Id, body: WithdrawIn, caller: Caller, runtime: Run, once: Once) -> Response:
     """Withdraw an attempt that was noted by mistake. It stays in the referral with the reason, and counts no longer."""
     return await once(
         lambda session: withdrawals.withdraw_contact(session, caller, Delays.of(runtime), referral_id, contact_id, body, _now()), status=200
@@ -80,6 +87,20 @@ async def withdraw_contact(referral_id: Id, contact_id: Id, body: WithdrawContac
 async def hold_interview(referral_id: Id, body: InterviewIn, caller: Caller, runtime: Run, once: Once) -> Response:
     """Note an interview, once a contact attempt is noted."""
     return await once(lambda session: followup.interview(session, caller, runtime.vault, referral_id, body, _now()), status=201)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/interviews/{interview_id}/withdraw",
+    operation_id="withdraw_interview",
+    response_model=InterviewWithdrawnOut,
+    responses=problems(404, 409, 422),
+    openapi_extra=examples(
+        Example("iscg-95", 200, {"reason": "noted_twice"}, "Un entretien noté deux fois", path=_OF_REFERRAL | {"interview_id": INTERVIEW})
+    ),
+)
+async def withdraw_interview(referral_id: Id, interview_id: Id, body: WithdrawIn, caller: Caller, once: Once) -> Response:
+    """Withdraw an interview that was noted by mistake. It stays in the referral with the reason, and counts no longer."""
+    return await once(lambda session: withdrawals.withdraw_interview(session, caller, referral_id, interview_id, body, _now()), status=200)
 
 
 @router.post(

@@ -1,4 +1,4 @@
-"""Interviews, assessments, the withdrawal of a contact, and the timeline of a referral."""
+"""Interviews, assessments, the withdrawal of a contact or an interview, and the timeline of a referral."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ class AssessmentIn(Body):
     known_to_services: KnownToServices
 
 
-class WithdrawContactIn(Body):
+class WithdrawIn(Body):
     reason: Misnoted
 
 
@@ -40,6 +40,12 @@ class ContactWithdrawnOut(Answer):
     version: int
 
 
+class InterviewWithdrawnOut(Answer):
+    id: Id
+    referral_id: Id
+    version: int
+
+
 class Step(Code):
     """What a line of the timeline tells; a move has its own code beside it."""
 
@@ -48,6 +54,7 @@ class Step(Code):
     CONTACT = "contact", "Tentative de contact"
     CONTACT_WITHDRAWN = "contact_withdrawn", "Tentative de contact retirée"
     INTERVIEW = "interview", "Entretien"
+    INTERVIEW_WITHDRAWN = "interview_withdrawn", "Entretien retiré"
     ASSESSMENT = "assessment", "Évaluation des besoins"
     CORRECTION = "correction", "Correction"
     ALERT = "alert", "Information préoccupante ou signalement"

@@ -57,6 +57,9 @@ async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) 
             )
     for held in await session.scalars(select(Interview).where(col(Interview.referral_id) == referral.id)):
         found.append(_entry(Step.INTERVIEW, held, held.held_at, code=held.place, post_id=held.post_id, person_ids=held.person_ids))
+        if held.withdrawn_at is not None:
+            why = {"reason": held.withdrawn_because, "actor": held.withdrawn_by}
+            found.append(_entry(Step.INTERVIEW_WITHDRAWN, held, held.withdrawn_at, code=held.place, person_ids=held.person_ids, **why))
     for made in await session.scalars(select(Assessment).where(col(Assessment.referral_id) == referral.id)):
         found.append(_entry(Step.ASSESSMENT, made, made.recorded_at, post_id=made.post_id, person_ids=[made.person_id]))
     for corrected in await session.scalars(select(Correction).where(col(Correction.referral_id) == referral.id)):

@@ -11,20 +11,25 @@ from sqlmodel import col
 from libs.chassis import outbox
 from libs.chassis.refusals import Conflict, NotFound
 from libs.chassis.security import Principal
-from libs.contracts.referrals import ContactWithdrawn
+from libs.contracts.referrals import ContactWithdrawn, InterviewWithdrawn
 from libs.contracts.units import police_id_of
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import ContactAttempt, Interview, Referral
 from services.referrals.rules import are_met
 from services.referrals.working.followup import reached
-from services.referrals.working.followup_schemas import ContactWithdrawnOut, WithdrawContactIn
+from services.referrals.working.followup_schemas import ContactWithdrawnOut, InterviewWithdrawnOut, WithdrawIn
 from services.referrals.working.work import locked_for, people_of
 
 
 class WithdrawnAlready(Conflict):
     type: ClassVar[str] = "contact-withdrawn-already"
     title: ClassVar[str] = "Déjà retirée"
+
+
+class InterviewWithdrawnAlready(Conflict):
+    type: ClassVar[str] = "interview-withdrawn-already"
+    title: ClassVar[str] = "Déjà retiré"
 
 
 class InterviewRestsOnIt(Conflict):
@@ -35,7 +40,7 @@ class InterviewRestsOnIt(Conflict):
 
 
 async def withdraw_contact(
-    session: AsyncSession, caller: Principal, delays: Delays, referral_id: UUID, contact_id: UUID, body: WithdrawContactIn, now: datetime
+    session: AsyncSession, caller: Principal, delays: Delays, referral_id: UUID, contact_id: UUID, body: WithdrawIn, now: datetime
 ) -> ContactWithdrawnOut:
     """Where a contact may be noted. What the person said with it about being contacted was noted as a correction, and is corrected as one.
 
@@ -71,6 +76,28 @@ async def withdraw_contact(
     return ContactWithdrawnOut(id=attempt.id, referral_id=referral.id, first_contact_at=first, version=referral.version)
 
 
+async def withdraw_interview(
+    session: AsyncSession, caller: Principal, referral_id: UUID, interview_id: UUID, body: WithdrawIn, now: datetime
+) -> InterviewWithdrawnOut:
+    """Where an interview may be noted. Raises NotFound, MoveRefused, InterviewWithdrawnAlready."""
+    referral = await locked_for(session, caller, referral_id, Move.INTERVIEW)
+    held = await session.get(Interview, interview_id)
+    if held is None or held.referral_id != referral.id:
+        raise NotFound
+    if held.withdrawn_at is not None:
+        raise InterviewWithdrawnAlready("Cet entretien a déjà été retiré.")
+    held.withdrawn_at, held.withdrawn_by, held.withdrawn_because = now, caller.subject, body.reason
+    referral.version += 1
+    await session.flush()
+    await outbox.append(
+        session,
+        InterviewWithdrawn(
+            referral_id=referral.id, departement=referral.departement, interview_id=held.id, post_id=held.post_id, withdrawn_at=now
+        ),
+    )
+    return InterviewWithdrawnOut(id=held.id, referral_id=referral.id, version=referral.version)
+
+
 async def _first_of_those_left(session: AsyncSession, referral: Referral) -> datetime | None:
     left = select(func.min(col(ContactAttempt.attempted_at))).where(
         col(ContactAttempt.referral_id) == referral.id, col(ContactAttempt.withdrawn_at).is_(None)
@@ -81,13 +108,15 @@ async def _first_of_those_left(session: AsyncSession, referral: Referral) -> dat
 
 async def _check_nothing_rests(session: AsyncSession, referral: Referral, attempt: ContactAttempt) -> None:
     """No interview would be left with somebody whom nobody had reached by then. Raises InterviewRestsOnIt."""
-    since = select(Interview).where(col(Interview.referral_id) == referral.id, col(Interview.held_at) >= attempt.attempted_at)
+    since = select(Interview).where(
+        col(Interview.referral_id) == referral.id, col(Interview.held_at) >= attempt.attempted_at, col(Interview.withdrawn_at).is_(None)
+    )
     for held in (await session.scalars(since)).all():
         persons = await people_of(session, referral.id, held.person_ids)
         with_it = await reached(session, referral.id, held.held_at)
         without = await reached(session, referral.id, held.held_at, besides=attempt.id)
         if are_met(persons, with_it) and not are_met(persons, without):
             raise InterviewRestsOnIt(
-                "Un entretien noté depuis repose sur ce contact : notez d'abord le contact où la personne a été jointe avant cet entretien.",
+                "Un entretien noté depuis repose sur ce contact : retirez d'abord cet entretien, ou notez le contact où la personne a été jointe avant lui.",
                 more={"interview_id": str(held.id)},
             )

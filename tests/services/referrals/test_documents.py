@@ -24,6 +24,7 @@ STATES: dict[str, tuple[str, str | None]] = {
     "record_assessment": ("contacted", None),
     "request_orientation": ("accepted", None),
     "withdraw_contact": ("contacted", None),
+    "withdraw_interview": ("contacted", None),
     "record_alert": ("accepted", None),
     "withdraw_alert": ("accepted", None),
     "record_requisition": ("accepted", None),
@@ -60,6 +61,8 @@ async def test_every_example_works_as_it_stands(database_url: Callable[[str | No
                 await _erase(referrals)
             if one.operation == "withdraw_contact":
                 await _set(f"UPDATE contact_attempts SET id = '{d.CONTACT}' WHERE person_id = '{d.VICTIM}'", referrals)
+            if one.operation == "withdraw_interview":
+                await _hold_interview(referrals)
             if one.operation == "withdraw_alert":
                 await _note_alert(referrals)
             answer = await send(referrals, one)
@@ -88,6 +91,12 @@ async def _erase(referrals: Referrals) -> None:
     await _set("ALTER TABLE erasure_notices DROP CONSTRAINT erasure_notices_erasure_id_fkey", referrals)
     await _set(f"UPDATE erasures SET id = '{d.ERASURE}', erased_at = '2026-11-24T10:00:00Z'", referrals)
     await _set(f"UPDATE erasure_notices SET erasure_id = '{d.ERASURE}'", referrals)
+
+
+async def _hold_interview(referrals: Referrals) -> None:
+    held = {"person_ids": [d.VICTIM], "place": "station", "duration_minutes": 50, "held_at": "2026-11-24T16:30:00Z"}
+    await referrals.post("iscg-95", f"/v1/referrals/{d.REFERRAL}/interviews", held)
+    await _set(f"UPDATE interviews SET id = '{d.INTERVIEW}'", referrals)
 
 
 async def _note_alert(referrals: Referrals) -> None:

@@ -14,7 +14,7 @@ from tests.racing import Race, run, without_locks
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_acknowledgements import confirm, erased
 from tests.services.referrals.test_corrections import correct
-from tests.services.referrals.test_followup import call
+from tests.services.referrals.test_followup import call, interview
 from tests.services.referrals.test_justice import alert, requisition
 from tests.services.referrals.test_links import fill, link
 from tests.services.referrals.test_orientations import ask, execute
@@ -121,6 +121,14 @@ async def a_contact_withdrawn_twice(referrals: Referrals) -> Race:
     return Race(("referrals", "contact_attempts"), [withdraw, withdraw], {(1, ("contact.withdrawn",))})
 
 
+async def an_interview_withdrawn_twice(referrals: Referrals) -> Race:
+    referral_id = await referrals.accepted()
+    await call(referrals, referral_id)
+    held = (await interview(referrals, referral_id, (await referrals.persons(referral_id))[:1])).json()["id"]
+    withdraw = partial(referrals.post, "iscg-95", f"/v1/referrals/{referral_id}/interviews/{held}/withdraw", {"reason": "noted_twice"})
+    return Race(("referrals", "interviews"), [withdraw, withdraw], {(1, ("interview.withdrawn",))})
+
+
 async def closed_while_the_contact_it_rests_on_is_withdrawn(referrals: Referrals) -> Race:
     referral_id = await referrals.accepted()
     noted = (await call(referrals, referral_id)).json()["id"]
@@ -184,6 +192,7 @@ RACES: list[Callable[[Referrals], Awaitable[Race]]] = [
     a_requisition_corrected_twice,
     an_alert_withdrawn_twice,
     a_contact_withdrawn_twice,
+    an_interview_withdrawn_twice,
     closed_while_the_contact_it_rests_on_is_withdrawn,
     erased_while_it_is_corrected,
     closed_while_it_is_corrected,

@@ -1,4 +1,4 @@
-"""A contact attempt that was noted by mistake is withdrawn: it stays in sight, and nothing counts it or rests on it any more."""
+"""A contact attempt or an interview that was noted by mistake is withdrawn: it stays in sight, and nothing counts it or rests on it any more."""
 
 from typing import Any
 from uuid import UUID
@@ -220,4 +220,65 @@ async def test_the_retention_does_not_count_from_a_contact_that_was_withdrawn(re
     export = await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/persons/{victim}/export", "persons_rights")
 
     assert export.json()["kept_until"] is not None
+    assert export.json()["kept_until"][:4] == str(accepted.accepted_at.year + 2)
+
+
+async def withdraw_interview(
+    referrals: Referrals, referral_id: UUID, interview_id: str, who: str = "iscg-95", **why: str
+) -> httpx.Response:
+    address = f"/v1/referrals/{referral_id}/interviews/{interview_id}/withdraw"
+    return await referrals.post(who, address, {"reason": "other_person"} | why)
+
+
+async def test_an_interview_noted_by_mistake_is_withdrawn_once_stays_in_sight_and_is_told(referrals: Referrals) -> None:
+    referral_id, other = await referrals.accepted(), await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    await noted(referrals, referral_id)
+    held = (await interview(referrals, referral_id, [victim])).json()["id"]
+    await referrals.said()
+
+    assert (await withdraw_interview(referrals, other, held)).status_code == 404
+    assert (await withdraw_interview(referrals, referral_id, held, "iscg-78")).status_code == 404
+    assert (await withdraw_interview(referrals, referral_id, held, "coordinator-95")).status_code == 403
+    assert (await withdraw_interview(referrals, referral_id, held, reason="regret")).status_code == 422
+    answer = await withdraw_interview(referrals, referral_id, held)
+    again = await withdraw_interview(referrals, referral_id, held)
+
+    found = await referrals.read_as("iscg-95", referral_id)
+    assert (answer.status_code, answer.json()) == (200, {"id": held, "referral_id": str(referral_id), "version": found["version"]})
+    assert (again.status_code, kind_of(again)) == (409, "interview-withdrawn-already")
+    [kept] = found["interviews"]
+    assert (kept["id"], kept["withdrawn_because"]) == (held, "other_person")
+    assert [(type, data["interview_id"]) for type, data in await referrals.said()] == [("interview.withdrawn", held)]
+    timeline = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/timeline", CONTENT)).json()["items"]
+    assert [(one["id"], one["reason"]) for one in timeline if one["step"] == "interview_withdrawn"] == [(held, "other_person")]
+    export = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/persons/{victim}/export", "persons_rights")).json()
+    assert [one["withdrawn_because"] for one in export["interviews"]] == ["other_person"]
+
+
+async def test_once_its_interview_is_withdrawn_a_contact_is_too(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    contact_id = await noted(referrals, referral_id)
+    held = (await interview(referrals, referral_id, [victim])).json()["id"]
+
+    before = await withdraw(referrals, referral_id, contact_id)
+    await withdraw_interview(referrals, referral_id, held)
+    after = await withdraw(referrals, referral_id, contact_id)
+
+    assert (before.status_code, after.status_code) == (409, 200)
+
+
+async def test_the_retention_does_not_count_from_an_interview_that_was_withdrawn(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    await noted(referrals, referral_id)
+    await withdraw_interview(referrals, referral_id, (await interview(referrals, referral_id, [victim])).json()["id"])
+    await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})
+    [accepted] = await referrals.rows(f"SELECT accepted_at FROM referrals WHERE id = '{referral_id}'")
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE interviews SET held_at = held_at + interval '1000 days'"))
+
+    export = await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/persons/{victim}/export", "persons_rights")
+
     assert export.json()["kept_until"][:4] == str(accepted.accepted_at.year + 2)
