@@ -140,8 +140,10 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
     entry = (await desk.post("coordinator-95", f"/v1/referrals/{accepted}/requisitions", REQUISITION)).json()["id"]
     sent = {"kind": "prosecutor_report", "court": "95127", "person_ids": [first], "sent_at": "2026-11-24T15:30:00Z", "reference": "CRIP-1"}
     noted = (await desk.post("iscg-95", f"/v1/referrals/{accepted}/alerts", sent)).json()["id"]
-    call = {"person_id": first, "mode": "in_person", "result": "reached", "attempted_at": "2026-11-24T15:30:00Z"}
+    call = {"person_id": first, "mode": "phone", "result": "reached", "attempted_at": "2026-11-24T15:30:00Z"}
     called = (await desk.post("iscg-95", f"/v1/referrals/{accepted}/contacts", call)).json()["id"]
+    met = {"person_ids": [first], "place": "station", "duration_minutes": 50, "held_at": "2026-11-24T15:45:00Z"}
+    held = (await desk.post("iscg-95", f"/v1/referrals/{accepted}/interviews", met)).json()["id"]
     url = f"{desk.runtime.settings.public_url}/desk"
     for who, pages in {
         "coordinator-95": {
@@ -163,6 +165,7 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
             "alert": f"/referrals/{accepted}/alert",
             "alert-withdraw": f"/referrals/{accepted}/alerts/{noted}/withdraw",
             "contact-withdraw": f"/referrals/{accepted}/contacts/{called}/withdraw",
+            "interview-withdraw": f"/referrals/{accepted}/interviews/{held}/withdraw",
             "referral-with-alert": f"/referrals/{accepted}",
             "requisition-new": f"/referrals/{accepted}/requisitions/new",
             "correct": f"/referrals/{accepted}/correct",
