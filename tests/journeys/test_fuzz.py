@@ -33,11 +33,10 @@ pytestmark = pytest.mark.skipif(not EXAMPLES, reason="CI's section of all operat
 NOTHING_THERE = {
     "/v1/dead-letters/": "nothing is parked",
     "/v1/erasures/": "nobody was erased",
-    "partners POST /v1/posts": "its employer is drawn by chance",
-    "partners POST /v1/services": "its organization is drawn by chance",
-    "POST /v1/referrals/{referral_id}/orientations": "the referral was declined by then, and has no post",
 }
 """Paths whose object does not exist here, with the reason."""
+GIVEN_BACK = "/v1/referrals/{referral_id}/decline"
+"""Once chance found it, the referral would be nobody's, and all the rest of it unseen. It is fuzzed with odd versions."""
 _THE_DOOR = frozenset({400, 404, 405, 422})
 
 
@@ -80,9 +79,10 @@ def _served(settled: World, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield url, app.openapi()
 
 
-async def _fuzzed(settled: World, name: str, phases: Sequence[str], given: Mapping[str, str], only: str = "") -> Outcome:
-    """`only`: the addresses where one method at least has this header."""
+async def _fuzzed(settled: World, name: str, phases: Sequence[str], given: Mapping[str, str], only: str = "", besides: str = "") -> Outcome:
+    """`only`: the addresses where one method at least has this header. `besides`: an address that is left out."""
     with _served(settled, name) as (url, document):
+        document = document | {"paths": {path: methods for path, methods in document["paths"].items() if path != besides}}
         if only:
             kept = {path for path, methods in document["paths"].items() if f"'{only}'" in str(methods)}
             document = document | {"paths": {path: methods for path, methods in document["paths"].items() if path in kept}}
@@ -113,9 +113,11 @@ async def test_whatever_is_sent_about_what_exists_gets_an_answer_that_the_docume
     blind: set[str] = set()
     for name in settled.services:
         given = _ids(settled, name) | {"header.If-Match": '"1"', "header.X-Purpose": CONTENT}
-        outcome = await _fuzzed(settled, name, ("examples", "fuzzing"), given)
+        outcome = await _fuzzed(settled, name, ("examples", "fuzzing"), given, besides=GIVEN_BACK)
         assert outcome.failures == {}, AGAIN
-        blind |= {f"{name} {label}" for label, answered in outcome.operations.items() if answered <= _THE_DOOR and 404 in answered}
+        # of those that name an object in their address: what a body names is drawn by chance
+        named = {label: answered for label, answered in outcome.operations.items() if "{" in label}
+        blind |= {f"{name} {label}" for label, answered in named.items() if answered <= _THE_DOOR and 404 in answered}
 
     assert {one for one in blind if not any(path in one for path in NOTHING_THERE)} == set()
 
