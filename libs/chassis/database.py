@@ -57,7 +57,7 @@ def table_base() -> type[SQLModel]:
 
 def columns_of(table: type[SQLModel]) -> ReadOnlyColumnCollection[str, Column[Any]]:
     """The columns by themselves. A question that asks for them needs no objects, which cost a list as much as all the rest of reading its rows."""
-    found: ReadOnlyColumnCollection[str, Column[Any]] = table.__table__.c  # type: ignore[attr-defined]
+    found: ReadOnlyColumnCollection[str, Column[Any]] = table.__table__.c  # type: ignore[attr-defined]  # SQLModel does not declare it
     return found
 
 

@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from libs.chassis import outbox
 from libs.chassis.ids import new_id
-from libs.chassis.refusals import Conflict, Invalid, NotFound
+from libs.chassis.refusals import Conflict, Invalid
 from libs.chassis.security import Principal
 from libs.chassis.vault import DataKey, Vault
 from libs.contracts.referrals import AlertRecorded, AlertWithdrawn
@@ -25,7 +25,7 @@ from services.referrals.domain import Move
 from services.referrals.justice.schemas import AlertIn, AlertMadeOut, AlertOut, AlertWords, Mistake, WithdrawAlertIn
 from services.referrals.models import Alert, Person, Referral
 from services.referrals.rules import MINORS, check_kept, check_past
-from services.referrals.working.work import locked_for, people_of
+from services.referrals.working.work import locked_for, people_of, still_noted, take_back
 
 ALERT: Final = "alert/words"
 """The vault's context."""
@@ -112,14 +112,9 @@ async def withdraw(
 ) -> AlertMadeOut:
     """Raises NotFound, MoveRefused, WithdrawnAlready."""
     referral = await locked_for(session, caller, referral_id, Move.ALERT)
-    alert = await session.get(Alert, alert_id)
-    if alert is None or alert.referral_id != referral.id:
-        raise NotFound
-    if alert.withdrawn_at is not None:
-        raise WithdrawnAlready("Cette information préoccupante ou ce signalement a déjà été retiré.")
-    alert.withdrawn_at, alert.withdrawn_by, alert.withdrawn_because = now, caller.subject, body.reason
-    referral.version += 1
-    await session.flush()
+    already = WithdrawnAlready("Cette information préoccupante ou ce signalement a déjà été retiré.")
+    alert = await still_noted(session, referral.id, Alert, alert_id, already)
+    await take_back(session, caller, referral, alert, body.reason, now)
     left: list[str] = await session.scalar(kinds_sent(referral.id))
     await outbox.append(
         session,

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.chassis import outbox
-from libs.chassis.refusals import Conflict, NotFound
+from libs.chassis.refusals import Conflict
 from libs.chassis.security import Principal
 from libs.contracts.referrals import ContactWithdrawn, InterviewWithdrawn
 from libs.contracts.units import police_id_of
@@ -19,7 +19,7 @@ from services.referrals.models import ContactAttempt, Interview, Referral
 from services.referrals.rules import are_met
 from services.referrals.working.followup import reached
 from services.referrals.working.followup_schemas import ContactWithdrawnOut, InterviewWithdrawnOut, WithdrawIn
-from services.referrals.working.work import locked_for, people_of
+from services.referrals.working.work import locked_for, people_of, still_noted, take_back
 
 
 class WithdrawnAlready(Conflict):
@@ -47,15 +47,10 @@ async def withdraw_contact(
     Raises NotFound, MoveRefused, WithdrawnAlready, InterviewRestsOnIt.
     """
     referral = await locked_for(session, caller, referral_id, Move.CONTACT)
-    attempt = await session.get(ContactAttempt, contact_id)
-    if attempt is None or attempt.referral_id != referral.id:
-        raise NotFound
-    if attempt.withdrawn_at is not None:
-        raise WithdrawnAlready("Cette tentative de contact a déjà été retirée.")
+    already = WithdrawnAlready("Cette tentative de contact a déjà été retirée.")
+    attempt = await still_noted(session, referral.id, ContactAttempt, contact_id, already)
     await _check_nothing_rests(session, referral, attempt)
-    attempt.withdrawn_at, attempt.withdrawn_by, attempt.withdrawn_because = now, caller.subject, body.reason
-    referral.version += 1
-    await session.flush()
+    await take_back(session, caller, referral, attempt, body.reason, now)
     first = referral.first_contact_at = await _first_of_those_left(session, referral)
     if first is None:
         await delays.resume(session, referral)
@@ -81,14 +76,9 @@ async def withdraw_interview(
 ) -> InterviewWithdrawnOut:
     """Where an interview may be noted. Raises NotFound, MoveRefused, InterviewWithdrawnAlready."""
     referral = await locked_for(session, caller, referral_id, Move.INTERVIEW)
-    held = await session.get(Interview, interview_id)
-    if held is None or held.referral_id != referral.id:
-        raise NotFound
-    if held.withdrawn_at is not None:
-        raise InterviewWithdrawnAlready("Cet entretien a déjà été retiré.")
-    held.withdrawn_at, held.withdrawn_by, held.withdrawn_because = now, caller.subject, body.reason
-    referral.version += 1
-    await session.flush()
+    already = InterviewWithdrawnAlready("Cet entretien a déjà été retiré.")
+    held = await still_noted(session, referral.id, Interview, interview_id, already)
+    await take_back(session, caller, referral, held, body.reason, now)
     await outbox.append(
         session,
         InterviewWithdrawn(

@@ -4,6 +4,7 @@ Each command locks the referral first, then says what changed; none commits."""
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import select
@@ -13,7 +14,7 @@ from sqlmodel import col
 from libs.chassis import outbox
 from libs.chassis.etag import match
 from libs.chassis.ids import new_id
-from libs.chassis.refusals import Forbidden, NotFound
+from libs.chassis.refusals import Conflict, Forbidden, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.referrals import (
@@ -23,6 +24,7 @@ from libs.contracts.referrals import (
     ReferralReopened,
     ReferralUnrouted,
 )
+from libs.contracts.types import Code
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import (
     CloseReason,
@@ -49,11 +51,13 @@ from services.referrals.domain import (
     check_closing,
     moved,
 )
-from services.referrals.models import ContactAttempt, Moved, Orientation, Person, PostHeard, Referral
+from services.referrals.models import Alert, ContactAttempt, Interview, Moved, Orientation, Person, PostHeard, Referral
 from services.referrals.persons import NARRATIVE, PERSON
 from services.referrals.receiving import routing
 from services.referrals.rules import UnknownPerson, UnknownPost, check_kept
 from services.referrals.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, PersonContent, TransferIn
+
+Noted = TypeVar("Noted", Alert, ContactAttempt, Interview)
 
 
 def may_see(caller: Principal, referral: Referral) -> bool:
@@ -343,6 +347,25 @@ async def people_of(session: AsyncSession, referral_id: UUID, person_ids: Sequen
             pointers=[(f"/person_ids/{place}", "Aucune personne de cette saisine ne porte cet identifiant.") for place in strangers],
         )
     return [known[person_id] for person_id in person_ids]
+
+
+async def still_noted(session: AsyncSession, referral_id: UUID, table: type[Noted], noted_id: UUID, already: Conflict) -> Noted:
+    """What was noted for a referral that the caller has locked, and was not withdrawn since. Raises NotFound, `already`."""
+    noted = await session.get(table, noted_id)
+    if noted is None or noted.referral_id != referral_id:
+        raise NotFound
+    if noted.withdrawn_at is not None:
+        raise already
+    return noted
+
+
+async def take_back(
+    session: AsyncSession, caller: Principal, referral: Referral, noted: Alert | ContactAttempt | Interview, reason: Code, now: datetime
+) -> None:
+    """It was noted by mistake: it stays in sight, with who withdrew it and why."""
+    noted.withdrawn_at, noted.withdrawn_by, noted.withdrawn_because = now, caller.subject, reason
+    referral.version += 1
+    await session.flush()
 
 
 async def narrative_of(session: AsyncSession, vault: Vault, referral: Referral) -> str | None:
