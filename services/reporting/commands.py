@@ -8,7 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis.listener import Heard
 from libs.contracts.envelope import Event
 from libs.contracts.referrals import ReferralErased
-from services.reporting import facts, projections, store
+from services.reporting import facts
+from services.reporting.projections import store
+from services.reporting.projections.counters import differences, standing
+from services.reporting.projections.folds import apply, effective, wanted
+from services.reporting.projections.rows import State
 
 _SUBJECTS_AT_ONCE = 500
 
@@ -27,15 +31,15 @@ async def hear(session: AsyncSession, heard: Sequence[Heard[Event]]) -> None:
 
 async def project(session: AsyncSession, events: Iterable[Event], suffix: str = store.LIVE, *, tallied: bool = True) -> None:
     """Bring the events into the rows and, by the difference they make to the rows, into the counters."""
-    folds = projections.effective(events)
+    folds = effective(events)
     if not folds:
         return
-    state = await store.load(session, projections.wanted(folds), suffix)
-    before = projections.standing(state) if tallied else None
-    projections.apply(state, folds)
+    state = await store.load(session, wanted(folds), suffix)
+    before = standing(state) if tallied else None
+    apply(state, folds)
     await store.save(session, state, suffix)
     if before is not None:
-        await store.tally(session, projections.differences(before, state), suffix)
+        await store.tally(session, differences(before, state), suffix)
 
 
 async def take_back(session: AsyncSession, source: str, after_sequence: int) -> None:
@@ -52,14 +56,14 @@ async def count_anew(
     for event in touched:
         by_subject.setdefault(event.aggregate_id, []).append(event)
     for subjects in _chunks(by_subject):
-        kept = projections.effective(await facts.of_subjects(session, source, subjects))
-        old = projections.effective(event for subject in subjects for event in by_subject[subject])
-        stored = await store.load(session, projections.wanted([*kept, *old]), suffix)
-        fresh = projections.State(stored=stored.stored)
-        projections.apply(fresh, kept)
+        kept = effective(await facts.of_subjects(session, source, subjects))
+        old = effective(event for subject in subjects for event in by_subject[subject])
+        stored = await store.load(session, wanted([*kept, *old]), suffix)
+        fresh = State(stored=stored.stored)
+        apply(fresh, kept)
         await store.save(session, fresh, suffix)
         if tallied:
-            await store.tally(session, projections.differences(projections.standing(stored), fresh), suffix)
+            await store.tally(session, differences(standing(stored), fresh), suffix)
 
 
 def _chunks(subjects: Collection[UUID]) -> Iterable[tuple[UUID, ...]]:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis.listener import Heard
 from libs.contracts import funding, partners, referrals
 from libs.contracts.envelope import Event
-from services.reporting import store
+from services.reporting.projections import store
 
 SOURCES: dict[str, tuple[type[Event], ...]] = {"referrals": referrals.EVENTS, "partners": partners.EVENTS, "funding": funding.EVENTS}
 """Who is heard, and every type of theirs."""

@@ -25,7 +25,7 @@ from services.reporting.domain import (
     too_small,
 )
 from services.reporting.indicators import TALLIED, Dimension, Measure
-from services.reporting.projections import TABLES
+from services.reporting.projections.rows import TABLES
 from services.reporting.reading import Asked, breakdowns, check, suppressed_for
 from services.reporting.schemas import BreakdownOut, CellOut, FiguresOut, IndicatorOut, SeenOut, TotalOut
 from services.reporting.settings import Settings

@@ -20,9 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.database import Database
 from libs.contracts.referrals import ReferralErased
-from services.reporting import commands, facts, store
+from services.reporting import commands, facts
 from services.reporting.indicators import TALLIED, TOTAL, code_expression
-from services.reporting.projections import TABLES
+from services.reporting.projections import store
+from services.reporting.projections.rows import TABLES
 
 _log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from libs.contracts import referrals
 from libs.contracts.envelope import Event
 from libs.contracts.vocabularies import AlertKind
 from services.reporting import handlers, queries, rebuild, rebuilding
-from services.reporting.projections import TABLES
+from services.reporting.projections.rows import TABLES
 from tests.services.reporting import telling
 
 Contents = dict[str, list[tuple[Any, ...]]]

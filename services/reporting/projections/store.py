@@ -11,7 +11,8 @@ import asyncpg
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.reporting.projections import TABLES, State, Tally
+from services.reporting.projections.counters import Tally
+from services.reporting.projections.rows import TABLES, State
 
 LIVE = ""
 TALLIES = "tallies"
