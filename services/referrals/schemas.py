@@ -34,19 +34,10 @@ from libs.contracts.vocabularies import (
     UnroutedReason,
     Urgency,
 )
-from services.referrals.domain import (
-    OLDEST,
-    OLDEST_PERSON,
-    WITHDRAWN_BECAUSE,
-    DeclineReason,
-    Mismatch,
-    Misnoted,
-    Move,
-    OrientationMove,
-    OverrideReason,
-    PoliceStatus,
-    Verdict,
-)
+from services.referrals.domain import OLDEST, OLDEST_PERSON, Move, PoliceStatus
+from services.referrals.orientations.domain import WITHDRAWN_BECAUSE, Mismatch, OrientationMove
+from services.referrals.receiving.domain import Verdict
+from services.referrals.working.domain import DeclineReason, Misnoted, OverrideReason
 
 MAX_PERSONS = 50
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from libs.chassis.settings import Settings as ChassisSettings
 from libs.chassis.streams import INTERNAL
 from libs.contracts.vocabularies import Urgency
-from services.referrals.domain import Term
+from services.referrals.rights.domain import Term
 
 
 class Settings(ChassisSettings):

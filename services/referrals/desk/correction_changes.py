@@ -17,12 +17,13 @@ from libs.contracts.vocabularies import Channel, ContactAgreement, ContactMode, 
 from services.referrals.delays.due import Delays
 from services.referrals.desk.changes import Change, Choices, Doing, Field, of_codes
 from services.referrals.desk.forms import Form
-from services.referrals.domain import PARIS, CorrectionReason
+from services.referrals.domain import PARIS
 from services.referrals.forms import whole_number
 from services.referrals.orientations.links import Links
 from services.referrals.schemas import PersonOut, ReferralOut
 from services.referrals.working import corrections
 from services.referrals.working.corrections_schemas import CorrectionIn
+from services.referrals.working.domain import CorrectionReason
 
 MOST_WINDOWS: Final = 14
 _YES_NO: Final = (("yes", "Oui"), ("no", "Non"))

@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.contracts.units import plain_label
 from libs.contracts.vocabularies import Need, PartnerKind, RoutingReason, Theme
 from services.referrals.directory.called import reference_of
-from services.referrals.domain import Mismatch, Offer, Verdict, mismatches
 from services.referrals.models import Referral
+from services.referrals.orientations.domain import Mismatch, Offer, mismatches
+from services.referrals.receiving.domain import Verdict
 from services.referrals.receiving.routing import atlas
 
 MOST: Final = 50

@@ -20,12 +20,13 @@ from services.referrals.delays.due import Delays
 from services.referrals.desk.changes import Change, Choices, Doing, Field, now_in_paris, of_codes
 from services.referrals.desk.correction_changes import FACTS
 from services.referrals.desk.directory import PostChoice
-from services.referrals.domain import DeclineReason, Move, OverrideReason, within_sentence
+from services.referrals.domain import Move, within_sentence
 from services.referrals.justice import alerts
 from services.referrals.justice.schemas import AlertIn
 from services.referrals.orientations.links import Links
 from services.referrals.schemas import AssignIn, CloseIn, ContactIn, DeclineIn, PersonOut, TransferIn
 from services.referrals.working import followup, work
+from services.referrals.working.domain import DeclineReason, OverrideReason
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
 
 Shown = Mapping[str, Any]

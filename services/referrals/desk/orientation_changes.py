@@ -18,10 +18,10 @@ from libs.contracts.vocabularies import (
 from services.referrals.desk.changes import Change, Choices, Doing, Field, of_codes
 from services.referrals.desk.directory import ServiceChoice
 from services.referrals.desk.moves import Shown, named
-from services.referrals.domain import WITHDRAWN_BECAUSE, OrientationMove, within_sentence
+from services.referrals.domain import within_sentence
 from services.referrals.orientations import commands as orientations
+from services.referrals.orientations.domain import CAME_TO_NOTHING, WITHDRAWN_BECAUSE, OrientationMove
 from services.referrals.orientations.links import Links
-from services.referrals.rules import CAME_TO_NOTHING
 from services.referrals.schemas import CancelIn, CompleteIn, FailIn, OrientationIn, OrientationSummary, PersonOut, RejectIn
 from services.referrals.settings import Settings
 

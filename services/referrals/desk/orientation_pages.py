@@ -26,8 +26,9 @@ from services.referrals.desk.pages import go_to, page
 from services.referrals.desk.referral_pages import opened
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.directory.called import called
-from services.referrals.domain import ORIENTATION_LIVES, Mismatch, Move, OrientationMove, moved
+from services.referrals.domain import Move, moved
 from services.referrals.orientations import commands as orientations
+from services.referrals.orientations.domain import ORIENTATION_LIVES, Mismatch, OrientationMove
 from services.referrals.orientations.links import Links
 from services.referrals.worklists import orientations as worklist
 

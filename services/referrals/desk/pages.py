@@ -13,8 +13,9 @@ from libs.chassis.refusals import Refusal, Unauthenticated
 from libs.chassis.security import Principal
 from libs.contracts.types import label_of
 from libs.contracts.vocabularies import Purpose, Role
-from services.referrals.domain import ENDED_BECAUSE, PARIS, within_sentence
+from services.referrals.domain import PARIS, within_sentence
 from services.referrals.orientations import answer_pages
+from services.referrals.orientations.domain import ENDED_BECAUSE
 from services.referrals.working.safe_contact import WEEKDAYS, days_in_words
 
 STYLE: Final = Path(__file__).parent / "templates" / "desk.css"

@@ -20,9 +20,10 @@ from libs.contracts.vocabularies import (
     OrientationRejection,
     Urgency,
 )
-from services.referrals.domain import CorrectionReason, DeclineReason, Misnoted, Move
+from services.referrals.domain import Move
 from services.referrals.justice.schemas import Mistake
 from services.referrals.rights.erasure import ErasureCause
+from services.referrals.working.domain import CorrectionReason, DeclineReason, Misnoted
 from services.referrals.working.followup_schemas import Step, TimelineEntry
 
 

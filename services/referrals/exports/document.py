@@ -13,20 +13,13 @@ import typst
 
 from libs.contracts.registry import EVENTS
 from libs.contracts.types import Code, label_of
-from libs.contracts.vocabularies import (
-    Channel,
-    CloseReason,
-    ContactAgreement,
-    KnownToServices,
-    PersonRole,
-    Sex,
-    Theme,
-    Urgency,
-)
-from services.referrals.domain import ENDED_BECAUSE, PARIS, DeclineReason, within_sentence
+from libs.contracts.vocabularies import Channel, CloseReason, ContactAgreement, KnownToServices, PersonRole, Sex, Theme, Urgency
+from services.referrals.domain import PARIS, within_sentence
 from services.referrals.exports.schemas import ExportedNotice, ExportOut
+from services.referrals.orientations.domain import ENDED_BECAUSE
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.schemas import Contact, PersonContent, SafeContact
+from services.referrals.working.domain import DeclineReason
 from services.referrals.working.safe_contact import days_in_words
 
 TITLE: Final = "Données personnelles conservées à votre sujet"

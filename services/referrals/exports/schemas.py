@@ -25,12 +25,13 @@ from libs.contracts.vocabularies import (
     Theme,
     Urgency,
 )
-from services.referrals.domain import CorrectionReason, Misnoted, Move, OverrideReason
+from services.referrals.domain import Move
 from services.referrals.justice.schemas import Mistake
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.rights.schemas import Acknowledgement
 from services.referrals.schemas import Contact, Identity, PersonContent, SafeContact
 from services.referrals.working.corrections_schemas import ChangeOut
+from services.referrals.working.domain import CorrectionReason, Misnoted, OverrideReason
 from services.referrals.working.safe_contact import SafeRule
 
 

@@ -42,34 +42,30 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals import notices
-from services.referrals.domain import (
+from services.referrals.domain import Move, PersonRefused, minutes_between
+from services.referrals.models import Orientation, Person, Referral, ServiceHeard
+from services.referrals.notices import Notice, NoticeKind
+from services.referrals.orientations.domain import (
     ORIENTATION_LIVES,
     ORIENTATION_MOVES,
-    Move,
+    Asked,
     Offer,
     OrientationMove,
     OrientationOver,
     OrientedAlready,
-    PersonRefused,
-    minutes_between,
-    mismatches,
-    orientation_moved,
-)
-from services.referrals.models import Orientation, Person, Referral, ServiceHeard
-from services.referrals.notices import Notice, NoticeKind
-from services.referrals.orientations.links import Links, last_of
-from services.referrals.persons import REJECTION
-from services.referrals.rules import (
-    Asked,
     UnknownOrientation,
     UnknownService,
-    check_kept,
     check_orientation,
     check_replaced,
     check_sides,
     check_sides_apart,
     may_still_be_contacted,
+    mismatches,
+    orientation_moved,
 )
+from services.referrals.orientations.links import Links, last_of
+from services.referrals.persons import REJECTION
+from services.referrals.rules import check_kept
 from services.referrals.schemas import (
     CancelIn,
     CompleteIn,

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.contracts.vocabularies import ContactAgreement, OrientationCancellation, OrientationStatus, OrientedContent
-from services.referrals.domain import ORIENTATION_LIVES, OrientationMove, orientation_moved
 from services.referrals.models import Orientation, Person, Referral
 from services.referrals.orientations.commands import say_cancelled, say_updated
+from services.referrals.orientations.domain import ORIENTATION_LIVES, OrientationMove, orientation_moved
 from services.referrals.orientations.links import Links
 
 

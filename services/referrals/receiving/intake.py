@@ -26,9 +26,10 @@ from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Force, ReferralStatus, RoutingReason, UnroutedReason
 from services.referrals import notices
 from services.referrals.delays.due import Delays
-from services.referrals.domain import Decision, Move, ReferenceTaken, local_day, moved, police_status
+from services.referrals.domain import Move, local_day, moved, police_status
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of
 from services.referrals.receiving import repeats, routing
+from services.referrals.receiving.domain import Decision, ReferenceTaken
 from services.referrals.rules import OutsidePerimeter, check_birth, check_past
 from services.referrals.schemas import PersonContent, PersonIn, Receipt, ReferralIn, ReferralReceivedOut
 

@@ -1,6 +1,6 @@
 """The same person seen before: found by the keyed hash of the normalised identity, told to who works the referral, never to the police.
 
-What is normalised is written at `domain.normalised_identity`. A hint, not a fact: two persons of one name born on one day are taken for one.
+What is normalised is written at `identities.normalised_identity`. A hint, not a fact: two persons of one name born on one day are taken for one.
 """
 
 from collections.abc import Callable, Collection, Sequence

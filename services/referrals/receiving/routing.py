@@ -18,8 +18,9 @@ from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Channel, Force, ReferralStatus, RoutingReason, UnroutedReason
 from services.referrals import notices
 from services.referrals.delays.due import IN_FORCE, Delays
-from services.referrals.domain import LOAD_LIMIT, Candidate, Decision, Move, PostState, by_hand, decide, moved
+from services.referrals.domain import Move, moved
 from services.referrals.models import Referral
+from services.referrals.receiving.domain import LOAD_LIMIT, Candidate, Decision, PostState, by_hand, decide
 
 _CANDIDATES = Statement(
     "WITH RECURSIVE competent AS (SELECT id, force, communes FROM units_heard WHERE id = ANY(CAST(:units AS uuid[])) OR communes && CAST(:communes AS text[]))"  # noqa: S608 - our own words

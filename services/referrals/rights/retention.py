@@ -18,9 +18,10 @@ from sqlmodel import col
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Role
-from services.referrals.domain import Term, local_day
+from services.referrals.domain import local_day
 from services.referrals.models import AnnouncedEnd, Person, Referral
 from services.referrals.rights import erasure
+from services.referrals.rights.domain import Term
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.rights.schemas import AnnouncedEndOut
 

@@ -34,7 +34,7 @@ from libs.contracts.vocabularies import (
 )
 from services.referrals import notices
 from services.referrals.delays.due import Delays
-from services.referrals.domain import CorrectionReason, Move, ReferenceTaken, local_day
+from services.referrals.domain import Move, local_day
 from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
 from services.referrals.orientations.commands import check_sides_of
 from services.referrals.orientations.following import end_refused, tell_changed
@@ -42,6 +42,7 @@ from services.referrals.orientations.links import Links
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of, reseal
 from services.referrals.queries import visible
 from services.referrals.receiving import repeats
+from services.referrals.receiving.domain import ReferenceTaken
 from services.referrals.receiving.routing import mark_due
 from services.referrals.rules import ContentErased, OutsidePerimeter, UnknownPerson, check_birth, check_kept, check_past
 from services.referrals.schemas import MAX_PERSONS, PersonContent, PersonIn
@@ -54,6 +55,7 @@ from services.referrals.working.corrections_schemas import (
     CorrectionOut,
     PersonCorrection,
 )
+from services.referrals.working.domain import CorrectionReason
 from services.referrals.working.work import content_of, locked_for
 
 _UNIQUE_VIOLATION: Final = "23505"

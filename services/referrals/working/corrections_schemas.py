@@ -7,8 +7,9 @@ from pydantic import AfterValidator, Field, model_validator
 from libs.chassis.strict import Answer, Body, prose, wrong
 from libs.contracts.types import CommuneCode, Id, Instant
 from libs.contracts.vocabularies import Channel, ContactAgreement, KnownToServices, PersonRole, Sex, Theme, Urgency
-from services.referrals.domain import OLDEST_PERSON, CorrectionReason
+from services.referrals.domain import OLDEST_PERSON
 from services.referrals.schemas import MAX_PERSONS, Contact, Identity, Natinf, PersonContent, PersonIn, SafeContact, unique
+from services.referrals.working.domain import CorrectionReason
 
 _NULLABLE = {"unit_id", "penal", "narrative", "identity", "approximate_age", "contact", "safe_contact"}
 

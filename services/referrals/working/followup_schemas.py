@@ -7,8 +7,8 @@ from pydantic import AfterValidator, Field
 from libs.chassis.strict import Answer, Body
 from libs.contracts.types import Code, Id, Instant
 from libs.contracts.vocabularies import InterviewPlace, KnownToServices, Need, ReferralStatus
-from services.referrals.domain import Misnoted, OverrideReason
 from services.referrals.schemas import unique
+from services.referrals.working.domain import Misnoted, OverrideReason
 
 
 class InterviewIn(Body):

@@ -17,13 +17,7 @@ from libs.chassis.ids import new_id
 from libs.chassis.refusals import Conflict, Forbidden, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
-from libs.contracts.referrals import (
-    ReferralAccepted,
-    ReferralAssigned,
-    ReferralClosed,
-    ReferralReopened,
-    ReferralUnrouted,
-)
+from libs.contracts.referrals import ReferralAccepted, ReferralAssigned, ReferralClosed, ReferralReopened, ReferralUnrouted
 from libs.contracts.types import Code
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import (
@@ -38,24 +32,14 @@ from libs.contracts.vocabularies import (
 )
 from services.referrals import notices
 from services.referrals.delays.due import Delays
-from services.referrals.domain import (
-    MOVES,
-    SPOKEN_WITH,
-    Decision,
-    Move,
-    MoveRefused,
-    PostNotAvailable,
-    PostState,
-    Verdict,
-    Work,
-    check_closing,
-    moved,
-)
+from services.referrals.domain import MOVES, Move, MoveRefused, moved
 from services.referrals.models import Alert, ContactAttempt, Interview, Moved, Orientation, Person, PostHeard, Referral
 from services.referrals.persons import NARRATIVE, PERSON
 from services.referrals.receiving import routing
+from services.referrals.receiving.domain import Decision, PostState, Verdict
 from services.referrals.rules import UnknownPerson, UnknownPost, check_kept
 from services.referrals.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, PersonContent, TransferIn
+from services.referrals.working.domain import SPOKEN_WITH, PostNotAvailable, Work, check_closing
 
 Noted = TypeVar("Noted", Alert, ContactAttempt, Interview)
 
@@ -230,7 +214,7 @@ async def decline(session: AsyncSession, caller: Principal, referral_id: UUID, v
 
 
 async def close(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: CloseIn, now: datetime) -> MovedOut:
-    """By the social worker; by the coordinator while no post has it. Some reasons rest on what was done (domain.CLOSING)."""
+    """By the social worker; by the coordinator while no post has it. Some reasons rest on what was done (`working.domain.CLOSING`)."""
     move = Move.CLOSE_UNROUTED if caller.role is Role.COORDINATOR else Move.CLOSE
     referral = await locked(session, caller, referral_id, move, version)
     answer = _moved(session, caller, referral, move, now, post_id=referral.post_id, reason=body.reason)

@@ -20,11 +20,11 @@ from libs.chassis.pagination import Key
 from libs.chassis.security import Principal
 from libs.contracts.types import departement_of
 from libs.contracts.vocabularies import ReferralStatus, Role, Theme, Urgency
-from services.referrals.domain import PoliceStatus, PostState, police_status
+from services.referrals.domain import MINORS, PoliceStatus, police_status
 from services.referrals.justice.alerts import KINDS_SENT
 from services.referrals.models import WAITING, Person, PostHeard, Referral
 from services.referrals.queries import STATUS_OF, SUMMARISED, status_of, summary
-from services.referrals.rules import MINORS
+from services.referrals.receiving.domain import PostState
 from services.referrals.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount, StatusOut
 from services.referrals.worklists.pages import Conditions, head, numbers
 

@@ -8,23 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.contracts.vocabularies import Channel, OrientationStatus, ReferralStatus, Role, RoutingReason, UnroutedReason
-from services.referrals.domain import (
-    MOVES,
-    ORIENTATION_MOVES,
-    Candidate,
-    Move,
-    MoveRefused,
-    OrientationMove,
-    PostState,
-    Verdict,
-    age_on,
-    decide,
-    moved,
-    moves_open_to,
-    normalised_identity,
-    orientation_moved,
-    orientation_moves_open_to,
-)
+from services.referrals.domain import MOVES, Move, MoveRefused, age_on, moved, moves_open_to
+from services.referrals.identities import normalised_identity
+from services.referrals.orientations.domain import ORIENTATION_MOVES, OrientationMove, orientation_moved, orientation_moves_open_to
+from services.referrals.receiving.domain import Candidate, PostState, Verdict, decide
 
 LEGAL = {
     ("received", "route", "assigned"),

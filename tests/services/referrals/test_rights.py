@@ -15,8 +15,9 @@ from libs.chassis.worker import purge_streams
 from libs.contracts import demonstration as d
 from services.referrals import housekeeping
 from services.referrals.app import end_retention, look_at_erasures
-from services.referrals.domain import Term, local_day
+from services.referrals.domain import local_day
 from services.referrals.rights import retention
+from services.referrals.rights.domain import Term
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.settings import Settings
 from tests.services.referrals.conftest import Referrals

@@ -14,7 +14,8 @@ from libs.contracts import demonstration as d
 from libs.contracts.partners import PostFilled, PostSuspended
 from libs.contracts.vocabularies import OrientationStatus, ReferralStatus
 from services.referrals.app import expire_orientations, notice_overdue, route_unrouted
-from services.referrals.domain import MOVES, ORIENTATION_MOVES, Move, OrientationMove
+from services.referrals.domain import MOVES, Move
+from services.referrals.orientations.domain import ORIENTATION_MOVES, OrientationMove
 from tests.services.referrals.conftest import MORNING, Referrals
 
 MOVES_OF: dict[str, set[Move]] = {

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from libs.contracts import demonstration as d
 from services.referrals.desk.orientation_changes import CHANGES
-from services.referrals.domain import ORIENTATION_MOVES, OrientationMove
+from services.referrals.orientations.domain import ORIENTATION_MOVES, OrientationMove
 from tests.services.referrals.desk.browser import Browser
 from tests.services.referrals.desk.conftest import Desk
 

@@ -1,0 +1,124 @@
+"""Rules of the social worker's work: why things are done, what closing rests on, who is asked whether they agree."""
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Final, NamedTuple
+
+from libs.chassis.refusals import Conflict, Invalid
+from libs.contracts.types import Code
+from libs.contracts.vocabularies import CloseReason, ContactAgreement, ContactResult, OrientationStatus
+from services.referrals.orientations.domain import ORIENTATION_TAKEN
+
+
+class DeclineReason(Code):
+    """Why a social worker gives a referral back."""
+
+    OUTSIDE_AREA = "outside_area", "Hors secteur"
+    OUTSIDE_COMPETENCE = "outside_competence", "Hors compétence"
+    OVERLOADED = "overloaded", "Charge trop élevée"
+    ABSENT = "absent", "Absence"
+    CLOSE_TO_PERSON = "close_to_person", "Lien avec une personne concernée"
+    OTHER = "other", "Autre motif"
+
+
+class OverrideReason(Code):
+    """Why a safe-contact rule is passed over."""
+
+    IMMEDIATE_DANGER = "immediate_danger", "Danger immédiat"
+    PERSON_ASKED = "person_asked", "À la demande de la personne"
+    RULES_OUTDATED = "rules_outdated", "Consignes dépassées, vérifiées auprès de la personne"
+
+
+class CorrectionReason(Code):
+    """Why what was received is corrected."""
+
+    MISTAKE = "mistake", "Erreur à la réception"
+    LEARNED = "learned", "Information apprise depuis"
+    RECTIFICATION = "rectification", "Demande de rectification de la personne (RGPD, article 16)"
+
+
+class Misnoted(Code):
+    """Why a contact or an interview is withdrawn that was noted by mistake."""
+
+    NOT_DONE = "not_done", "N'a pas eu lieu"
+    NOTED_TWICE = "noted_twice", "Noté deux fois"
+    OTHER_REFERRAL = "other_referral", "Concerne une autre saisine"
+    OTHER_PERSON = "other_person", "Concerne une autre personne"
+    WRONG_ENTRY = "wrong_entry", "Erreur de saisie : noté autrement à sa place"
+
+
+class PostNotAvailable(Conflict):
+    type: ClassVar[str] = "post-not-available"
+    title: ClassVar[str] = "Poste indisponible"
+
+
+class ReasonUnfounded(Conflict):
+    """The reason of closing does not fit what was done."""
+
+    type: ClassVar[str] = "close-reason-unfounded"
+    title: ClassVar[str] = "Motif de clôture sans fondement"
+
+
+class Work(NamedTuple):
+    """What was done with a referral, as far as closing asks."""
+
+    statuses: frozenset[OrientationStatus]
+    last_contact: ContactResult | None
+    """Of the last attempt, by when it was made."""
+    spoken_with: bool
+    """In one of the contacts somebody answered."""
+    agreements: frozenset[ContactAgreement]
+
+
+SPOKEN_WITH: Final = frozenset({ContactResult.REACHED, ContactResult.DECLINED})
+"""Results of a contact in which the person answered."""
+
+CLOSING: Final[Mapping[CloseReason, tuple[Callable[[Work], bool], str]]] = {
+    CloseReason.ORIENTED: (
+        lambda work: bool(work.statuses & ORIENTATION_TAKEN),
+        "Aucun partenaire n'a pris le relais ni n'est encore sollicité : orientez d'abord la personne, ou choisissez un autre motif.",
+    ),
+    CloseReason.COMPLETED: (
+        lambda work: work.spoken_with,
+        "Personne n'a encore été joint : notez d'abord le contact, ou choisissez un autre motif.",
+    ),
+    CloseReason.DECLINED_BY_PERSON: (
+        lambda work: work.spoken_with,
+        "Personne n'a encore été joint qui ait pu décliner : notez d'abord le contact, ou choisissez un autre motif.",
+    ),
+    CloseReason.UNREACHABLE: (
+        lambda work: work.last_contact is not None and work.last_contact not in SPOKEN_WITH,
+        "La dernière tentative de contact notée doit être restée sans réponse : notez-la d'abord, ou choisissez un autre motif.",
+    ),
+    CloseReason.CONTACT_REFUSED: (
+        lambda work: ContactAgreement.REFUSED in work.agreements,
+        "Aucune personne de cette saisine n'a refusé d'être contactée : choisissez un autre motif.",
+    ),
+}
+"""What some reasons of closing rest on; the others rest on the social worker's judgement."""
+
+
+def check_closing(reason: CloseReason, work: Work) -> None:
+    """Raises ReasonUnfounded."""
+    holds, sentence = CLOSING.get(reason, (None, ""))
+    if holds is not None and not holds(work):
+        raise ReasonUnfounded(sentence, more={"reason": str(reason)})
+
+
+class AgreementUnsaid(Invalid):
+    """Who was not asked is reached: that is when they are asked (DOMAIN §3, a first contact asks)."""
+
+    type: ClassVar[str] = "agreement-unsaid"
+    title: ClassVar[str] = "Accord de la personne à noter"
+
+
+def check_asked(agreement: str, result: ContactResult, said: ContactAgreement | None) -> None:
+    """A contact that reaches somebody not asked yet says whether they agree; one that reaches nobody says nothing of it. Raises AgreementUnsaid."""
+    if said is None and result is ContactResult.REACHED and agreement == ContactAgreement.NOT_ASKED:
+        sentence = (
+            "Cette personne est jointe pour la première fois : notez si elle accepte d'être contactée, refuse, ou n'a pu être interrogée."
+        )
+    elif said is not None and result not in SPOKEN_WITH:
+        sentence = "Seule une personne jointe a pu dire si elle accepte d'être contactée."
+    else:
+        return
+    raise AgreementUnsaid(sentence, pointers=[("/agreement", sentence)])
