@@ -26,26 +26,11 @@ from services.referrals.delays.due import Delays
 from services.referrals.domain import PoliceStatus
 from services.referrals.orientations.links import Links
 from services.referrals.receiving.intake import Intake, Intakes, request_digest
-from services.referrals.schemas import (
-    AssignIn,
-    CloseIn,
-    ContactIn,
-    ContactMadeOut,
-    DeclineIn,
-    MovedOut,
-    ReferralCounts,
-    ReferralIn,
-    ReferralList,
-    ReferralOut,
-    ReferralReceivedOut,
-    RoutingOut,
-    StatusesFound,
-    StatusList,
-    StatusOut,
-    StatusSearchIn,
-)
+from services.referrals.receiving.schemas import ReferralIn, ReferralReceivedOut, RoutingOut
 from services.referrals.working import followup, work
+from services.referrals.working.schemas import AssignIn, CloseIn, ContactIn, ContactMadeOut, DeclineIn, MovedOut, ReferralOut
 from services.referrals.worklists import referrals as worklist
+from services.referrals.worklists.schemas import ReferralCounts, ReferralList, StatusesFound, StatusList, StatusOut, StatusSearchIn
 
 router = APIRouter()
 _OF_REFERRAL = {"referral_id": REFERRAL}

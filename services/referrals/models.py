@@ -1,4 +1,4 @@
-"""The tables of the referrals service. They do not validate: requests do (schemas.py), and the rules (domain.py, here and in the folders).
+"""The tables of the referrals service. They do not validate: requests do (schemas.py), and the rules (domain.py), here and in the folders.
 
 What is sealed is opened only with its data key in the vault: one key per person, one per narrative.
 """

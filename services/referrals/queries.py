@@ -21,22 +21,14 @@ from services.referrals.justice.alerts import kinds_sent
 from services.referrals.models import Assessment, ContactAttempt, Interview, Orientation, Person, Referral
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.domain import ORIENTATION_LIVES, OrientationOver, may_still_be_contacted, orientation_moves_open_to
+from services.referrals.orientations.schemas import OrientationOut
 from services.referrals.persons import hashes_sought
 from services.referrals.receiving import repeats
-from services.referrals.schemas import (
-    AssessmentOut,
-    ContactOut,
-    InterviewOut,
-    OrientationOut,
-    PersonContent,
-    PersonFound,
-    PersonOut,
-    PersonSearchIn,
-    ReferralOut,
-    RoutingOut,
-    StatusOut,
-)
+from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, RoutingOut
+from services.referrals.schemas import PersonContent, PersonOut
+from services.referrals.working.schemas import AssessmentOut, ContactOut, InterviewOut, ReferralOut
 from services.referrals.working.work import contents_of, is_at_work, may_see, narrative_of
+from services.referrals.worklists.schemas import StatusOut
 
 _REFERRALS: Final = columns_of(Referral)
 

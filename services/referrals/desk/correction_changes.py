@@ -20,10 +20,11 @@ from services.referrals.desk.forms import Form
 from services.referrals.domain import PARIS
 from services.referrals.forms import whole_number
 from services.referrals.orientations.links import Links
-from services.referrals.schemas import PersonOut, ReferralOut
+from services.referrals.schemas import PersonOut
 from services.referrals.working import corrections
 from services.referrals.working.corrections_schemas import CorrectionIn
 from services.referrals.working.domain import CorrectionReason
+from services.referrals.working.schemas import ReferralOut
 
 MOST_WINDOWS: Final = 14
 _YES_NO: Final = (("yes", "Oui"), ("no", "Non"))

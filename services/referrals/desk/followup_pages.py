@@ -24,10 +24,10 @@ from services.referrals.desk.referral_pages import CONTACT_WITHDRAWN, INTERVIEW_
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.desk.withdrawals import withdrawal_form
 from services.referrals.domain import Move
-from services.referrals.schemas import ReferralOut
 from services.referrals.working import withdrawals
 from services.referrals.working.domain import Misnoted
 from services.referrals.working.followup_schemas import WithdrawIn
+from services.referrals.working.schemas import ReferralOut
 
 router = APIRouter(include_in_schema=False)
 

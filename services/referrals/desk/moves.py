@@ -24,10 +24,11 @@ from services.referrals.domain import Move, within_sentence
 from services.referrals.justice import alerts
 from services.referrals.justice.schemas import AlertIn
 from services.referrals.orientations.links import Links
-from services.referrals.schemas import AssignIn, CloseIn, ContactIn, DeclineIn, PersonOut, TransferIn
+from services.referrals.schemas import PersonOut
 from services.referrals.working import followup, work
 from services.referrals.working.domain import DeclineReason, OverrideReason
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
+from services.referrals.working.schemas import AssignIn, CloseIn, ContactIn, DeclineIn, TransferIn
 
 Shown = Mapping[str, Any]
 

@@ -22,7 +22,8 @@ from services.referrals.domain import within_sentence
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.domain import CAME_TO_NOTHING, WITHDRAWN_BECAUSE, OrientationMove
 from services.referrals.orientations.links import Links
-from services.referrals.schemas import CancelIn, CompleteIn, FailIn, OrientationIn, OrientationSummary, PersonOut, RejectIn
+from services.referrals.orientations.schemas import CancelIn, CompleteIn, FailIn, OrientationIn, OrientationSummary, RejectIn
+from services.referrals.schemas import PersonOut
 from services.referrals.settings import Settings
 
 _AGREEMENTS: Final[Mapping[ContactAgreement, str]] = {

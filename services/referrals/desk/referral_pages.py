@@ -23,8 +23,9 @@ from services.referrals.desk.requisition_changes import NEW
 from services.referrals.desk.told import Line, told_line
 from services.referrals.directory.called import Called, called
 from services.referrals.justice import alerts, requisitions
-from services.referrals.schemas import ReferralOut, RoutingOut
+from services.referrals.receiving.schemas import RoutingOut
 from services.referrals.working.followup_schemas import Step
+from services.referrals.working.schemas import ReferralOut
 from services.referrals.working.timeline import timeline
 
 router = APIRouter(include_in_schema=False)

@@ -42,7 +42,7 @@ from services.referrals.orientations import commands as orientations
 from services.referrals.orientations import links
 from services.referrals.orientations.domain import OrientationMove, may_still_be_contacted, orientation_moves_open_to
 from services.referrals.orientations.links import Links
-from services.referrals.schemas import CompleteIn, FailIn, RejectIn
+from services.referrals.orientations.schemas import CompleteIn, FailIn, RejectIn
 from services.referrals.working.safe_contact import days_in_words
 from services.referrals.working.work import contents_of
 

@@ -21,15 +21,13 @@ from libs.contracts.vocabularies import OrientationStatus
 from services.referrals import queries
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.links import Links
-from services.referrals.schemas import (
+from services.referrals.orientations.schemas import (
     CancelIn,
     CompleteIn,
     FailIn,
     LinkMade,
     LinkOut,
-    OrientationCounts,
     OrientationIn,
-    OrientationList,
     OrientationOut,
     OrientationRequestedOut,
     OrientationSummary,
@@ -37,6 +35,7 @@ from services.referrals.schemas import (
 )
 from services.referrals.settings import Settings
 from services.referrals.worklists import orientations as worklist
+from services.referrals.worklists.schemas import OrientationCounts, OrientationList
 
 router = APIRouter(tags=["Orientations"])
 _OF_ORIENTATION = {"orientation_id": ORIENTATION}

@@ -64,9 +64,7 @@ from services.referrals.orientations.domain import (
     orientation_moved,
 )
 from services.referrals.orientations.links import Links, last_of
-from services.referrals.persons import REJECTION
-from services.referrals.rules import check_kept
-from services.referrals.schemas import (
+from services.referrals.orientations.schemas import (
     CancelIn,
     CompleteIn,
     FailIn,
@@ -77,6 +75,8 @@ from services.referrals.schemas import (
     OrientationSummary,
     RejectIn,
 )
+from services.referrals.persons import REJECTION
+from services.referrals.rules import check_kept
 from services.referrals.working.work import locked_for, may_see, person_of, post_of
 
 

@@ -24,7 +24,7 @@ from libs.chassis.strict import Body
 from libs.chassis.telemetry import Trace, current_trace
 from services.referrals.api import REFERRAL_EXAMPLE, desk
 from services.referrals.receiving.intake import Intake, request_digest
-from services.referrals.schemas import ReferralIn
+from services.referrals.receiving.schemas import ReferralIn
 
 router = APIRouter()
 _log = structlog.get_logger(__name__)

@@ -30,8 +30,9 @@ from services.referrals.domain import Move, local_day, moved, police_status
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of
 from services.referrals.receiving import repeats, routing
 from services.referrals.receiving.domain import Decision, ReferenceTaken
+from services.referrals.receiving.schemas import Receipt, ReferralIn, ReferralReceivedOut
 from services.referrals.rules import OutsidePerimeter, check_birth, check_past
-from services.referrals.schemas import PersonContent, PersonIn, Receipt, ReferralIn, ReferralReceivedOut
+from services.referrals.schemas import PersonContent, PersonIn
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from libs.chassis.database import Statement, run
 from services.referrals.models import Person, Referral
-from services.referrals.schemas import AlreadyKnownOut, PersonFound
+from services.referrals.receiving.schemas import AlreadyKnownOut, PersonFound
 
 MOST = 100
 """Earlier referrals looked at for a person: beyond, the picture does not change."""

@@ -19,10 +19,10 @@ from libs.chassis.strict import QueryBool
 from libs.contracts.demonstration import ALLEGED_PERPETRATOR, ASSOCIATION, ERASURE, REFERRAL
 from libs.contracts.types import Id
 from services.referrals import queries
+from services.referrals.receiving.schemas import PersonSearchIn, PersonsFound
 from services.referrals.rights import acknowledgements, retention
 from services.referrals.rights import commands as rights
 from services.referrals.rights.schemas import AnnouncedEndList, ConfirmationIn, ErasureIn, ErasureList, ErasureMadeOut, ErasureOut
-from services.referrals.schemas import PersonSearchIn, PersonsFound
 from services.referrals.settings import Settings
 
 router = APIRouter(tags=["Droits des personnes"])

@@ -15,7 +15,6 @@ from libs.contracts.demonstration import CONTACT, INTERVIEW, POST_SARCELLES, REF
 from libs.contracts.types import Id
 from services.referrals.delays.due import Delays
 from services.referrals.orientations.links import Links
-from services.referrals.schemas import AssessmentOut, InterviewOut, MovedOut, TransferIn
 from services.referrals.working import followup, withdrawals, work
 from services.referrals.working.followup_schemas import (
     AssessmentIn,
@@ -25,6 +24,7 @@ from services.referrals.working.followup_schemas import (
     TimelineOut,
     WithdrawIn,
 )
+from services.referrals.working.schemas import AssessmentOut, InterviewOut, MovedOut, TransferIn
 from services.referrals.working.timeline import timeline
 
 router = APIRouter(tags=["Saisines"])

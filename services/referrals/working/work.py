@@ -38,8 +38,9 @@ from services.referrals.persons import NARRATIVE, PERSON
 from services.referrals.receiving import routing
 from services.referrals.receiving.domain import Decision, PostState, Verdict
 from services.referrals.rules import UnknownPerson, UnknownPost, check_kept
-from services.referrals.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, PersonContent, TransferIn
+from services.referrals.schemas import PersonContent
 from services.referrals.working.domain import SPOKEN_WITH, PostNotAvailable, Work, check_closing
+from services.referrals.working.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, TransferIn
 
 Noted = TypeVar("Noted", Alert, ContactAttempt, Interview)
 

@@ -14,8 +14,9 @@ from libs.chassis.security import Principal
 from libs.contracts.vocabularies import OrientationStatus, Role
 from services.referrals.models import Orientation
 from services.referrals.orientations import commands as orientations
-from services.referrals.schemas import OrientationCounts, OrientationStateCount, OrientationSummary
+from services.referrals.orientations.schemas import OrientationSummary
 from services.referrals.worklists.pages import Conditions, head, numbers
+from services.referrals.worklists.schemas import OrientationCounts, OrientationStateCount
 
 ORIENTATIONS: Final = columns_of(Orientation)
 _LISTED = select(*(ORIENTATIONS[name] for name in OrientationSummary.model_fields))

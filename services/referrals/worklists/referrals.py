@@ -25,8 +25,8 @@ from services.referrals.justice.alerts import KINDS_SENT
 from services.referrals.models import WAITING, Person, PostHeard, Referral
 from services.referrals.queries import STATUS_OF, SUMMARISED, status_of, summary
 from services.referrals.receiving.domain import PostState
-from services.referrals.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount, StatusOut
 from services.referrals.worklists.pages import Conditions, head, numbers
+from services.referrals.worklists.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount, StatusOut
 
 REFERRALS: Final = columns_of(Referral)
 PERSONS: Final = columns_of(Person)

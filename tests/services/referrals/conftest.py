@@ -20,7 +20,7 @@ from services.referrals.api import REFERRAL_EXAMPLE
 from services.referrals.app import SERVICE
 from services.referrals.delays.due import Delays
 from services.referrals.receiving.intake import Intake, Intakes
-from services.referrals.schemas import ReferralIn
+from services.referrals.receiving.schemas import ReferralIn
 from tests.serving import Served, served
 
 MORNING = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)

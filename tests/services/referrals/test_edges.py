@@ -15,8 +15,8 @@ from libs.contracts.vocabularies import ContactAgreement, ReferralStatus
 from services.referrals.delays.due import Delays
 from services.referrals.domain import PoliceStatus, police_status
 from services.referrals.receiving.intake import Intake, Intakes
+from services.referrals.receiving.schemas import ReferralIn, ReferralReceivedOut
 from services.referrals.rules import TimeImpossible, check_birth
-from services.referrals.schemas import ReferralIn, ReferralReceivedOut
 from tests.services.referrals.conftest import CONTENT, MORNING, Referrals
 
 MARK = "zqxjv"

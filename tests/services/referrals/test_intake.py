@@ -15,7 +15,7 @@ from libs.contracts import demonstration as d
 from libs.contracts.units import police_id_of
 from services.referrals.delays.due import Delays
 from services.referrals.receiving.intake import Intake, Intakes
-from services.referrals.schemas import ReferralIn
+from services.referrals.receiving.schemas import ReferralIn
 from tests.services.referrals.conftest import MORNING, Referrals
 
 TABLES = ("referrals", "persons", "vault_keys", "outbox", "idempotency_keys")
