@@ -18,14 +18,16 @@ from services.referrals.delays.due import is_overdue
 from services.referrals.domain import MINORS, moves_open_to, police_status
 from services.referrals.identities import names_sought, normalised_name
 from services.referrals.justice.alerts import kinds_sent
-from services.referrals.models import Assessment, ContactAttempt, Interview, Orientation, Person, Referral
+from services.referrals.models import Person, Referral
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.domain import ORIENTATION_LIVES, OrientationOver, may_still_be_contacted, orientation_moves_open_to
+from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import OrientationOut
 from services.referrals.persons import hashes_sought
 from services.referrals.receiving import repeats
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, RoutingOut
 from services.referrals.schemas import PersonContent, PersonOut
+from services.referrals.working.models import Assessment, ContactAttempt, Interview
 from services.referrals.working.schemas import AssessmentOut, ContactOut, InterviewOut, ReferralOut
 from services.referrals.working.work import contents_of, is_at_work, may_see, narrative_of
 from services.referrals.worklists.schemas import StatusOut

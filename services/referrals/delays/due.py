@@ -22,8 +22,9 @@ from libs.chassis.database import PlainRow
 from libs.chassis.runtime import Runtime
 from libs.contracts.vocabularies import ReferralStatus
 from services.referrals.domain import Move
-from services.referrals.models import Moved, Referral
+from services.referrals.models import Referral
 from services.referrals.settings import Settings
+from services.referrals.working.models import Moved
 
 IN_FORCE = "AND current_date BETWEEN a.starts_on AND a.ends_on ORDER BY a.starts_on DESC, a.id LIMIT 1"
 """The agreement `a` of a post: of several in force the youngest."""

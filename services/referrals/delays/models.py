@@ -3,10 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, ForeignKey, Text, UniqueConstraint, Uuid
+from sqlalchemy import Column, ForeignKey, Text, UniqueConstraint, Uuid
 from sqlmodel import Field
 
-from services.referrals.models import Table
+from services.referrals.models import Table, instant
 
 
 class Overdue(Table, table=True):
@@ -18,7 +18,7 @@ class Overdue(Table, table=True):
 
     id: UUID = Field(primary_key=True)
     referral_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("referrals.id"), nullable=False))
-    due_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    due_at: datetime = Field(sa_column=instant())
     urgency: str = Field(sa_type=Text)
     post_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
-    noticed_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    noticed_at: datetime = Field(sa_column=instant())

@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, DateTime, Index, SmallInteger, Text
+from sqlalchemy import Column, Index, SmallInteger, Text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
-from services.referrals.models import Table
+from services.referrals.models import Table, instant
 
 
 class DirectoryName(Table, table=True):
@@ -36,6 +36,6 @@ class DirectoryRead(Table, table=True):
 
     kind: str = Field(sa_type=Text, primary_key=True)
     departement: str = Field(sa_type=Text, primary_key=True)
-    due_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    due_at: datetime = Field(sa_column=instant())
     marks: int
     failures: int = Field(sa_column=Column(SmallInteger, nullable=False))

@@ -41,24 +41,15 @@ from services.referrals.exports.schemas import (
     Reading,
 )
 from services.referrals.justice import alerts
-from services.referrals.models import (
-    Assessment,
-    ContactAttempt,
-    CorrectedContent,
-    Correction,
-    Erasure,
-    Interview,
-    Moved,
-    Orientation,
-    OrientationLink,
-    Person,
-    Referral,
-)
+from services.referrals.models import Person, Referral
 from services.referrals.orientations.commands import reason_text_of
+from services.referrals.orientations.models import Orientation, OrientationLink
 from services.referrals.persons import NARRATIVE, PERSON
 from services.referrals.rights import acknowledgements, retention
+from services.referrals.rights.models import Erasure
 from services.referrals.schemas import PersonContent
 from services.referrals.working.corrections_schemas import ChangeOut
+from services.referrals.working.models import Assessment, ContactAttempt, CorrectedContent, Correction, Interview, Moved
 from services.referrals.working.work import content_of, narrative_of
 
 M = TypeVar("M", bound=SQLModel)

@@ -22,8 +22,9 @@ from libs.contracts.referrals import AlertRecorded, AlertWithdrawn
 from libs.contracts.types import departement_of
 from libs.contracts.vocabularies import AgeBand, AlertKind
 from services.referrals.domain import MINORS, Move
+from services.referrals.justice.models import Alert
 from services.referrals.justice.schemas import AlertIn, AlertMadeOut, AlertOut, AlertWords, Mistake, WithdrawAlertIn
-from services.referrals.models import Alert, Person, Referral
+from services.referrals.models import Person, Referral
 from services.referrals.rules import check_kept, check_past
 from services.referrals.working.work import locked_for, people_of, still_noted, take_back
 

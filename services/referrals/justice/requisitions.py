@@ -22,8 +22,9 @@ from libs.chassis.refusals import Conflict, Invalid, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Purpose, ReferralStatus
+from services.referrals.justice.models import Requisition
 from services.referrals.justice.schemas import RequisitionIn, RequisitionOut, RequisitionSummary, RequisitionWords
-from services.referrals.models import Person, Referral, Requisition
+from services.referrals.models import Person, Referral
 from services.referrals.rules import ContentErased, check_past
 from services.referrals.working.work import may_see, people_of
 

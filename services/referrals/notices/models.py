@@ -3,14 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Index, LargeBinary, Text, Uuid, text
+from sqlalchemy import Column, Index, LargeBinary, Text, Uuid, text
 from sqlmodel import Field
 
-from services.referrals.models import Table
-
-
-def _instant(*, nullable: bool = False) -> Column[datetime]:
-    return Column(DateTime(timezone=True), nullable=nullable)
+from services.referrals.models import Table, instant
 
 
 class NoticePreference(Table, table=True):
@@ -25,7 +21,7 @@ class NoticePreference(Table, table=True):
     by_link: bool
     own: bool
     """Set by the recipient itself: nobody else changes it any more."""
-    updated_at: datetime = Field(sa_column=_instant())
+    updated_at: datetime = Field(sa_column=instant())
     version: int
 
 
@@ -46,8 +42,8 @@ class NoticeRow(Table, table=True):
     referral_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     orientation_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     link_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
-    created_at: datetime = Field(sa_column=_instant())
-    due_at: datetime = Field(sa_column=_instant())
+    created_at: datetime = Field(sa_column=instant())
+    due_at: datetime = Field(sa_column=instant())
     mail_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
 
 
@@ -62,9 +58,9 @@ class NoticeMail(Table, table=True):
 
     id: UUID = Field(primary_key=True)
     recipient: str = Field(sa_type=Text)
-    created_at: datetime = Field(sa_column=_instant())
+    created_at: datetime = Field(sa_column=instant())
     state: str = Field(sa_type=Text)
     attempts: int
-    next_attempt_at: datetime = Field(sa_column=_instant())
-    sent_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    next_attempt_at: datetime = Field(sa_column=instant())
+    sent_at: datetime | None = Field(sa_column=instant(nullable=True))
     last_failure: str | None = Field(sa_type=Text)

@@ -37,11 +37,12 @@ from libs.contracts.vocabularies import (
 )
 from services.referrals.directory.called import called
 from services.referrals.forms import read_pairs, whole_number
-from services.referrals.models import Orientation, OrientationLink, Person, Referral
+from services.referrals.models import Person, Referral
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations import links
 from services.referrals.orientations.domain import OrientationMove, may_still_be_contacted, orientation_moves_open_to
 from services.referrals.orientations.links import Links
+from services.referrals.orientations.models import Orientation, OrientationLink
 from services.referrals.orientations.schemas import CompleteIn, FailIn, RejectIn
 from services.referrals.working.safe_contact import days_in_words
 from services.referrals.working.work import contents_of

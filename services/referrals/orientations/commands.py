@@ -43,7 +43,7 @@ from libs.contracts.vocabularies import (
 )
 from services.referrals import notices
 from services.referrals.domain import Move, PersonRefused, minutes_between
-from services.referrals.models import Orientation, Person, Referral, ServiceHeard
+from services.referrals.models import Person, Referral, ServiceHeard
 from services.referrals.notices import Notice, NoticeKind
 from services.referrals.orientations.domain import (
     ORIENTATION_LIVES,
@@ -64,6 +64,7 @@ from services.referrals.orientations.domain import (
     orientation_moved,
 )
 from services.referrals.orientations.links import Links, last_of
+from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import (
     CancelIn,
     CompleteIn,

@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.contracts.vocabularies import ContactAgreement, OrientationCancellation, OrientationStatus, OrientedContent
-from services.referrals.models import Orientation, Person, Referral
+from services.referrals.models import Person, Referral
 from services.referrals.orientations.commands import say_cancelled, say_updated
 from services.referrals.orientations.domain import ORIENTATION_LIVES, OrientationMove, orientation_moved
 from services.referrals.orientations.links import Links
+from services.referrals.orientations.models import Orientation
 
 
 async def end_refused(session: AsyncSession, referral: Referral, now: datetime) -> None:

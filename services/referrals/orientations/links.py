@@ -15,7 +15,7 @@ from libs.chassis.ids import new_id
 from libs.chassis.runtime import Runtime
 from libs.chassis.settings import secret_bytes
 from libs.contracts.vocabularies import OrientationStatus
-from services.referrals.models import Orientation, OrientationLink
+from services.referrals.orientations.models import Orientation, OrientationLink
 from services.referrals.settings import Settings
 
 _MAC = 24

@@ -25,7 +25,7 @@ from libs.chassis.refusals import Conflict, Invalid, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.streams import INTERNAL
 from libs.contracts.vocabularies import Purpose, Role
-from services.referrals.models import Erasure, ErasureNotice
+from services.referrals.rights.models import Erasure, ErasureNotice
 from services.referrals.rights.schemas import Acknowledgement, ConfirmationIn, ConfirmationOut, ErasureOut, NoticeOut
 from services.referrals.rules import check_day_since
 

@@ -28,8 +28,10 @@ from libs.contracts.referrals import ReferralErased
 from libs.contracts.types import Code
 from libs.contracts.vocabularies import CloseReason, ReferralStatus
 from services.referrals.domain import Move
-from services.referrals.models import Erasure, ErasureNotice, Orientation, Person, Referral
+from services.referrals.models import Person, Referral
 from services.referrals.orientations.following import end_erased
+from services.referrals.orientations.models import Orientation
+from services.referrals.rights.models import Erasure, ErasureNotice
 from services.referrals.working.work import note_move, say_closed
 
 _log = structlog.get_logger(__name__)

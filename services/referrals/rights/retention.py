@@ -19,10 +19,11 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Role
 from services.referrals.domain import local_day
-from services.referrals.models import AnnouncedEnd, Person, Referral
+from services.referrals.models import Person, Referral
 from services.referrals.rights import erasure
 from services.referrals.rights.domain import Term
 from services.referrals.rights.erasure import ErasureCause
+from services.referrals.rights.models import AnnouncedEnd
 from services.referrals.rights.schemas import AnnouncedEndOut
 
 _log = structlog.get_logger(__name__)

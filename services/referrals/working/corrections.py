@@ -35,7 +35,7 @@ from libs.contracts.vocabularies import (
 from services.referrals import notices
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, local_day
-from services.referrals.models import CorrectedContent, Correction, Person, Referral, UnitHeard
+from services.referrals.models import Person, Referral, UnitHeard
 from services.referrals.orientations.commands import check_sides_of
 from services.referrals.orientations.following import end_refused, tell_changed
 from services.referrals.orientations.links import Links
@@ -56,6 +56,7 @@ from services.referrals.working.corrections_schemas import (
     PersonCorrection,
 )
 from services.referrals.working.domain import CorrectionReason
+from services.referrals.working.models import CorrectedContent, Correction
 from services.referrals.working.work import content_of, locked_for
 
 _UNIQUE_VIOLATION: Final = "23505"

@@ -18,7 +18,7 @@ from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, Inter
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import ContactMode, ContactResult, InterviewPlace, OrientedContent
 from services.referrals.domain import Move, minutes_between
-from services.referrals.models import Assessment, ContactAttempt, Interview, Person, Referral
+from services.referrals.models import Person, Referral
 from services.referrals.orientations.following import tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.rules import ContentErased, check_contact, check_kept, check_met, check_past, check_since
@@ -26,6 +26,7 @@ from services.referrals.working import safe_contact
 from services.referrals.working.corrections import note_agreement
 from services.referrals.working.domain import OverrideReason, check_asked
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
+from services.referrals.working.models import Assessment, ContactAttempt, Interview
 from services.referrals.working.schemas import AssessmentOut, ContactIn, ContactMadeOut, InterviewOut
 from services.referrals.working.work import content_of, contents_of, locked_for, people_of, person_of, post_of
 

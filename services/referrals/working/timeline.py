@@ -12,9 +12,12 @@ from libs.chassis.ids import created_at
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import ReferralStatus
 from services.referrals.delays.models import Overdue
-from services.referrals.models import Alert, Assessment, ContactAttempt, Correction, Interview, Moved, Orientation, Referral
+from services.referrals.justice.models import Alert
+from services.referrals.models import Referral
+from services.referrals.orientations.models import Orientation
 from services.referrals.queries import visible
 from services.referrals.working.followup_schemas import Step, TimelineEntry, TimelineOut
+from services.referrals.working.models import Assessment, ContactAttempt, Correction, Interview, Moved
 
 
 def _entry(step: Step, row: object, at: object, **more: object) -> TimelineEntry:

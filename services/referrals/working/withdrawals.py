@@ -15,10 +15,11 @@ from libs.contracts.referrals import ContactWithdrawn, InterviewWithdrawn
 from libs.contracts.units import police_id_of
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, minutes_between
-from services.referrals.models import ContactAttempt, Interview, Referral
+from services.referrals.models import Referral
 from services.referrals.rules import are_met
 from services.referrals.working.followup import reached
 from services.referrals.working.followup_schemas import ContactWithdrawnOut, InterviewWithdrawnOut, WithdrawIn
+from services.referrals.working.models import ContactAttempt, Interview
 from services.referrals.working.work import locked_for, people_of, still_noted, take_back
 
 

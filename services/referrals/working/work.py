@@ -33,13 +33,16 @@ from libs.contracts.vocabularies import (
 from services.referrals import notices
 from services.referrals.delays.due import Delays
 from services.referrals.domain import MOVES, Move, MoveRefused, moved
-from services.referrals.models import Alert, ContactAttempt, Interview, Moved, Orientation, Person, PostHeard, Referral
+from services.referrals.justice.models import Alert
+from services.referrals.models import Person, PostHeard, Referral, Withdrawable
+from services.referrals.orientations.models import Orientation
 from services.referrals.persons import NARRATIVE, PERSON
 from services.referrals.receiving import routing
 from services.referrals.receiving.domain import Decision, PostState, Verdict
 from services.referrals.rules import UnknownPerson, UnknownPost, check_kept
 from services.referrals.schemas import PersonContent
 from services.referrals.working.domain import SPOKEN_WITH, PostNotAvailable, Work, check_closing
+from services.referrals.working.models import ContactAttempt, Interview, Moved
 from services.referrals.working.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, TransferIn
 
 Noted = TypeVar("Noted", Alert, ContactAttempt, Interview)
@@ -344,9 +347,7 @@ async def still_noted(session: AsyncSession, referral_id: UUID, table: type[Note
     return noted
 
 
-async def take_back(
-    session: AsyncSession, caller: Principal, referral: Referral, noted: Alert | ContactAttempt | Interview, reason: Code, now: datetime
-) -> None:
+async def take_back(session: AsyncSession, caller: Principal, referral: Referral, noted: Withdrawable, reason: Code, now: datetime) -> None:
     """It was noted by mistake: it stays in sight, with who withdrew it and why."""
     noted.withdrawn_at, noted.withdrawn_by, noted.withdrawn_because = now, caller.subject, reason
     referral.version += 1

@@ -12,8 +12,8 @@ from libs.chassis.database import columns_of
 from libs.chassis.pagination import Key
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import OrientationStatus, Role
-from services.referrals.models import Orientation
 from services.referrals.orientations import commands as orientations
+from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import OrientationSummary
 from services.referrals.worklists.pages import Conditions, head, numbers
 from services.referrals.worklists.schemas import OrientationCounts, OrientationStateCount

@@ -10,8 +10,8 @@ import pytest
 
 from libs.contracts import demonstration as d
 from services.referrals.domain import local_day
-from services.referrals.models import Erasure
 from services.referrals.rights import acknowledgements
+from services.referrals.rights.models import Erasure
 from services.referrals.settings import Settings
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_exports import exported
