@@ -33,9 +33,8 @@ from services.referrals.handlers import LISTENER
 from services.referrals.justice import api as justice_api
 from services.referrals.notices import api as notices_api
 from services.referrals.notices import mail as notice_mail
-from services.referrals.orientations import answer_pages
+from services.referrals.orientations import answer_pages, waiting
 from services.referrals.orientations import api as orientations_api
-from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.links import Links
 from services.referrals.receiving import bulk_api, routing
 from services.referrals.rights import acknowledgements, retention
@@ -73,12 +72,12 @@ async def by_batches(runtime: Runtime, step: Callable[[AsyncSession], Awaitable[
 
 
 async def expire_orientations(runtime: Runtime) -> None:
-    await by_batches(runtime, lambda session: orientations.expire(session, datetime.now(UTC), BATCH))
+    await by_batches(runtime, lambda session: waiting.expire(session, datetime.now(UTC), BATCH))
 
 
 async def remind_partners(runtime: Runtime) -> None:
     before, links = timedelta(days=cast(Settings, runtime.settings).orientation_reminder_days), Links.of(runtime)
-    await by_batches(runtime, lambda session: orientations.remind(session, links, datetime.now(UTC), before, BATCH))
+    await by_batches(runtime, lambda session: waiting.remind(session, links, datetime.now(UTC), before, BATCH))
 
 
 async def notice_overdue(runtime: Runtime) -> None:

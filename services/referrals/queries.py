@@ -20,6 +20,7 @@ from services.referrals.identities import names_sought, normalised_name
 from services.referrals.justice.alerts import kinds_sent
 from services.referrals.models import Person, Referral
 from services.referrals.orientations import commands as orientations
+from services.referrals.orientations import telling
 from services.referrals.orientations.domain import ORIENTATION_LIVES, OrientationOver, may_still_be_contacted, orientation_moves_open_to
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import OrientationOut
@@ -133,7 +134,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
             "contacts": [ContactOut.of(one) for one in attempts],
             "interviews": [InterviewOut.of(one) for one in held],
             "assessments": [AssessmentOut.of(one) for one in assessed],
-            "orientations": [orientations.summary(one) for one in asked],
+            "orientations": [telling.summary(one) for one in asked],
             "accepted_at": found.accepted_at,
             "closed_at": found.closed_at,
             "close_reason": found.close_reason,
@@ -264,13 +265,13 @@ async def orientation(session: AsyncSession, caller: Principal, vault: Vault, or
         shown = shown.model_copy(update=dict.fromkeys(PersonContent.model_fields))
         moves = [move for move in moves if move not in orientations.REACHING]
     return OrientationOut.model_validate(
-        orientations.summary(found).model_dump()
+        telling.summary(found).model_dump()
         | {
             "departement": referral.departement,
             "commune": referral.commune,
             "urgency": referral.urgency,
             "danger": referral.danger,
-            "reason_text": await orientations.reason_text_of(session, vault, found, person),
+            "reason_text": await telling.reason_text_of(session, vault, found, person),
             "person": shown,
             "moves": moves,
         }

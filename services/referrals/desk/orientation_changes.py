@@ -19,6 +19,7 @@ from services.referrals.desk.changes import Change, Choices, Doing, Field, of_co
 from services.referrals.desk.directory import ServiceChoice
 from services.referrals.desk.moves import Shown, named
 from services.referrals.domain import within_sentence
+from services.referrals.orientations import asking
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.domain import CAME_TO_NOTHING, WITHDRAWN_BECAUSE, OrientationMove
 from services.referrals.orientations.links import Links
@@ -66,7 +67,7 @@ def replaceable(shown: Shown) -> Choices:
 
 async def _request(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
     answer_times = cast(Settings, it.runtime.settings).answer_times()
-    return await orientations.request(session, it.caller, Links.of(it.runtime), it.id, body, it.now, answer_times)
+    return await asking.request(session, it.caller, Links.of(it.runtime), it.id, body, it.now, answer_times)
 
 
 async def _accept(session: AsyncSession, it: Doing, _: Any) -> BaseModel:
@@ -98,7 +99,7 @@ def _cancellations(_: Shown) -> Choices:
 
 
 async def _link(session: AsyncSession, it: Doing, _: Any) -> BaseModel:
-    return await orientations.make_link(session, it.caller, Links.of(it.runtime), it.id, it.now)
+    return await asking.make_link(session, it.caller, Links.of(it.runtime), it.id, it.now)
 
 
 REQUEST: Final = Change(

@@ -27,7 +27,7 @@ from services.referrals.desk.referral_pages import opened
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.directory.called import called
 from services.referrals.domain import Move, moved
-from services.referrals.orientations import commands as orientations
+from services.referrals.orientations import telling
 from services.referrals.orientations.domain import ORIENTATION_LIVES, Mismatch, OrientationMove
 from services.referrals.orientations.links import Links
 from services.referrals.worklists import orientations as worklist
@@ -127,7 +127,7 @@ async def show_orientations(request: Request, caller: Caller, runtime: Run, aske
     return page(
         request,
         "desk_orientations.html",
-        items=[orientations.told(caller, runtime.pseudonyms, row) for row in items],
+        items=[telling.told(caller, runtime.pseudonyms, row) for row in items],
         called=names,
         state=of_status,
         counts=counts,
@@ -187,7 +187,7 @@ async def _shown(
         found = await queries.orientation(session, caller, runtime.vault, orientation_id)
         await audit(session, caller, operation="read_orientation", subject=f"orientations/{orientation_id}", purpose=purpose)
         names = await called(session, services=[found.service_id], communes=[found.commune])
-    orientation = orientations.told(caller, runtime.pseudonyms, found)
+    orientation = telling.told(caller, runtime.pseudonyms, found)
     nothing: dict[str, Any] = {"done": "", "doubts": [], "link": None, "wrongs": [], "typed": None, "of": None}
     return page(
         request,

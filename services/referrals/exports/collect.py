@@ -42,8 +42,8 @@ from services.referrals.exports.schemas import (
 )
 from services.referrals.justice import alerts
 from services.referrals.models import Person, Referral
-from services.referrals.orientations.commands import reason_text_of
 from services.referrals.orientations.models import Orientation, OrientationLink
+from services.referrals.orientations.telling import reason_text_of
 from services.referrals.persons import NARRATIVE, PERSON
 from services.referrals.rights import acknowledgements, retention
 from services.referrals.rights.models import Erasure

@@ -19,6 +19,7 @@ from libs.contracts.demonstration import ORIENTATION, REFERRAL, VICTIM, VICTIM_S
 from libs.contracts.types import Id, Instant
 from libs.contracts.vocabularies import OrientationStatus
 from services.referrals import queries
+from services.referrals.orientations import asking, telling
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.schemas import (
@@ -52,7 +53,7 @@ def _told(
     """The command, its answer as the caller may know it."""
 
     async def run(session: AsyncSession) -> OrientationSummary:
-        return orientations.told(caller, runtime.pseudonyms, await command(session))
+        return telling.told(caller, runtime.pseudonyms, await command(session))
 
     return run
 
@@ -76,7 +77,7 @@ async def request_orientation(referral_id: Id, body: OrientationIn, caller: Call
     """Ask a partner's service to take a person over. `warnings` say what may not fit: the social worker decides."""
     answer_times = cast(Settings, runtime.settings).answer_times()
     return await once(
-        lambda session: orientations.request(session, caller, Links.of(runtime), referral_id, body, _now(), answer_times),
+        lambda session: asking.request(session, caller, Links.of(runtime), referral_id, body, _now(), answer_times),
         status=201,
         location="/v1/orientations/{id}",
     )
@@ -99,7 +100,7 @@ async def list_orientations(
     wanted = worklist.WantedOrientations(statuses=status, requested_since=requested_since, answer_before=answer_before)
     async with runtime.database.reading() as session:
         rows = await worklist.page(session, caller, wanted, after=page.after, limit=page.limit)
-    rows = [orientations.told(caller, runtime.pseudonyms, row) for row in rows]
+    rows = [telling.told(caller, runtime.pseudonyms, row) for row in rows]
     items, following = page_of(rows, page, wanted.place)
     page.link(response, following)
     return OrientationList(items=items, next=following)
@@ -121,7 +122,7 @@ async def read_orientation(orientation_id: Id, caller: Caller, purpose: Purpose,
         found = await queries.orientation(session, caller, runtime.vault, orientation_id)
         await audit(session, caller, operation="read_orientation", subject=f"orientations/{orientation_id}", purpose=purpose)
     etag(response, found.version)
-    return orientations.told(caller, runtime.pseudonyms, found)
+    return telling.told(caller, runtime.pseudonyms, found)
 
 
 @router.post(
@@ -232,7 +233,7 @@ async def cancel_orientation(orientation_id: Id, body: CancelIn, caller: Caller,
 async def make_orientation_link(orientation_id: Id, caller: Caller, runtime: Run, once: Once) -> Response:
     """A signed link by which a partner without account answers, once; the one made before no longer holds."""
     links = Links.of(runtime)
-    stored = await once(lambda session: orientations.make_link(session, caller, links, orientation_id, _now()), status=201)
+    stored = await once(lambda session: asking.make_link(session, caller, links, orientation_id, _now()), status=201)
     # what is kept for a repeated request holds no token: it is made anew
     made = LinkMade.model_validate_json(bytes(stored.body))
     answer = LinkOut(**made.model_dump(), url=links.url(made.id))

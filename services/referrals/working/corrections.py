@@ -36,7 +36,7 @@ from services.referrals import notices
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, local_day
 from services.referrals.models import Person, Referral, UnitHeard
-from services.referrals.orientations.commands import check_sides_of
+from services.referrals.orientations.asking import check_sides_of
 from services.referrals.orientations.following import end_refused, tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of, reseal

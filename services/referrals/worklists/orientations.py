@@ -12,7 +12,7 @@ from libs.chassis.database import columns_of
 from libs.chassis.pagination import Key
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import OrientationStatus, Role
-from services.referrals.orientations import commands as orientations
+from services.referrals.orientations import telling
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import OrientationSummary
 from services.referrals.worklists.pages import Conditions, head, numbers
@@ -69,7 +69,7 @@ async def page(
         return []
     found = head(ranges, wanted.at, ORIENTATIONS.id, after, limit)
     rows = await session.execute(_LISTED.where(ORIENTATIONS.id.in_(found)).order_by(wanted.at, ORIENTATIONS.id))
-    return [orientations.summary(one) for one in rows]
+    return [telling.summary(one) for one in rows]
 
 
 async def counts(session: AsyncSession, caller: Principal) -> OrientationCounts:

@@ -1,0 +1,91 @@
+"""How orientations are told: to who asks by the API, to the partner and the post by notices, to the streams as events."""
+
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.chassis import outbox
+from libs.chassis.database import PlainRow
+from libs.chassis.security import Principal
+from libs.chassis.vault import Vault
+from libs.contracts.audiences import PseudonymKeys
+from libs.contracts.envelope import Event
+from libs.contracts.vocabularies import Role
+from services.referrals import notices
+from services.referrals.models import Person, Referral
+from services.referrals.notices import Notice, NoticeKind
+from services.referrals.orientations.links import Links
+from services.referrals.orientations.models import Orientation
+from services.referrals.orientations.schemas import OrientationOut, OrientationSummary
+from services.referrals.persons import REJECTION
+
+
+def summary(orientation: Orientation | PlainRow) -> OrientationSummary:
+    return OrientationSummary.of(orientation)
+
+
+Told = TypeVar("Told", bound=OrientationSummary)
+
+
+def told(caller: Principal, keys: PseudonymKeys, answer: Told) -> Told:
+    """As the caller may know it: a partner is told its own pseudonyms of the situation and the person, those of its stream's events.
+
+    With the true ids the partner of the victim and that of the alleged perpetrator could find that they work for the same situation.
+    """
+    if caller.role is not Role.PARTNER:
+        return answer
+    name = keys.namer(f"organization:{caller.organization}")
+    changed: dict[str, Any] = {
+        "referral_id": UUID(name(str(answer.referral_id))),
+        "person_id": UUID(name(str(answer.person_id))),
+        "replaces_id": None,
+    }
+    if isinstance(answer, OrientationOut):
+        changed["person"] = answer.person.model_copy(update={"id": changed["person_id"]})
+    return answer.model_copy(update=changed)
+
+
+async def to_partner(
+    session: AsyncSession, links: Links, orientation: Orientation, kind: NoticeKind, now: datetime, *, urgent: bool = False
+) -> Notice:
+    """With the link to answer by, for an organization without account."""
+    return of_partner(orientation, kind, await links.for_partner(session, orientation, now), urgent=urgent)
+
+
+def of_partner(orientation: Orientation, kind: NoticeKind, link_id: UUID | None, *, urgent: bool = False) -> Notice:
+    cause = f"{kind}:{orientation.id}:{orientation.version}"
+    return Notice(cause, kind, notices.of_organization(orientation.organization_id), None, orientation.id, link_id, urgent)
+
+
+def to_post(referral: Referral, orientation: Orientation, kind: NoticeKind) -> Notice:
+    """To who works the referral now: it may have gone to another post since."""
+    recipient = notices.of_post(referral.post_id or orientation.post_id)
+    return Notice(f"{kind}:{orientation.id}", kind, recipient, referral.id, urgent=notices.is_urgent(referral.urgency, referral.danger))
+
+
+def facts_of(referral: Referral, orientation: Orientation) -> dict[str, Any]:
+    """What every event of an orientation says."""
+    return {
+        "referral_id": referral.id,
+        "departement": referral.departement,
+        "orientation_id": orientation.id,
+        "post_id": orientation.post_id,
+        "service_id": orientation.service_id,
+        "organization_id": orientation.organization_id,
+    }
+
+
+async def say(session: AsyncSession, orientation: Orientation, event: Event) -> OrientationSummary:
+    """In the streams, and to the caller as it is now."""
+    await session.flush()
+    await outbox.append(session, event)
+    return summary(orientation)
+
+
+async def reason_text_of(session: AsyncSession, vault: Vault, orientation: Orientation, person: Person) -> str | None:
+    if orientation.reason_text is None:
+        return None
+    key = (await vault.open_keys(session, [person.key_id])).get(person.key_id)
+    return key.open(orientation.reason_text, context=REJECTION).decode() if key is not None else None

@@ -1,0 +1,69 @@
+"""Nobody answers: the partner is reminded once, then the orientation expires."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.contracts.referrals import OrientationExpired
+from libs.contracts.vocabularies import OrientationStatus
+from services.referrals import notices
+from services.referrals.models import Referral
+from services.referrals.notices import NoticeKind
+from services.referrals.orientations.domain import OrientationMove, orientation_moved
+from services.referrals.orientations.links import Links
+from services.referrals.orientations.models import Orientation
+from services.referrals.orientations.telling import facts_of, say, to_partner, to_post
+
+
+async def expire(session: AsyncSession, now: datetime, limit: int = 100) -> int:
+    """End what nobody answered in time. Returns how many were looked at; each referral is locked before its orientation."""
+    ids = (
+        await session.execute(
+            select(col(Orientation.id), col(Orientation.referral_id))
+            .where(col(Orientation.status) == OrientationStatus.REQUESTED, col(Orientation.expires_at) <= now)
+            .order_by(col(Orientation.referral_id), col(Orientation.id))
+            .limit(limit)
+        )
+    ).all()
+    for orientation_id, referral_id in ids:
+        referral = await session.get_one(Referral, referral_id, with_for_update=True, populate_existing=True)
+        orientation = await session.get_one(Orientation, orientation_id, with_for_update=True, populate_existing=True)
+        if orientation.status != OrientationStatus.REQUESTED:
+            continue  # answered since it was listed
+        orientation.status = orientation_moved(OrientationStatus(orientation.status), OrientationMove.EXPIRE)
+        orientation.ended_at = now
+        orientation.version += 1
+        referral.version += 1
+        await say(session, orientation, OrientationExpired(**facts_of(referral, orientation), expired_at=now))
+        await notices.notify(session, to_post(referral, orientation, NoticeKind.ORIENTATION_EXPIRED), now=now)
+    return len(ids)
+
+
+async def remind(session: AsyncSession, links: Links, now: datetime, before: timedelta, limit: int = 100) -> int:
+    """Recall to the partners what expires within `before`, once each. One that was asked later than that is not recalled at once, but halfway."""
+    due = await session.execute(
+        select(Orientation, col(Referral.urgency), col(Referral.danger))
+        .join(Referral, col(Referral.id) == col(Orientation.referral_id))
+        .where(
+            col(Orientation.status) == OrientationStatus.REQUESTED,
+            col(Orientation.reminded_at).is_(None),
+            col(Orientation.expires_at) > now,
+            col(Orientation.expires_at) <= now + before,
+            col(Orientation.expires_at) - now <= now - col(Orientation.requested_at),
+        )
+        .order_by(col(Orientation.expires_at), col(Orientation.id))
+        .limit(limit)
+        .with_for_update(of=Orientation, skip_locked=True)
+    )
+    reminded = due.all()
+    for orientation, _, _ in reminded:
+        orientation.reminded_at = now
+    await session.flush()
+    said = [
+        await to_partner(session, links, one, NoticeKind.ORIENTATION_REMINDER, now, urgent=notices.is_urgent(urgency, danger))
+        for one, urgency, danger in reminded
+    ]
+    await notices.notify(session, *said, now=now)
+    return len(reminded)
