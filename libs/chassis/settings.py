@@ -71,6 +71,8 @@ class Settings(BaseSettings):
 
     database_url: str
     database_pool_size: int = Field(default=10, ge=2, le=200)
+    """Connections of each of a process's two pools, one for transactions and one for `reading` (database.py): it may open twice as many, and a few
+    outside of them, for the locks of the relay, of jobs and of listeners. All processes together stay below PostgreSQL's `max_connections`."""
     database_allow_plaintext: bool = False
 
     kafka_bootstrap_servers: str

@@ -14,10 +14,8 @@ from services.referrals.access import ACCESS
 from services.referrals.delays import overdue
 from services.referrals.delays.due import Delays
 from services.referrals.desk import (
-    alert_pages,
     correction_pages,
     export_pages,
-    followup_pages,
     guard,
     move_pages,
     orientation_pages,
@@ -25,6 +23,7 @@ from services.referrals.desk import (
     requisition_pages,
     sessions,
     sign_in_pages,
+    withdrawal_pages,
     worklist_pages,
 )
 from services.referrals.directory import names
@@ -122,8 +121,7 @@ SERVICE = Service(
         orientation_pages.router,
         correction_pages.router,
         requisition_pages.router,
-        alert_pages.router,
-        followup_pages.router,
+        withdrawal_pages.router,
         move_pages.router,
         sign_in_pages.router,
         justice_api.router,
