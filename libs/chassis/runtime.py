@@ -26,8 +26,9 @@ from libs.chassis.service import Service
 from libs.chassis.settings import Settings, named_keys, secret_bytes
 from libs.chassis.signing import Signer
 from libs.chassis.vault import Vault
-from libs.contracts.audiences import PseudonymKeys, project
 from libs.contracts.envelope import Event, Projection
+from libs.contracts.projecting import project
+from libs.contracts.pseudonyms import PseudonymKeys
 
 T = TypeVar("T")
 

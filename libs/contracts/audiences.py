@@ -13,21 +13,16 @@ Offences (GDPR art. 10, LIL art. 46): no organization's stream ever holds a pena
 The flag decides what an organization may *fetch* of its own orientation; an event is told before anybody could check it.
 """
 
-import hashlib
-import hmac
 import re
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
-from uuid import UUID
-
-from pydantic_core import to_json
+from typing import Final, Literal, NamedTuple, get_args
 
 from libs.contracts import funding as f
 from libs.contracts import partners as p
 from libs.contracts import referrals as r
 from libs.contracts import reporting as s
-from libs.contracts.envelope import Event, Part, Projection
+from libs.contracts.envelope import Event, Part
 from libs.contracts.registry import SPEAKERS
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Role
@@ -450,149 +445,6 @@ def check(audience: Audience) -> None:
 
 for _each in AUDIENCES.values():
     check(_each)
-
-# ------------------------------------------------------------------------------------------------------------------------
-# Pseudonyms
-
-_UUID_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-_BLOCK = 64
-"""Bytes of a SHA-256 block (FIPS 180-4)."""
-
-
-def pseudonym(key: bytes, value: str) -> str:
-    """HMAC-SHA-256 of an id, in the shape of a UUID of version 8 (RFC 9562: custom), so that a reader's id column holds it too."""
-    return _shaped(hmac.digest(key, value.encode(), "sha256").hex())
-
-
-def _shaped(digest: str) -> str:
-    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-{_UUID_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
-
-
-def _namer(key: bytes) -> Callable[[str], str]:
-    """`pseudonym` with the key's two HMAC pads hashed once (RFC 2104): 1 µs instead of 3, and an event needs up to ten."""
-    padded = key.ljust(_BLOCK, b"\0")
-    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
-    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
-
-    def name(value: str) -> str:
-        inside = inner.copy()
-        inside.update(value.encode())
-        outside = outer.copy()
-        outside.update(inside.digest())
-        return _shaped(outside.hexdigest())
-
-    return name
-
-
-class PseudonymKeys:
-    """One key per audience, derived from one master key of 32 bytes or more, which never leaves the service."""
-
-    _KEPT = 10_000
-    """Keys kept at hand; a network has about 10,000 organizations that are told something in a month (estimate)."""
-
-    def __init__(self, master: bytes) -> None:
-        if len(master) < 32:
-            raise ValueError("the master key of the pseudonyms has 32 bytes or more")
-        self._master = master
-        self._namers: dict[str, Callable[[str], str]] = {}
-
-    def of(self, audience: str) -> bytes:
-        """The key of one audience, by its stream's name."""
-        return hmac.digest(self._master, f"maillon/pseudonym/{audience}".encode(), "sha256")
-
-    def namer(self, audience: str) -> Callable[[str], str]:
-        """What makes the pseudonyms of one audience: `pseudonym(keys.of(audience), value)`, faster."""
-        namer = self._namers.get(audience)
-        if namer is None:
-            if len(self._namers) >= self._KEPT:
-                self._namers.clear()
-            namer = self._namers[audience] = _namer(self.of(audience))
-        return namer
-
-    def __repr__(self) -> str:
-        return "PseudonymKeys(…)"
-
-
-# ------------------------------------------------------------------------------------------------------------------------
-# Projection
-
-
-class _Plan(NamedTuple):
-    """How one audience is told of one event type, prepared once."""
-
-    stream: str
-    """The stream's name, or the kind before the colon."""
-    perimeter: str | None
-    fields: tuple[str, ...]
-    ids: tuple[str, ...]
-    id_lists: tuple[str, ...]
-    parts: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]
-    subject_hidden: bool
-
-
-def _plan(audience: Audience, event: type[Event]) -> _Plan:
-    fields, parts = audience.grants[event]
-    hidden = [name for name in fields if name in audience.pseudonyms]
-    lists = tuple(name for name in hidden if _is_list(event, name))
-    return _Plan(
-        stream=audience.kind,
-        perimeter=audience.perimeters.get(event),
-        fields=fields,
-        ids=tuple(name for name in hidden if name not in lists),
-        id_lists=lists,
-        parts=tuple((name, tuple((inner, inner in audience.pseudonyms) for inner in inside)) for name, inside in parts.items()),
-        subject_hidden=event.aggregate[1] in audience.pseudonyms,
-    )
-
-
-def _is_list(event: type[Event], field: str) -> bool:
-    return get_origin(event.model_fields[field].annotation) is tuple
-
-
-_PLANS: Final[dict[type[Event], tuple[_Plan, ...]]] = {
-    event: tuple(_plan(audience, event) for audience in AUDIENCES.values() if audience.kind != INTERNAL and event in audience.grants)
-    for event in AUDIENCES["internal"].grants
-}
-
-
-def _streams(plan: _Plan, data: Mapping[str, Any]) -> Sequence[str]:
-    if plan.perimeter is None:
-        return (plan.stream,)
-    value = data[plan.perimeter]
-    if value is None:  # nobody of this kind is to hear of this one
-        return ()
-    if isinstance(value, list):
-        return [f"{plan.stream}:{each}" for each in dict.fromkeys(value)]
-    return (f"{plan.stream}:{value}",)
-
-
-def project(event: Event, event_id: UUID, keys: PseudonymKeys) -> list[Projection]:
-    """What every audience is told of one event, `internal` first: the bytes that are stored, hashed and sent.
-
-    Pure: the same event, id and keys give the same bytes. Raises LookupError for an event that no speaker's list holds: what the tables do
-    not know is not said.
-    """
-    plans = _PLANS.get(type(event))
-    if plans is None:
-        raise LookupError(f"{type(event).__name__} is not among the events of libs.contracts")
-    collection, id_field = event.aggregate
-    data: dict[str, Any] = event.__pydantic_serializer__.to_python(event, mode="json")
-    own_id = str(event_id)
-    told = [Projection(INTERNAL, own_id, f"{collection}/{data[id_field]}", to_json(data))]
-    for plan in plans:
-        for stream in _streams(plan, data):
-            name = keys.namer(stream)
-            seen = {field: data[field] for field in plan.fields}
-            for field in plan.ids:
-                if seen[field] is not None:
-                    seen[field] = name(seen[field])
-            for field in plan.id_lists:
-                seen[field] = [name(value) for value in seen[field]]
-            for field, inside in plan.parts:
-                seen[field] = [{inner: name(part[inner]) if hidden else part[inner] for inner, hidden in inside} for part in seen[field]]
-            subject = f"{collection}/{seen[id_field] if plan.subject_hidden else data[id_field]}"
-            told.append(Projection(stream, name(own_id), subject, to_json(seen)))
-    return told
 
 
 # ------------------------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class Event(Part):
 
 
 class Projection(NamedTuple):
-    """What one audience is told of one event: made by `libs.contracts.audiences.project`, published as it is."""
+    """What one audience is told of one event: made by `libs.contracts.projecting.project`, published as it is."""
 
     audience: str
     """The stream's name: `internal`, `interior`, `departement:95`..."""

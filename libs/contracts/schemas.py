@@ -14,8 +14,10 @@ from uuid import UUID
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from libs.contracts.audiences import AUDIENCES, KINDS, Audience, Kind, PseudonymKeys, project
+from libs.contracts.audiences import AUDIENCES, KINDS, Audience, Kind
 from libs.contracts.envelope import Event
+from libs.contracts.projecting import project
+from libs.contracts.pseudonyms import PseudonymKeys
 from libs.contracts.registry import EVENTS, SPEAKER_OF, SPEAKERS
 from libs.contracts.samples import sample
 from libs.contracts.territories import DEPARTEMENTS

@@ -5,8 +5,9 @@ from uuid import UUID
 
 from libs.chassis import streams
 from libs.chassis.outbox import Speaker, write
-from libs.contracts.audiences import PseudonymKeys, project
 from libs.contracts.envelope import Event, Projection
+from libs.contracts.projecting import project
+from libs.contracts.pseudonyms import PseudonymKeys
 from tests.services.reporting.telling import a_life
 
 _KEYS = PseudonymKeys(bytes(32))

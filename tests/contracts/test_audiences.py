@@ -13,22 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from libs.contracts import demonstration, partners, referrals
-from libs.contracts.audiences import (
-    AUDIENCES,
-    INTERNAL,
-    KINDS,
-    PERSONAL,
-    Kind,
-    PseudonymKeys,
-    check,
-    grant,
-    kind_of,
-    part_of,
-    project,
-    pseudonym,
-    streams_of,
-)
+from libs.contracts.audiences import AUDIENCES, INTERNAL, KINDS, PERSONAL, Kind, check, grant, kind_of, part_of, streams_of
 from libs.contracts.envelope import Event, Projection
+from libs.contracts.projecting import project
+from libs.contracts.pseudonyms import PseudonymKeys, pseudonym
 from libs.contracts.registry import EVENTS, SPEAKERS
 from libs.contracts.samples import sample
 from libs.contracts.units import police_id_of

@@ -19,8 +19,10 @@ from jsonschema import Draft202012Validator
 from libs.chassis.bus import headers_of
 from libs.chassis.outbox import Speaker, write
 from libs.chassis.streams import GENESIS, Record, has_topic, topic
-from libs.contracts.audiences import AUDIENCES, KINDS, PseudonymKeys, kind_of, project
+from libs.contracts.audiences import AUDIENCES, KINDS, kind_of
 from libs.contracts.envelope import Event
+from libs.contracts.projecting import project
+from libs.contracts.pseudonyms import PseudonymKeys
 from libs.contracts.registry import EVENTS, SPEAKERS
 from libs.contracts.samples import sample
 from libs.contracts.schemas import DIALECT, HEADERS, INTERNAL_HEADERS, all_schemas, asyncapi, event_schema, schema_id, told_kinds

@@ -18,7 +18,8 @@ from libs.chassis import streams, telemetry
 from libs.chassis.settings import secret_bytes
 from libs.chassis.vault import DataKey
 from libs.contracts import demonstration as d
-from libs.contracts.audiences import AUDIENCES, PseudonymKeys, kind_of
+from libs.contracts.audiences import AUDIENCES, kind_of
+from libs.contracts.pseudonyms import PseudonymKeys
 from libs.contracts.registry import EVENTS
 from libs.contracts.units import police_id_of
 from libs.embedded.postgres import Postgres

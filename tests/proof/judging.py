@@ -9,7 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from libs.chassis import streams
-from libs.contracts.audiences import INTERNAL, PseudonymKeys, project
+from libs.contracts.audiences import INTERNAL
+from libs.contracts.projecting import project
+from libs.contracts.pseudonyms import PseudonymKeys
 from libs.contracts.registry import EVENTS
 from tests.proof.accounts import Verdict
 from tests.proof.told import Told

@@ -15,7 +15,7 @@ from libs.chassis import streams
 from libs.chassis.bus import record_of
 from libs.chassis.database import Database
 from libs.contracts import demonstration as d
-from libs.contracts.audiences import PseudonymKeys
+from libs.contracts.pseudonyms import PseudonymKeys
 from libs.embedded.network import Network
 from services.reporting.rebuild import rebuild
 from tests.proof.accounts import Verdict

@@ -10,7 +10,9 @@ import pytest
 
 from libs.chassis import streams
 from libs.contracts import demonstration as d
-from libs.contracts.audiences import INTERNAL, PseudonymKeys, project
+from libs.contracts.audiences import INTERNAL
+from libs.contracts.projecting import project
+from libs.contracts.pseudonyms import PseudonymKeys
 from libs.contracts.registry import EVENTS
 from tests.proof.__main__ import main, progress
 from tests.proof.judging import Held, Stream, judge

@@ -10,8 +10,8 @@ from libs.chassis import outbox
 from libs.chassis.database import PlainRow
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
-from libs.contracts.audiences import PseudonymKeys
 from libs.contracts.envelope import Event
+from libs.contracts.pseudonyms import PseudonymKeys
 from libs.contracts.vocabularies import Role
 from services.referrals import notices
 from services.referrals.models import Person, Referral
