@@ -1,14 +1,13 @@
-"""Fetching ahead of who applies: what comes while one batch is being committed is the next one.
+"""Fetching and reading ahead of who applies: what comes while one batch is being committed is the next one.
 
 A transaction costs the same for ten events as for a thousand, and a broker hands out few at a time: one produced batch (the embedded one), or what
-arrived within a moment (any). Nothing waits for company: who asks gets at once what there is.
+arrived within a moment (any). Nothing waits for company: who asks gets at once what there is. Read is it while PostgreSQL is at work.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -20,17 +19,30 @@ _WAIT_SECONDS = 1.0
 _HUNG_SECONDS = 15.0
 _LEAVE_SECONDS = 3.0
 
-Fetched = Mapping[TopicPartition, list[Any]]
+_READ_AT_ONCE = 100
+"""Messages read before whoever else is at work here goes on."""
+
+T = TypeVar("T")
 
 
-class Ahead:
+class Fetched(NamedTuple, Generic[T]):
+    """Of one partition, in order."""
+
+    read: list[T]
+    next_offset: int
+    """What is committed once it is applied."""
+
+
+class Ahead(Generic[T]):
     """Of a consumer that was started. What it holds may belong to a partition that has moved to another member meanwhile: the cursor tells."""
 
     _fetching: asyncio.Task[None]
 
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, read: Callable[[Any], T | None]) -> None:
+        """`read`: of one message; None for one that is to be passed over."""
         self._consumer = consumer
-        self._found: defaultdict[TopicPartition, list[Any]] = defaultdict(list)
+        self._read = read
+        self._found: dict[TopicPartition, Fetched[T]] = {}
         self._there, self._room = asyncio.Event(), asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -42,7 +54,7 @@ class Ahead:
         self._fetching.cancel()
         await finished(self._fetching, _LEAVE_SECONDS)
 
-    async def take(self) -> Fetched:
+    async def take(self) -> Mapping[TopicPartition, Fetched[T]]:
         """What has come, in order for each partition; nothing when nothing came for a second. Raises what fetching ended with."""
         there = asyncio.create_task(self._there.wait())
         try:
@@ -51,7 +63,7 @@ class Ahead:
             there.cancel()
         if self._fetching.done():
             self._fetching.result()
-        found, self._found = self._found, defaultdict(list)
+        found, self._found = self._found, {}
         self._there.clear()
         self._room.set()
         return found
@@ -61,8 +73,14 @@ class Ahead:
             await self._room.wait()
             fetched = await asyncio.wait_for(self._consumer.getmany(timeout_ms=1000, max_records=BATCH), _HUNG_SECONDS)
             for place, messages in fetched.items():
-                self._found[place] += messages
-            if self._found:
-                self._there.set()
-            if sum(map(len, self._found.values())) >= BATCH:
-                self._room.clear()
+                for first in range(0, len(messages), _READ_AT_ONCE):
+                    self._add(place, messages[first : first + _READ_AT_ONCE])
+                    await asyncio.sleep(0)
+
+    def _add(self, place: TopicPartition, messages: Sequence[Any]) -> None:
+        read = [one for one in map(self._read, messages) if one is not None]
+        before = self._found.get(place)
+        self._found[place] = Fetched(before.read + read if before is not None else read, messages[-1].offset + 1)
+        self._there.set()
+        if sum(len(fetched.read) for fetched in self._found.values()) >= BATCH:
+            self._room.clear()

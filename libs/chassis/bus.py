@@ -6,6 +6,7 @@ The mapping of attributes to headers is written here because the digest covers t
 import asyncio
 import ssl
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -41,14 +42,21 @@ def _headers(attributes: Mapping[str, str], record: Record) -> list[tuple[str, b
     return headers
 
 
+@lru_cache(maxsize=256)
+def _attribute(header: str) -> str | None:
+    """The attribute that a header carries; None for somebody else's header."""
+    return "datacontenttype" if header == "content-type" else header[3:] if header.startswith("ce_") else None
+
+
 def record_of(stream: str, headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> Record:
     """An event read from a topic. Raises ValueError or KeyError when the message is none of ours."""
     attributes: dict[str, str] = {}
-    for name, content in headers:
-        if name.startswith("ce_") or name == "content-type":
+    for header, content in headers:
+        name = _attribute(header)
+        if name is not None:
             if content is None:
                 raise ValueError("a header without a value")
-            attributes[name[3:] if name != "content-type" else "datacontenttype"] = content.decode()
+            attributes[name] = content.decode()
     place = {name: attributes.pop(name) for name in PLACED}
     return Record.of_parts(stream, attributes, place, value or b"")
 

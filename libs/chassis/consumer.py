@@ -15,14 +15,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from libs.chassis import streams
-from libs.chassis.ahead import BATCH, Ahead
+from libs.chassis.ahead import BATCH, Ahead, Fetched
 from libs.chassis.bus import Bus, record_of, stop_client
 from libs.chassis.database import Database
 from libs.chassis.endless import endless
 from libs.chassis.feed import Feed, FeedError, FeedPast, FeedReplaced
 from libs.chassis.health import Heartbeat
 from libs.chassis.listener import Heard, Listener, Source
-from libs.chassis.projector import ChainBroken, Projector, TooManyParked, transient
+from libs.chassis.projector import ChainBroken, Projector, Read, TooManyParked, transient
 from libs.chassis.streams import Place
 
 __all__ = ["Consumer", "Heard", "Listener", "Source", "SourceState"]
@@ -117,7 +117,7 @@ class Consumer:
                 await consumer.start()
             self._kafka_progress = time.monotonic()
             self._kafka_connected = True
-            async with Ahead(consumer) as ahead:
+            async with Ahead(consumer, self._read) as ahead:
                 while time.monotonic() - self._kafka_progress < STUCK_SECONDS:
                     self.heartbeat.beat()
                     await self._take(consumer, await ahead.take())
@@ -128,33 +128,32 @@ class Consumer:
             self._kafka_connected = False
             await stop_client(consumer)
 
-    async def _take(self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
-        for place, messages in fetched.items():
-            source = self._topics.get(place.topic)
-            if source is None or not messages:
-                continue
-            records = []
-            for message in messages:
-                try:
-                    records.append(record_of(streams.INTERNAL, message.headers, message.value))
-                except (ValueError, KeyError, UnicodeDecodeError):
-                    # None of ours on our topic: the numbers tell whether something is missing, and the feed brings it
-                    _log.error("consumer.foreign_message", topic=place.topic, offset=message.offset)
-            await self._apply_until_done(source, records)
+    def _read(self, message: Any) -> Read | None:
+        try:
+            record = record_of(streams.INTERNAL, message.headers, message.value)
+        except (ValueError, KeyError, UnicodeDecodeError):
+            # None of ours on our topic: the numbers tell whether something is missing, and the feed brings it
+            _log.error("consumer.foreign_message", topic=message.topic, offset=message.offset)
+            return None
+        return self.projector.read(self._topics[message.topic], record)
+
+    async def _take(self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Fetched[Read]]) -> None:
+        for place, (run, next_offset) in fetched.items():
+            await self._apply_until_done(self._topics[place.topic], run)
             self._kafka_progress = time.monotonic()
             try:
-                await consumer.commit({place: messages[-1].offset + 1})
+                await consumer.commit({place: next_offset})
             except KafkaError as error:
                 # The group rebalanced meanwhile: the next owner gets these again and skips them by the cursor
                 _log.info("consumer.commit_refused", error=type(error).__name__)
 
-    async def _apply_until_done(self, source: str, records: Sequence[streams.Record]) -> None:
+    async def _apply_until_done(self, source: str, run: Sequence[Read]) -> None:
         """Apply, reading the feed for what is missing, retrying what is transient. Returns only when the records lie behind the cursor, or cannot be had."""
         delay = 0.2
         while True:
             self.heartbeat.beat()
             try:
-                while not (done := await self.projector.apply(source, records)):
+                while not (done := await self.projector.apply_read(source, run)):
                     if not await self.catch_up(source):
                         break
                 if done:

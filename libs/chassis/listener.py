@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,8 +17,7 @@ ReadList = Callable[[str], AsyncIterator[dict[str, Any]]]
 Bootstrap = Callable[[AsyncSession, str, ReadList], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Heard(Generic[E]):
+class Heard(NamedTuple, Generic[E]):
     """One event as a handler gets it."""
 
     event: E

@@ -62,6 +62,18 @@ _ACTED = text(
 )
 
 
+class Read(NamedTuple):
+    """A record and what it says. Neither heard nor at fault: the listener ignores its type."""
+
+    record: streams.Record
+    subject: str
+    heard: Heard[Event] | None
+    fault: str | None
+    """Why it is parked."""
+    error: str | None = None
+    """Of what kind the error was."""
+
+
 class Projector:
     """Applies records to a projection: the transaction described at the head of this file. Knows neither Kafka nor HTTP."""
 
@@ -102,17 +114,36 @@ class Projector:
             row = (await session.execute(_ACTED, self._key(source))).one()
         return row.epoch, row.sequence
 
+    def read(self, source: str, record: streams.Record) -> Read:
+        """What a record says, before it is known whether it is the next one: touches no database."""
+        attributes = from_json(record.attributes)
+        subject: str = attributes["subject"]
+        kind = self._types[source].get(attributes["type"])
+        if kind is None:
+            return Read(record, subject, None, "unknown-type")
+        if kind in self._sources[source].ignores:
+            return Read(record, subject, None, None)
+        try:
+            return Read(record, subject, heard_of(source, kind, record, attributes), None)
+        except (ValidationError, ValueError, KeyError) as error:
+            return Read(record, subject, None, "invalid", type(error).__name__)
+
     async def apply(self, source: str, records: Sequence[streams.Record]) -> bool:
+        """`apply_read` of records as they are."""
+        return await self.apply_read(source, [self.read(source, record) for record in records])
+
+    async def apply_read(self, source: str, read: Sequence[Read]) -> bool:
         """Apply the records that follow the cursor. Returns False when a record is out of reach: some before it are missing, or it is of a newer epoch.
 
         Raises ChainBroken, TooManyParked, or a transient error; in each case nothing was changed.
         """
         async with self._database.transaction() as session:
             cursor = await self.cursor(session, source, lock=True)
-            run, complete = successors(cursor, records)
+            run, complete = successors(cursor, read)
             if run:
                 await self._process(session, source, run)
-                await self._move(session, source, Place(run[-1].epoch, run[-1].sequence, run[-1].digest))
+                last = run[-1].record
+                await self._move(session, source, Place(last.epoch, last.sequence, last.digest))
         return complete
 
     async def _move(self, session: AsyncSession, source: str, to: Place) -> None:
@@ -124,28 +155,18 @@ class Projector:
             self._key(source) | {"epoch": to.epoch, "sequence": to.sequence, "digest": to.digest},
         )
 
-    async def _process(self, session: AsyncSession, source: str, run: Sequence[streams.Record]) -> None:
+    async def _process(self, session: AsyncSession, source: str, run: Sequence[Read]) -> None:
         pending = await parked_subjects(session, self._listener.projection, source)
         parked: list[Parked] = []
         good: list[tuple[streams.Record, Heard[Event]]] = []
-        for record in run:
-            attributes = from_json(record.attributes)
-            subject = attributes["subject"]
+        for record, subject, heard, fault, error in run:
             if subject in pending:
                 parked.append(Parked(record, "follows", None))
-                continue
-            kind = self._types[source].get(attributes["type"])
-            if kind is None:
-                parked.append(Parked(record, "unknown-type", None))
+            elif fault is not None:
+                parked.append(Parked(record, fault, error))
                 pending.add(subject)
-                continue
-            if kind in self._sources[source].ignores:
-                continue
-            try:
-                good.append((record, heard_of(source, kind, record, attributes)))
-            except (ValidationError, ValueError, KeyError) as error:
-                parked.append(Parked(record, "invalid", type(error).__name__))
-                pending.add(subject)
+            elif heard is not None:
+                good.append((record, heard))
         await self._apply_or_park(session, source, good, parked, pending)
         if parked:
             if len(pending) > self._park_limit:
@@ -291,14 +312,15 @@ async def reached(session: AsyncSession, projection: str) -> list[Reached]:
     return [Reached(*row) for row in await session.execute(_REACHED, {"projection": projection})]
 
 
-def successors(cursor: Place, records: Sequence[streams.Record]) -> tuple[list[streams.Record], bool]:
+def successors(cursor: Place, read: Sequence[Read]) -> tuple[list[Read], bool]:
     """The records that follow the cursor without a hole, and whether that was all there was to take.
 
     What is not after the cursor, or of an older epoch, is skipped. Raises ChainBroken when a successor by number is none by digest.
     """
-    run: list[streams.Record] = []
+    run: list[Read] = []
     sequence, previous = cursor.sequence, cursor.digest
-    for record in records:
+    for one in read:
+        record = one.record
         if record.epoch < cursor.epoch or (record.epoch == cursor.epoch and record.sequence <= sequence):
             continue
         if record.epoch > cursor.epoch or record.sequence != sequence + 1:
@@ -307,14 +329,14 @@ def successors(cursor: Place, records: Sequence[streams.Record]) -> tuple[list[s
             if run:
                 return run, False  # take what holds; the next look at the feed tells who is wrong
             raise ChainBroken(f"number {record.sequence} of epoch {record.epoch}")
-        run.append(record)
+        run.append(one)
         sequence, previous = record.sequence, record.digest
     return run, True
 
 
 def heard_of(source: str, kind: type[E], record: streams.Record, attributes: Mapping[str, str]) -> Heard[E]:
     return Heard(
-        event=kind.model_validate_json(record.data),
+        event=kind.__pydantic_validator__.validate_json(record.data),
         source=source,
         epoch=record.epoch,
         sequence=record.sequence,

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import structlog
 from pydantic_core import to_json
@@ -43,14 +43,22 @@ _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _EXPECTED = frozenset({"id", "source", "type", "subject", "datacontenttype"})
 
 
+# a stream has a handful of such sets of names; to look at each event's again would take longer than to serialise it
 @lru_cache(maxsize=256)
-def _is_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
+def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(names))
+
+
+@lru_cache(maxsize=256)
+def _are_expected(names: tuple[str, ...]) -> bool:
+    return _EXPECTED.issubset(names) and "data" not in names and all(map(_NAME.fullmatch, names))
 
 
 def canonical(attributes: Mapping[str, str]) -> bytes:
     """The bytes of attributes that are stored, hashed and, header by header, sent."""
-    return to_json({name: attributes[name] for name in sorted(attributes)})
+    names = tuple(attributes)
+    ordered = _in_order(names)
+    return to_json(attributes if ordered == names else {name: attributes[name] for name in ordered})
 
 
 def digest(previous: bytes, epoch: int, sequence: int, attributes: bytes, data: bytes) -> bytes:
@@ -100,8 +108,7 @@ def read_position(header: str) -> tuple[int, int]:
     return int(epoch), int(sequence)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One event at its place in a stream, as it is stored, sent and read back."""
 
     stream: str
@@ -148,7 +155,7 @@ class Record:
             printable = False
         if not printable:
             raise ValueError("an attribute is a text without control characters")
-        if not attributes.keys() >= _EXPECTED or "data" in attributes or not all(map(_is_name, attributes)):
+        if not _are_expected(tuple(attributes)):
             raise ValueError("these are not the attributes of an event of ours")
         epoch, sequence, previous = place["epoch"], place["sequence"], place["previousdigest"]
         if not (_EPOCH.fullmatch(epoch) and _SEQUENCE.fullmatch(sequence) and _DIGEST.fullmatch(previous)):

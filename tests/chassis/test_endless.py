@@ -52,7 +52,7 @@ async def test_a_fetching_that_will_not_end_holds_up_nobody(monkeypatch: pytest.
             await _deaf()
 
     async with asyncio.timeout(2):
-        async with ahead.Ahead(cast(AIOKafkaConsumer, Consumer())):
+        async with ahead.Ahead(cast(AIOKafkaConsumer, Consumer()), str):
             await asyncio.sleep(0.05)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis import dead_letters, parking, projector, streams
 from libs.chassis.database import Database
 from libs.chassis.listener import Heard, Listener, Source
-from libs.chassis.projector import ChainBroken, Projector, TooManyParked, reached, successors
+from libs.chassis.projector import ChainBroken, Projector, Read, TooManyParked, reached, successors
 from libs.chassis.streams import Place
 from libs.contracts.partners import UnitChanged, UnitClosed, UnitRegistered
 from libs.contracts.vocabularies import Force, UnitKind
@@ -292,6 +292,6 @@ START = Place(1, 0, streams.GENESIS)
     ],
 )
 def test_only_successors_are_taken(cursor: Place, records: list[streams.Record], taken: int, complete: bool) -> None:
-    run, done = successors(cursor, records)
+    run, done = successors(cursor, [Read(record, "", None, None) for record in records])
 
     assert (len(run), done) == (taken, complete)

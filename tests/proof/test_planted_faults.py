@@ -16,13 +16,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import outbox, projector, streams
+from libs.chassis.ahead import Fetched
 from libs.chassis.bus import Bus
 from libs.chassis.consumer import Consumer
 from libs.chassis.database import Database, RawConnection
 from libs.chassis.feed import Feed
 from libs.chassis.listener import Heard, Listener, Source
 from libs.chassis.outbox import append
-from libs.chassis.projector import Projector
+from libs.chassis.projector import Projector, Read
 from libs.chassis.relay import send, stamp
 from libs.chassis.security import ServiceToken
 from libs.contracts.partners import UnitClosed
@@ -323,10 +324,9 @@ async def test_offsets_committed_before_handling_lose_what_was_in_hand(
     if planted:
         right = Consumer._take
 
-        async def offsets_first(self: Consumer, client: Any, fetched: Mapping[Any, Sequence[Any]]) -> None:
-            for place, messages in fetched.items():
-                if messages:
-                    await client.commit({place: messages[-1].offset + 1})
+        async def offsets_first(self: Consumer, client: Any, fetched: Mapping[Any, Fetched[Read]]) -> None:
+            for place, (_, next_offset) in fetched.items():
+                await client.commit({place: next_offset})
             await right(self, client, fetched)
 
         monkeypatch.setattr(Consumer, "_take", offsets_first)
