@@ -6,6 +6,7 @@ The mapping of attributes to headers is written here because the digest covers t
 import asyncio
 import ssl
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -66,11 +67,16 @@ def _batches(producer: AIOKafkaProducer, records: Sequence[Record]) -> Iterator[
     batch = producer.create_batch()
     for record in records:
         attributes = from_json(record.attributes)
-        message = {"key": attributes["subject"].encode(), "value": record.data, "headers": _headers(attributes, record)}
-        if batch.append(timestamp=None, **message) is None:  # full; the first of a batch is taken whatever its size
+        message = {
+            "timestamp": int(datetime.fromisoformat(attributes["recordedtime"]).timestamp() * 1000),  # no finer than the audience is told
+            "key": attributes["subject"].encode(),
+            "value": record.data,
+            "headers": _headers(attributes, record),
+        }
+        if batch.append(**message) is None:  # full; the first of a batch is taken whatever its size
             yield batch
             batch = producer.create_batch()
-            batch.append(timestamp=None, **message)
+            batch.append(**message)
     batch.close()
     yield batch
 

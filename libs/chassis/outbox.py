@@ -17,6 +17,7 @@ from libs.chassis.ids import new_id
 from libs.chassis.streams import INTERNAL, canonical
 from libs.chassis.telemetry import Trace, current_trace
 from libs.contracts.envelope import Event, Projection
+from libs.contracts.types import day_of
 
 SESSION_KEY = "speaker"
 
@@ -77,6 +78,8 @@ def write(speaker: Speaker, event: Event, occurred_at: datetime | None, trace: T
             if trace.causation_id is not None:
                 attributes["causationid"] = trace.causation_id
         else:
+            if told.by_day:
+                attributes |= {name: day_of(attributes[name]) for name in ("time", "recordedtime")}
             attributes["dataschema"] += f":{told.audience.partition(':')[0]}"
         said.append(Said(told.audience, told.event_id, event.type, told.subject, canonical(attributes), told.data))
     return said

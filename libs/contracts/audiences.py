@@ -5,9 +5,11 @@ stream. Deny by default: **a field that is not listed does not leave**. Every ty
 reason, for each audience; this module refuses to load otherwise.
 
 An audience that may not fetch an object is told a keyed pseudonym of its id: the same one within the audience, another in another.
-A pseudonym hides the id, not the fact: whoever holds the police's own clock could recognise a referral by its minute. So `interior` is
-told no commune, unit or post of a referral, not whether the person is known to services, no need, no kind of partner, no reason of
-closing; the figures (`GET /v1/figures`) answer such questions without single cases.
+A pseudonym hides the id, not the fact: who holds what the police holds recognises a referral by its minute, and by what it is about. So
+a ministry is told days (`by_day`), no commune, unit or post of a referral, not whether the person is known to services, no need, no reason of
+closing, nothing that was corrected. Under the pseudonym by which a referral was received it is told no more than the police is; what follows
+of which the police is told nothing (orientations, alerts, erasures) bears another one (`apart`), and cannot be tied to it by anything that is
+written. The figures (`GET /v1/figures`) answer the other questions without single cases. docs/decisions/0004 says what this leaves open.
 
 Offences (GDPR art. 10, LIL art. 46): no organization's stream ever holds a penal flag or a theme, whatever `offence_data_allowed` says.
 The flag decides what an organization may *fetch* of its own orientation; an event is told before anybody could check it.
@@ -56,6 +58,12 @@ class Audience:
     grants: Mapping[type[Event], Grant]
     withheld: Mapping[type[Event], str]
     """The types it is not told, and why."""
+    by_day: bool
+    """Whether every instant leaves as the beginning of its day in Paris, those of the CloudEvent too."""
+    apart: frozenset[type[Event]]
+    """Types whose ids leave under other pseudonyms than those of the rest, so that the two cannot be tied."""
+    only: Mapping[type[Event], str]
+    """The field without which, empty or false, a fact is not told."""
 
     @property
     def is_one_stream(self) -> bool:
@@ -151,7 +159,6 @@ _RECEIVED_IN_NUMBERS = "channel urgency principal_theme themes penal danger chil
 
 _INTERIOR: Rows = {
     r.ReferralReceived: f"referral_id departement force {_RECEIVED_IN_NUMBERS}",
-    r.ReferralCorrected: f"referral_id departement force {_RECEIVED_IN_NUMBERS} corrected_at",
     r.ReferralAssigned: "referral_id departement reason assigned_at",
     r.ReferralUnrouted: "referral_id departement reason unrouted_at",
     r.ReferralAccepted: "referral_id departement accepted_at",
@@ -159,8 +166,8 @@ _INTERIOR: Rows = {
     r.ReferralReopened: "referral_id departement reopened_at",
     r.ReferralErased: "referral_id departement whole erased_at",
     r.ReferralOverdue: "referral_id departement urgency due_at noticed_at",
-    r.ContactAttempted: "referral_id departement first delay_minutes attempted_at",
-    r.ContactWithdrawn: "referral_id departement first_attempted_at delay_minutes withdrawn_at",
+    r.ContactAttempted: "referral_id departement delay_minutes attempted_at",
+    r.ContactWithdrawn: "referral_id departement withdrawn_at",
     r.OrientationRequested: "referral_id departement orientation_id requested_at",
     r.OrientationAccepted: "referral_id departement orientation_id delay_minutes accepted_at",
     r.OrientationRejected: "referral_id departement orientation_id reason delay_minutes rejected_at",
@@ -173,13 +180,12 @@ _INTERIOR: Rows = {
 
 _JUSTICE: Rows = {
     r.ReferralReceived: f"referral_id departement {_RECEIVED_IN_NUMBERS}",
-    r.ReferralCorrected: f"referral_id departement {_RECEIVED_IN_NUMBERS} corrected_at",
     r.ReferralAccepted: "referral_id departement accepted_at",
-    r.ReferralClosed: "referral_id departement reason closed_at",
+    r.ReferralClosed: "referral_id departement closed_at",
     r.ReferralReopened: "referral_id departement reopened_at",
     r.ReferralErased: "referral_id departement whole erased_at",
-    r.ContactAttempted: "referral_id departement first delay_minutes attempted_at",
-    r.ContactWithdrawn: "referral_id departement first_attempted_at delay_minutes withdrawn_at",
+    r.ContactAttempted: "referral_id departement delay_minutes attempted_at",
+    r.ContactWithdrawn: "referral_id departement withdrawn_at",
     r.AlertRecorded: "referral_id departement kind sent_at",
     r.AlertWithdrawn: "referral_id departement kind last withdrawn_at",
     r.OrientationRequested: "referral_id departement orientation_id partner_kind requested_at",
@@ -258,6 +264,7 @@ PERSONAL: Final = frozenset(
 """Ids that stand for a person or a situation."""
 
 _SOCIAL_WORK = "what was said between the person and the social worker: professional secrecy, counted in figures only"
+_LEARNT = "what the social worker learnt of a referral that the police knows: figures count it as corrected"
 _NOT_THE_HOSTS = "who holds the police's clock could tell of which referral a child was reported: counted in figures"
 _TO_READ_AGAIN = "that something is to be read again is told to who reads it: the partner alone"
 _NOT_OF_A_POST = "a département's own work; the nation's figures count it"
@@ -293,6 +300,9 @@ def _audience(
     perimeter: Callable[[type[Event]], str] | None = None,
     pseudonyms: Set[str] = frozenset(),
     withheld: Mapping[type[Event], str],
+    by_day: bool = False,
+    apart: Set[type[Event]] = frozenset(),
+    only: Mapping[type[Event], str] | None = None,
 ) -> Audience:
     grants = {event: grant(text) for table in rows for event, text in table.items()}
     return Audience(
@@ -303,11 +313,20 @@ def _audience(
         pseudonyms=frozenset(pseudonyms),
         grants=grants,
         withheld=withheld,
+        by_day=by_day,
+        apart=frozenset(apart),
+        only=only or {},
     )
 
 
 _TELLING: Final = (r.ReferralErased, r.ReferralCorrected)
 """What would give away, by the fact alone, what the person decided or the social worker learnt."""
+
+_BEHIND_IT: Final = frozenset(event for event in r.EVENTS if event not in _POLICE and event is not r.ReferralOverdue)
+"""What the police is told nothing of; that a delay passed it sees by itself."""
+
+_AS_THE_POLICE: Final[Mapping[type[Event], str]] = {r.ContactAttempted: "first", r.ContactWithdrawn: "police_id"}
+"""Of its contacts a referral's first one, and that none is left: what the police is told."""
 
 
 def _concerned(event: type[Event]) -> str:
@@ -326,6 +345,9 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             pseudonyms=frozenset(),
             grants={event: _whole(event) for event in _ALL},
             withheld={},
+            by_day=False,
+            apart=frozenset(),
+            only={},
         ),
         _audience(
             "interior",
@@ -339,8 +361,12 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _RELEASE,
             _ACTIVITY_REPORT,
             pseudonyms=PERSONAL,
+            by_day=True,
+            apart=_BEHIND_IT,
+            only=_AS_THE_POLICE,
             withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.InterviewWithdrawn, r.AssessmentRecorded)
             | _withhold(_TO_READ_AGAIN, r.OrientationUpdated)
+            | _withhold(_LEARNT, r.ReferralCorrected)
             | _withhold(_NOT_THE_HOSTS, r.AlertRecorded, r.AlertWithdrawn)
             | _withhold(_DIRECTORY, *_SERVICES),
         ),
@@ -352,8 +378,12 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _POSTS,
             _RELEASE,
             pseudonyms=PERSONAL,
+            by_day=True,
+            apart=_BEHIND_IT,
+            only=_AS_THE_POLICE,
             withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.InterviewWithdrawn, r.AssessmentRecorded)
             | _withhold(_TO_READ_AGAIN, r.OrientationUpdated)
+            | _withhold(_LEARNT, r.ReferralCorrected)
             | _withhold(_STEERING, r.ReferralAssigned, r.ReferralUnrouted, r.ReferralOverdue, *_UNITS)
             | _withhold(_DIRECTORY, *_ORGANIZATIONS, *_SERVICES)
             | _withhold(_MONEY, *_FUNDING)

@@ -42,3 +42,5 @@ class Projection(NamedTuple):
     """`<collection>/<id>`, the id being a pseudonym where the audience may not fetch the object."""
     data: bytes
     """The JSON text of the data, UTF-8: these very bytes are stored, hashed and sent."""
+    by_day: bool = False
+    """Whether the audience is told the day of the fact only, in the attributes of the CloudEvent as well (`types.day_of`)."""

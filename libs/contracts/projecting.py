@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from libs.contracts.audiences import AUDIENCES, INTERNAL, Audience
 from libs.contracts.envelope import Event, Projection
 from libs.contracts.pseudonyms import PseudonymKeys
+from libs.contracts.types import day_of
 
 
 class _Plan(NamedTuple):
@@ -17,11 +18,17 @@ class _Plan(NamedTuple):
     stream: str
     """The stream's name, or the kind before the colon."""
     perimeter: str | None
+    only: str | None
+    realm: str
+    """What is added to the stream's name to name the key of its pseudonyms."""
     fields: tuple[str, ...]
     ids: tuple[str, ...]
     id_lists: tuple[str, ...]
+    instants: tuple[str, ...]
+    """Those that leave as days."""
     parts: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]
     subject_hidden: bool
+    by_day: bool
 
 
 def _plan(audience: Audience, event: type[Event]) -> _Plan:
@@ -31,11 +38,15 @@ def _plan(audience: Audience, event: type[Event]) -> _Plan:
     return _Plan(
         stream=audience.kind,
         perimeter=audience.perimeters.get(event),
+        only=audience.only.get(event),
+        realm="/apart" if event in audience.apart else "",
         fields=fields,
         ids=tuple(name for name in hidden if name not in lists),
         id_lists=lists,
+        instants=tuple(name for name in fields if name.endswith("_at")) if audience.by_day else (),
         parts=tuple((name, tuple((inner, inner in audience.pseudonyms) for inner in inside)) for name, inside in parts.items()),
         subject_hidden=event.aggregate[1] in audience.pseudonyms,
+        by_day=audience.by_day,
     )
 
 
@@ -50,6 +61,8 @@ _PLANS: Final[dict[type[Event], tuple[_Plan, ...]]] = {
 
 
 def _streams(plan: _Plan, data: Mapping[str, Any]) -> Sequence[str]:
+    if plan.only is not None and not data[plan.only]:
+        return ()
     if plan.perimeter is None:
         return (plan.stream,)
     value = data[plan.perimeter]
@@ -75,15 +88,18 @@ def project(event: Event, event_id: UUID, keys: PseudonymKeys) -> list[Projectio
     told = [Projection(INTERNAL, own_id, f"{collection}/{data[id_field]}", to_json(data))]
     for plan in plans:
         for stream in _streams(plan, data):
-            name = keys.namer(stream)
+            name = keys.namer(stream + plan.realm)
             seen = {field: data[field] for field in plan.fields}
             for field in plan.ids:
                 if seen[field] is not None:
                     seen[field] = name(seen[field])
             for field in plan.id_lists:
                 seen[field] = [name(value) for value in seen[field]]
+            for field in plan.instants:
+                if seen[field] is not None:
+                    seen[field] = day_of(seen[field])
             for field, inside in plan.parts:
                 seen[field] = [{inner: name(part[inner]) if hidden else part[inner] for inner, hidden in inside} for part in seen[field]]
             subject = f"{collection}/{seen[id_field] if plan.subject_hidden else data[id_field]}"
-            told.append(Projection(stream, name(own_id), subject, to_json(seen)))
+            told.append(Projection(stream, name(own_id), subject, to_json(seen), plan.by_day))
     return told

@@ -61,6 +61,9 @@ def _narrowed(schema: Schema, fields: Sequence[str], pseudonyms: Iterable[str], 
     narrowed["required"] = [name for name in fields if name in schema.get("required", ())]
     for name in set(fields) & set(pseudonyms):
         narrowed["properties"][name]["description"] = f"Pseudonyme propre à ce destinataire ({audience.label}), le même pour un même objet."
+    for name in fields if audience.by_day else ():
+        if name.endswith("_at"):
+            narrowed["properties"][name]["description"] = "Le jour, à Paris : son commencement."
     return narrowed
 
 
@@ -178,9 +181,9 @@ def _name(event: type[Event], kind: Kind) -> str:
 def _example(event: type[Event], kind: Kind) -> dict[str, Any]:
     """The sample as the audience is told it, its pseudonyms made with a key of zeros."""
     shown = sample(event.type)
-    field = AUDIENCES[kind].perimeters.get(event)
-    if field is not None and getattr(shown, field) is None:  # added to the event after its sample
-        shown = shown.model_copy(update={field: _EXAMPLE_ID})
+    for field in (AUDIENCES[kind].perimeters.get(event), AUDIENCES[kind].only.get(event)):
+        if field is not None and getattr(shown, field) is None:  # added to the event after its sample
+            shown = shown.model_copy(update={field: _EXAMPLE_ID})
     told = next(each for each in project(shown, _EXAMPLE_ID, _EXAMPLE_KEYS) if each.audience.partition(":")[0] == kind)
     payload: dict[str, Any] = json.loads(told.data)
     return payload
@@ -246,10 +249,14 @@ def _channel(service: str, kind: Kind, types: Sequence[type[Event]]) -> Schema:
 
 
 _FEED = "Le même flux, octet pour octet, se lit par GET /v1/streams/{flux}/events et par webhook."
+_MINISTRY = (
+    "sans identité, par pseudonymes, au jour près (ce_time et ce_recordedtime compris). Les orientations, alertes et effacements"
+    " portent d'autres pseudonymes que la réception et l'avancement d'une saisine : rien ne les y rattache."
+)
 _CHANNEL_TEXTS: Final[Mapping[Kind, str]] = {
     "internal": f"Ce que le service dit aux autres services de Maillon. {_FEED}",
-    "interior": f"La part du ministère de l'Intérieur : sans identité, par pseudonymes. {_FEED}",
-    "justice": f"La part du ministère de la Justice : sans identité, par pseudonymes. {_FEED}",
+    "interior": f"La part du ministère de l'Intérieur : {_MINISTRY} {_FEED}",
+    "justice": f"La part du ministère de la Justice : {_MINISTRY} {_FEED}",
     "departement": f"La part de la coordination d'un département. {_FEED}",
     "organization": "La part d'une structure : ce qui la concerne. Sans sujet Kafka ; par GET /v1/streams/organization:{id}/events et par webhook.",
     "police": "La part d'un système de police : l'avancement de ses propres saisines. Sans sujet Kafka ; par GET /v1/streams/police:{id}/events et par webhook.",

@@ -7,8 +7,10 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from functools import lru_cache
+from typing import Annotated, Any, Final, Self
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer
 from pydantic.json_schema import JsonSchemaValue
@@ -51,6 +53,23 @@ Instant = Annotated[
     AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc), PlainSerializer(_write_instant, return_type=str, when_used="json")
 ]
 """A moment with its time zone (RFC 3339), kept and written in UTC. Names end in `_at`."""
+
+PARIS: Final = ZoneInfo("Europe/Paris")
+
+
+def day_of(instant: str) -> str:
+    """The beginning of an instant's day in Paris, an instant as well: `2026-11-23T23:30:00.5Z` -> `2026-11-24T00:00:00+01:00`.
+
+    For whom is told days only. `instant` is as events are written, in UTC with a `Z`, from 1911 on.
+    """
+    return _day_of_hour(instant[:13])
+
+
+@lru_cache(maxsize=1024)
+def _day_of_hour(hour: str) -> str:
+    """Of `2026-11-23T23`, in UTC: Paris has been whole hours away from it since 1911."""
+    return datetime.fromisoformat(f"{hour}:00:00+00:00").astimezone(PARIS).replace(hour=0).isoformat()
+
 
 Day = Annotated[date, BeforeValidator(_day)]
 """A calendar day (ISO 8601). Names end in `_on`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
@@ -88,6 +89,23 @@ async def test_what_is_said_arrives_in_order_and_chained(database_url: DatabaseU
     assert broken_links(told) == []
     await ended(running)
     await speaker.close()
+
+
+async def test_a_message_bears_no_finer_time_than_its_event(database_url: DatabaseUrl, bus: Bus) -> None:
+    """Kafka would date it to the millisecond for who is told days only."""
+    day = {"recordedtime": "2026-11-24T00:00:00+01:00", "datacontenttype": "application/json", "subject": "units/1"}
+    record = streams.Record("interior", 1, 1, streams.GENESIS, streams.canonical(day), b"{}")
+
+    await bus.send(bus.topic("partners", "interior"), [record])
+
+    consumer = bus.consumer(group=None)
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(bus.topic("partners", "interior"), 0)])
+        message = await asyncio.wait_for(consumer.getone(), 20)
+    finally:
+        await stop_client(consumer)
+    assert message.timestamp == datetime(2026, 11, 23, 23, tzinfo=UTC).timestamp() * 1000
 
 
 async def test_a_stand_by_takes_over_when_the_leader_dies(database_url: DatabaseUrl, bus: Bus) -> None:

@@ -2,9 +2,11 @@
 
 import hmac
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from libs.chassis.outbox import Speaker, write
 from libs.contracts import demonstration, partners, referrals
 from libs.contracts.audiences import AUDIENCES, INTERNAL, KINDS, PERSONAL, Kind, check, grant, kind_of, part_of, streams_of
 from libs.contracts.envelope import Event, Projection
@@ -19,6 +22,7 @@ from libs.contracts.projecting import project
 from libs.contracts.pseudonyms import PseudonymKeys, pseudonym
 from libs.contracts.registry import EVENTS, SPEAKERS
 from libs.contracts.samples import sample
+from libs.contracts.types import PARIS, day_of
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Role
 from tests.contracts.making import events
@@ -52,11 +56,12 @@ HEARD_BY = {
     "fr.maillon.referral.received.v1": {"interior", "justice", "departement:95"},
     "fr.maillon.referral.assigned.v1": {"interior", "departement:95"},
     "fr.maillon.referral.unrouted.v1": {"interior", "departement:95"},
+    "fr.maillon.referral.corrected.v1": {"departement:95"},
     "fr.maillon.referral.closed.v1": {"interior", "justice", "departement:95"},
     "fr.maillon.referral.erased.v1": {"interior", "justice", "departement:95", ASSOCIATION},
     "fr.maillon.referral.overdue.v1": {"interior", "departement:95"},
     "fr.maillon.contact.attempted.v1": {"interior", "justice", "departement:95"},
-    "fr.maillon.contact.withdrawn.v1": {"interior", "justice", "departement:95"},
+    "fr.maillon.contact.withdrawn.v1": {"departement:95"},
     "fr.maillon.interview.held.v1": set(),
     "fr.maillon.interview.withdrawn.v1": set(),
     "fr.maillon.assessment.recorded.v1": set(),
@@ -311,6 +316,30 @@ def test_a_ministry_fetches_nothing_of_a_situation(kind: Kind) -> None:
     assert AUDIENCES[kind].pseudonyms == PERSONAL
 
 
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[^\"]*")
+
+
+@given(events(*EVENTS.values()), st.integers(0, 4 * 10**9).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)))
+@settings(max_examples=300, deadline=None)
+def test_a_ministry_is_told_the_days_of_facts_and_never_their_hours(event: Event, occurred_at: datetime) -> None:
+    """The police holds the same fact's microsecond, on its receipt and in its stream: by it each referral could be told."""
+    for row in write(Speaker("referrals", partial(project, keys=KEYS)), event, occurred_at):
+        instants = INSTANT.findall(row.data.decode()) + INSTANT.findall(row.attributes.decode())
+        hours = [text for text in instants if datetime.fromisoformat(text).astimezone(PARIS).time() != time()]
+        assert (row.stream in ("interior", "justice")) <= (hours == []), (row.stream, hours)
+        assert len(INSTANT.findall(row.attributes.decode())) == 2
+
+
+def test_a_day_is_the_one_it_was_in_paris_of_summer_and_of_winter() -> None:
+    received = sample("fr.maillon.referral.received.v1").model_copy(update={"received_at": datetime(2026, 7, 14, 22, 30, 0, 1, UTC)})
+    in_winter = received.model_copy(update={"received_at": datetime(2026, 12, 31, 22, 59, 59, 999_999, UTC)})
+
+    assert data(received, "interior")["received_at"] == "2026-07-15T00:00:00+02:00"
+    assert data(in_winter, "justice")["received_at"] == "2026-12-31T00:00:00+01:00"
+    assert data(received, "departement:95")["received_at"] == "2026-07-14T22:30:00.000001Z"
+    assert day_of("2026-10-25T12:00:00Z") == "2026-10-25T00:00:00+02:00"  # it ends an hour later than it began
+
+
 def _names(event: type[Event]) -> set[str]:
     """A type's field names, those of its parts included."""
     parts = [part for field in event.model_fields if (part := part_of(event, field))]
@@ -446,20 +475,38 @@ def test_a_pseudonym_is_one_in_its_audience_and_another_everywhere_else(value: U
     assert here != PseudonymKeys(master + b"!").namer(stream)(str(value))
 
 
-@given(
-    events(
-        *(event for event in referrals.EVENTS if issubclass(event, referrals.OrientationEvent) and event in AUDIENCES["interior"].grants)
-    )
-)
-@settings(max_examples=50, deadline=None)
-def test_the_facts_of_one_referral_bear_one_pseudonym_within_an_audience(event: Event) -> None:
-    assert isinstance(event, referrals.OrientationEvent)
-    accepted = referrals.ReferralAccepted(
-        referral_id=event.referral_id, departement=event.departement, post_id=event.post_id, accepted_at=datetime(2026, 11, 23, tzinfo=UTC)
-    )
+KNOWN_TO_THE_POLICE = {*AUDIENCES["police"].grants, referrals.ReferralOverdue}
+"""That a delay passed without a contact it sees by itself."""
 
-    for stream in ("interior", "justice"):
-        assert data(event, stream)["referral_id"] == data(accepted, stream)["referral_id"]
+
+@pytest.mark.parametrize("kind", ["interior", "justice"])
+def test_what_the_police_does_not_know_of_a_referral_bears_another_pseudonym_at_a_ministry(kind: Kind) -> None:
+    """Who holds what the police holds tells the received referral by what it is about: nothing that follows may hang on it."""
+    ours = UUID("00000000-0000-7000-8000-00000000000a")
+    known: set[str] = set()
+    unknown: set[str] = set()
+    for event in set(AUDIENCES[kind].grants) & set(referrals.EVENTS):
+        fact = sample(event.type).model_copy(
+            update={"referral_id": ours, "police_id": ours} if "police_id" in event.model_fields else {"referral_id": ours}
+        )
+        projection = told(fact)[kind]
+        seen = json.loads(projection.data)["referral_id"]
+        assert projection.subject == f"referrals/{seen}"
+        (known if event in KNOWN_TO_THE_POLICE else unknown).add(seen)
+
+    assert (len(known), len(unknown)) == (1, 1)
+    assert known != unknown
+
+
+@pytest.mark.parametrize("kind", ["interior", "justice"])
+def test_a_ministry_is_told_of_a_referrals_contacts_what_the_police_is(kind: Kind) -> None:
+    first = sample("fr.maillon.contact.attempted.v1").model_copy(update={"first": True, "police_id": police_id_of("police-95")})
+    none_left = sample("fr.maillon.contact.withdrawn.v1").model_copy(update={"police_id": police_id_of("police-95")})
+
+    assert kind in told(first)
+    assert kind in told(none_left)
+    assert kind not in told(first.model_copy(update={"first": False, "police_id": None}))
+    assert kind not in told(none_left.model_copy(update={"police_id": None}))
 
 
 def test_the_faster_pseudonym_is_hmac_sha_256() -> None:

@@ -160,8 +160,8 @@ async def test_an_unreachable_person_is_closed_as_such_after_attempts_only_of_wh
         police_status="closed",
         timeline="received, accept, contact, contact, close unreachable",
         police="received assigned accepted contact closed",
-        interior="received assigned accepted contact contact closed",
-        justice="received accepted contact contact closed",
+        interior="received assigned accepted contact closed",
+        justice="received accepted contact closed",
         departement="received assigned accepted contact contact closed",
         reason="unreachable",
     )
