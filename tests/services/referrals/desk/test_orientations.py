@@ -131,6 +131,29 @@ async def test_the_link_of_a_mail_leads_the_partner_to_the_orientation_that_it_a
     assert "Camille" not in browser.page.text
 
 
+@pytest.mark.parametrize(("agreement", "told"), [("refused", "a refusé d'être contactée"), ("not_asked", "n'a pas été recueilli"), ("accepted", "")])
+async def test_the_page_of_an_orientation_on_a_legal_ground_names_it_and_shows_how_to_contact_the_person_safely(
+    desk: Desk, agreement: str, told: str
+) -> None:
+    first, *others = desk.body()["persons"]
+    referral_id = await desk.accepted(persons=[first | {"agreement": "not_asked"}, *others])
+    [person, *_] = await desk.persons(referral_id)
+    body = {"person_id": person, "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support", "legal_ground": "vital_danger"}
+    orientation = (await desk.post("iscg-95", f"/v1/referrals/{referral_id}/orientations", body)).json()["id"]
+    if agreement != "not_asked":
+        said = {"reason": "learned", "persons": [{"person_id": person, "agreement": agreement}]}
+        assert (await desk.move("iscg-95", referral_id, "corrections", said)).status_code == 201
+
+    for who in ("partner-95", "iscg-95"):
+        browser = await desk.sign_in(who, f"/desk/orientations/{orientation}", "orientation")
+
+        assert "Consignes de contact, à respecter à la lettre" in browser.html.text
+        assert "Message vocal : interdit" in browser.html.text
+        assert "Ne pas contacter" not in browser.html.text
+        assert ("Danger vital immédiat" in browser.html.text) == bool(told)
+        assert told in browser.html.text
+
+
 async def test_a_partner_says_no_with_a_reason_and_the_social_worker_reads_it(desk: Desk) -> None:
     orientation = await asked(desk)
     partner = await desk.sign_in("partner-95", f"/desk/orientations/{orientation}")
