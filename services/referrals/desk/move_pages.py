@@ -21,6 +21,7 @@ from services.referrals.desk.referral_pages import opened
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.directory.called import communes_of
 from services.referrals.domain import Move, moved
+from services.referrals.orientations.domain import ORIENTATION_LIVES
 
 router = APIRouter(include_in_schema=False)
 
@@ -82,6 +83,7 @@ async def _shown(
         open=move in referral.moves,
         # what was erased of a narrative cannot be corrected; where there was none, there may be one
         with_narrative=referral.narrative is not None or not any(one.erased for one in referral.people),
+        partners=[one for one in referral.orientations if one.status in ORIENTATION_LIVES],
         meanwhile=meanwhile(change, typed, shown) if typed is not None and isinstance(refusal, StaleVersion) else {},
         key=fresh_key(),
         typed=typed,

@@ -69,8 +69,8 @@ ORIENTATION_MOVES: Final[Mapping[OrientationMove, LegalOrientation]] = {
 ORIENTATION_LIVES: Final = frozenset({_O.REQUESTED, _O.ACCEPTED, _O.IN_PROGRESS})
 """While it lives, the partner reads the person's content, and the same person is not sent to the same service twice."""
 
-ORIENTATION_TAKEN: Final = frozenset({_O.REQUESTED, _O.ACCEPTED, _O.IN_PROGRESS, _O.COMPLETED})
-"""Nobody said no: what "a partner takes over" can rest on."""
+ORIENTATION_TAKEN: Final = frozenset({_O.ACCEPTED, _O.IN_PROGRESS, _O.COMPLETED})
+"""A partner said yes: what "a partner takes over" can rest on."""
 
 
 def orientation_moved(status: OrientationStatus | None, move: OrientationMove) -> OrientationStatus:

@@ -26,6 +26,13 @@ async def end_refused(session: AsyncSession, referral: Referral, now: datetime) 
     await _withdraw(session, referral, OrientationCancellation.PERSON_REFUSED, now, *of_them)
 
 
+async def end_declined(session: AsyncSession, referral: Referral, person: Person, now: datetime) -> None:
+    """Who declines all help is not awaited by a partner: what has not begun ends, unless it rests on a legal ground. What has begun is between the two."""
+    not_begun = col(Orientation.status).in_((OrientationStatus.REQUESTED, OrientationStatus.ACCEPTED))
+    of_them = col(Orientation.person_id) == person.id, col(Orientation.legal_ground).is_(None), not_begun
+    await _withdraw(session, referral, OrientationCancellation.DECLINED_BY_PERSON, now, *of_them)
+
+
 async def end_erased(session: AsyncSession, referral: Referral, person_ids: Collection[UUID], now: datetime) -> None:
     """What lives of who is erased ends, and what partners wrote of them goes."""
     of_them = col(Orientation.person_id).in_(person_ids)

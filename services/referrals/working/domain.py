@@ -6,7 +6,7 @@ from typing import ClassVar, Final, NamedTuple
 from libs.chassis.refusals import Conflict, Invalid
 from libs.contracts.types import Code
 from libs.contracts.vocabularies import CloseReason, ContactAgreement, ContactResult, OrientationStatus
-from services.referrals.orientations.domain import ORIENTATION_TAKEN
+from services.referrals.orientations.domain import ORIENTATION_LIVES, ORIENTATION_TAKEN
 
 
 class DeclineReason(Code):
@@ -58,10 +58,20 @@ class ReasonUnfounded(Conflict):
     title: ClassVar[str] = "Motif de clôture sans fondement"
 
 
+class AnswerAwaited(Conflict):
+    """A partner was asked and has not answered: its yes would reach somebody who is done with it, its no nobody who could ask another."""
+
+    type: ClassVar[str] = "answer-awaited"
+    title: ClassVar[str] = "Réponse d'un partenaire attendue"
+
+
 class Work(NamedTuple):
     """What was done with a referral, as far as closing asks."""
 
     statuses: frozenset[OrientationStatus]
+    """Of all its orientations."""
+    agreed: frozenset[OrientationStatus]
+    """Of those that rest on the person's agreement, not on a legal ground."""
     last_contact: ContactResult | None
     """Of the last attempt, by when it was made."""
     spoken_with: bool
@@ -75,7 +85,7 @@ SPOKEN_WITH: Final = frozenset({ContactResult.REACHED, ContactResult.DECLINED})
 CLOSING: Final[Mapping[CloseReason, tuple[Callable[[Work], bool], str]]] = {
     CloseReason.ORIENTED: (
         lambda work: bool(work.statuses & ORIENTATION_TAKEN),
-        "Aucun partenaire n'a pris le relais ni n'est encore sollicité : orientez d'abord la personne, ou choisissez un autre motif.",
+        "Aucun partenaire n'a pris le relais : orientez d'abord la personne, ou choisissez un autre motif.",
     ),
     CloseReason.COMPLETED: (
         lambda work: work.spoken_with,
@@ -98,7 +108,17 @@ CLOSING: Final[Mapping[CloseReason, tuple[Callable[[Work], bool], str]]] = {
 
 
 def check_closing(reason: CloseReason, work: Work) -> None:
-    """Raises ReasonUnfounded."""
+    """Raises AnswerAwaited, ReasonUnfounded."""
+    if OrientationStatus.REQUESTED in work.statuses:
+        raise AnswerAwaited(
+            "Un partenaire sollicité n'a pas encore répondu : attendez sa réponse, ou annulez d'abord l'orientation, pour qu'il le sache."
+        )
+    if reason is CloseReason.DECLINED_BY_PERSON and work.agreed & ORIENTATION_LIVES:
+        raise ReasonUnfounded(
+            "Un partenaire accompagne encore une personne de cette saisine : annulez d'abord l'orientation si elle y renonce,"
+            " ou choisissez un autre motif.",
+            more={"reason": str(reason)},
+        )
     holds, sentence = CLOSING.get(reason, (None, ""))
     if holds is not None and not holds(work):
         raise ReasonUnfounded(sentence, more={"reason": str(reason)})
@@ -112,8 +132,8 @@ class AgreementUnsaid(Invalid):
 
 
 def check_asked(agreement: str, result: ContactResult, said: ContactAgreement | None) -> None:
-    """A contact that reaches somebody not asked yet says whether they agree; one that reaches nobody says nothing of it. Raises AgreementUnsaid."""
-    if said is None and result is ContactResult.REACHED and agreement == ContactAgreement.NOT_ASKED:
+    """A contact in which somebody answers who was not asked yet says whether they agree; one that nobody answers says nothing of it. Raises AgreementUnsaid."""
+    if said is None and result in SPOKEN_WITH and agreement == ContactAgreement.NOT_ASKED:
         sentence = (
             "Cette personne est jointe pour la première fois : notez si elle accepte d'être contactée, refuse, ou n'a pu être interrogée."
         )

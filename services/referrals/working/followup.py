@@ -19,7 +19,7 @@ from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import ContactMode, ContactResult, InterviewPlace, OrientedContent
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Person, Referral
-from services.referrals.orientations.following import tell_changed
+from services.referrals.orientations.following import end_declined, tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.rules import ContentErased, check_contact, check_kept, check_met, check_past, check_since
 from services.referrals.working import safe_contact
@@ -36,7 +36,7 @@ async def contact(
 ) -> ContactMadeOut:
     """Note an attempt to reach a person. Refused for who refused to be contacted, and, without a reason to pass over them, against the safe-contact rules.
 
-    What the person said about being contacted is noted with it, as a correction.
+    What the person said about being contacted is noted with it, as a correction. Who declines help is sent to no partner any more.
 
     Raises PersonRefused, ContentErased, UnsafeContact, AgreementUnsaid.
     """
@@ -90,6 +90,8 @@ async def contact(
     )
     if body.agreement is not None and body.agreement != person.agreement:
         await note_agreement(session, caller, links, referral, person, body.agreement, now)
+    if body.result is ContactResult.DECLINED:
+        await end_declined(session, referral, person, now)
     return ContactMadeOut(
         id=attempt.id,
         referral_id=referral.id,

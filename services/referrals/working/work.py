@@ -245,7 +245,11 @@ async def say_closed(session: AsyncSession, referral: Referral, reason: CloseRea
 
 
 async def _work(session: AsyncSession, referral: Referral) -> Work:
-    statuses = await session.scalars(select(col(Orientation.status)).where(col(Orientation.referral_id) == referral.id))
+    asked = (
+        await session.execute(
+            select(col(Orientation.status), col(Orientation.legal_ground)).where(col(Orientation.referral_id) == referral.id)
+        )
+    ).all()
     results = await session.scalars(
         select(col(ContactAttempt.result))
         .where(col(ContactAttempt.referral_id) == referral.id, col(ContactAttempt.withdrawn_at).is_(None))
@@ -254,7 +258,8 @@ async def _work(session: AsyncSession, referral: Referral) -> Work:
     contacts = [ContactResult(one) for one in results]
     agreements = await session.scalars(select(col(Person.agreement)).where(col(Person.referral_id) == referral.id))
     return Work(
-        frozenset(map(OrientationStatus, statuses)),
+        frozenset(OrientationStatus(one.status) for one in asked),
+        frozenset(OrientationStatus(one.status) for one in asked if one.legal_ground is None),
         contacts[-1] if contacts else None,
         not SPOKEN_WITH.isdisjoint(contacts),
         frozenset(map(ContactAgreement, agreements)),

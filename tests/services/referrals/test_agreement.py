@@ -142,6 +142,7 @@ async def call(referrals: Referrals, referral_id: UUID, result: str, agreement: 
         ("not_asked", "reached", None, True),
         ("not_asked", "reached", "accepted", False),
         ("not_asked", "reached", "not_asked", False),
+        ("not_asked", "declined", None, True),
         ("not_asked", "declined", "refused", False),
         ("not_asked", "no_answer", None, False),
         ("not_asked", "no_answer", "accepted", True),

@@ -23,7 +23,8 @@ async def whole_way(referrals: Referrals) -> UUID:
         call = {"person_id": victim, "mode": "phone", "result": result, "attempted_at": f"2026-11-23T{hour}:30:00Z"}
         answer = await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)
         assert answer.status_code == 201, answer.text
-    await referrals.orient(referral_id)
+    asked = (await referrals.orient(referral_id)).json()["id"]
+    assert (await referrals.answer("partner-95", asked, "accept")).status_code == 200
     assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "oriented"})).status_code == 200
     assert (await referrals.move("iscg-95", referral_id, "reopen")).status_code == 200
     return referral_id

@@ -148,6 +148,7 @@ class Walk:
         for one in (data for type, data in said if type == "orientation.updated"):
             assert after["orientations"][one["orientation_id"]] in {"requested", "accepted", "in-progress"}
         self._hear(said, withdrawn=name in ENDING)
+        assert after["status"] != "closed" or "requested" not in after["orientations"].values(), "a partner may answer what nobody follows"
         assert after["reached"] == 0, "a partner still works for who refused or was erased"
         assert (after["status"], after["orientations"]) == (self.status, self.orientations)
         if any(type != "referral.overdue" for type, _ in said):

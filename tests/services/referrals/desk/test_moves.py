@@ -173,6 +173,22 @@ async def test_what_is_missing_or_impossible_is_said_field_by_field(desk: Desk) 
     assert "Cette date est dans le futur." in browser.html.text
 
 
+async def test_closing_names_the_partners_who_still_have_the_person_and_says_why_it_is_refused(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    browser = await at(desk, "iscg-95", referral_id, "close")
+    assert "Partenaires sollicités" not in browser.html.text
+    orientation = (await desk.orient(referral_id)).json()["id"]
+
+    browser = await at(desk, "iscg-95", referral_id, "close")
+    assert "Partenaires sollicités" in browser.html.text
+    assert f"/desk/orientations/{orientation}" in browser.html.links.values()
+    answer = await browser.submit(reason="out_of_scope")
+
+    assert answer.status_code == 409
+    assert "Un partenaire sollicité n'a pas encore répondu" in browser.html.text
+    assert await status(desk, referral_id) == "accepted"
+
+
 async def test_a_page_read_before_a_change_changes_nothing_and_keeps_what_was_typed(desk: Desk) -> None:
     referral_id = await desk.accepted()
     mine = await at(desk, "iscg-95", referral_id, "close")

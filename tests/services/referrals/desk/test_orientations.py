@@ -131,7 +131,9 @@ async def test_the_link_of_a_mail_leads_the_partner_to_the_orientation_that_it_a
     assert "Camille" not in browser.page.text
 
 
-@pytest.mark.parametrize(("agreement", "told"), [("refused", "a refusé d'être contactée"), ("not_asked", "n'a pas été recueilli"), ("accepted", "")])
+@pytest.mark.parametrize(
+    ("agreement", "told"), [("refused", "a refusé d'être contactée"), ("not_asked", "n'a pas été recueilli"), ("accepted", "")]
+)
 async def test_the_page_of_an_orientation_on_a_legal_ground_names_it_and_shows_how_to_contact_the_person_safely(
     desk: Desk, agreement: str, told: str
 ) -> None:
