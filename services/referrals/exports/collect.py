@@ -1,12 +1,12 @@
 """What is held on one person of a referral, gathered from every table of `held.EXPORTED`; nothing of the other persons."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, text
+from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel, col
 
@@ -16,14 +16,13 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import DataKey, Vault
 from libs.contracts import referrals as said
 from libs.contracts.envelope import Event
-from libs.contracts.vocabularies import OrientationStatus, Purpose, ReferralStatus
+from libs.contracts.vocabularies import OrientationStatus, PersonRole, Purpose, ReferralStatus
 from services.referrals import queries
 from services.referrals.delays.models import Overdue
 from services.referrals.domain import local_day
 from services.referrals.exports.held import LEFT_OUT, OF_OTHERS, REFERENCE
 from services.referrals.exports.recipients import facts_of_moves, facts_of_orientation, recipients
 from services.referrals.exports.schemas import (
-    ExportedAlert,
     ExportedAssessment,
     ExportedContact,
     ExportedCorrection,
@@ -40,7 +39,6 @@ from services.referrals.exports.schemas import (
     LeftOut,
     Reading,
 )
-from services.referrals.justice import alerts
 from services.referrals.models import Person, Referral
 from services.referrals.orientations.models import Orientation, OrientationLink
 from services.referrals.orientations.telling import reason_text_of
@@ -66,12 +64,11 @@ READINGS: Final[Mapping[str, str]] = {
     "read_referral": "Lecture du dossier",
     "read_timeline": "Lecture de la chronologie",
     "list_corrections": "Lecture des corrections",
-    "list_alerts": "Lecture des informations préoccupantes et signalements",
     "read_orientation": "Lecture par la structure sollicitée, ou de l'orientation",
     "show_answer_page": "Page de réponse ouverte par la structure sollicitée",
     "export_person": "Export au titre du droit d'accès",
 }
-"""Operations of the audit log by which somebody read content of the person. The others would tell what another person asked for, or of an inquiry."""
+"""Operations of the audit log by which somebody read content of the person. The others would tell what another person asked for, of an inquiry, or of an alert."""
 
 _ERASED: Final = "Vos données ont été effacées ; il n'en reste que des codes et des dates, pour les statistiques."
 _OPEN: Final = (
@@ -101,8 +98,12 @@ async def export(
     person = await session.get(Person, person_id)
     if person is None or person.referral_id != referral.id:
         raise NotFound
-    persons = (await session.scalars(select(col(Person.id)).where(col(Person.referral_id) == referral.id))).all()
-    gathered = _Gathered(session, vault, referral, person, alone=len(persons) == 1 and not referral.children_present)
+    others = await session.scalar(
+        select(func.count()).select_from(Person).where(col(Person.referral_id) == referral.id, col(Person.id) != person.id)
+    )
+    # where only an alleged perpetrator or a witness is registered, what is written speaks of a victim all the same
+    alone = person.role == PersonRole.VICTIM and not others and not referral.children_present
+    gathered = _Gathered(session, vault, referral, person, alone=alone)
     await audit(
         session, caller, operation="export_person", subject=f"referrals/{referral.id}/persons/{person.id}", purpose=Purpose.PERSONS_RIGHTS
     )
@@ -129,7 +130,6 @@ class _Gathered:
         assessments = [ExportedAssessment.of(row) for row in await self._of_person(Assessment, Assessment.recorded_at)]
         held = [row for row in await self._of_referral(Interview, Interview.held_at) if self._person.id in row.person_ids]
         interviews = [ExportedInterview.of(row) for row in held]
-        sent = await self._alerts()
         corrections = await self._corrections()
         orientations = await self._orientations()
         for happened, event in (
@@ -139,8 +139,6 @@ class _Gathered:
             (assessments, said.AssessmentRecorded),
             (interviews, said.InterviewHeld),
             ([one for one in interviews if one.withdrawn_at is not None], said.InterviewWithdrawn),
-            (sent, said.AlertRecorded),
-            ([one for one in sent if one.withdrawn_at is not None], said.AlertWithdrawn),
             (corrections, said.ReferralCorrected),
         ):
             if happened:
@@ -179,7 +177,6 @@ class _Gathered:
             interviews=interviews,
             assessments=assessments,
             orientations=orientations,
-            alerts=sent,
             corrections=corrections,
             erasures=erasures,
             recipients=recipients(self._facts, organizations, departement=self._referral.departement, client_id=self._referral.client_id),
@@ -205,12 +202,6 @@ class _Gathered:
     async def _key(self, key_id: UUID | None) -> DataKey | None:
         return None if key_id is None else (await self._vault.open_keys(self._session, [key_id])).get(key_id)
 
-    async def _alerts(self) -> list[ExportedAlert]:
-        found = await alerts.of_referral(self._session, self._vault, self._referral.id)
-        mine = [one for one in found if self._person.id in one.person_ids]
-        hidden: Callable[[Any], dict[str, None]] = lambda one: {} if len(one.person_ids) == 1 else {"reference": None, "note": None}  # noqa: E731
-        return [ExportedAlert.of(one, **hidden(one)) for one in mine]
-
     async def _corrections(self) -> list[ExportedCorrection]:
         made = await self._of_referral(Correction, Correction.corrected_at)
         kept = (
@@ -221,7 +212,8 @@ class _Gathered:
             changes = [
                 ChangeOut(field=field, **values)
                 for field, values in sorted(one.changes.items())
-                if not field.startswith("/persons/") or field.startswith(f"/persons/{self._person.id}/")
+                # of the situation, what was learned meanwhile is what somebody told
+                if field.startswith(f"/persons/{self._person.id}/") or (self._alone and not field.startswith("/persons/"))
             ]
             mine = [before for before in kept if before.correction_id == one.id and before.person_id == self._person.id]
             narrative = [before for before in kept if before.correction_id == one.id and before.person_id is None and self._alone]

@@ -32,10 +32,9 @@ _FACTS: Final = {
     "contact": "une tentative de contact",
     "interview": "un entretien",
     "assessment": "une évaluation",
-    "alert": "un envoi au département ou au procureur",
     "orientation": "une orientation",
 }
-"""What the events of a noun are about, for the person."""
+"""What the events of a noun are about, for the person; alerts are in no export (held.py)."""
 
 
 class Section(NamedTuple):
@@ -144,19 +143,6 @@ def sections(export: ExportOut) -> list[Section]:
                 )
                 for one in export.orientations
             ],
-        ),
-        _table(
-            "Information préoccupante ou signalement",
-            export.alerts,
-            {
-                "sent_at": "Envoyé le",
-                "kind": "Quoi",
-                "departement": "Département",
-                "court": "Tribunal (commune)",
-                "reference": "Référence",
-                "note": "Texte",
-                "withdrawn_because": "Retiré",
-            },
         ),
         Section(
             "Corrections",

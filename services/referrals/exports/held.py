@@ -16,7 +16,6 @@ EXPORTED: Final[Mapping[str, str]] = {
     "assessments": "assessments",
     "orientations": "orientations",
     "orientation_links": "orientations",
-    "alerts": "alerts",
     "corrections": "corrections",
     "corrected_contents": "corrections",
     "erasures": "erasures",
@@ -30,6 +29,11 @@ LEFT_OUT: Final[Mapping[str, tuple[str, str]]] = {
         "Le secret de l'enquête et de l'instruction (code de procédure pénale, article 11) s'oppose à leur communication ;"
         " la CNIL peut vérifier ce registre pour vous.",
     ),
+    "alerts": (
+        "Informations préoccupantes et signalements au procureur, s'il y en a",
+        "Le secret de l'enquête (code de procédure pénale, article 11) et l'intérêt de l'enfant (code de l'action sociale et des familles,"
+        " article L. 226-2-1) s'opposent à ce qu'un document le dise, à qui que ce soit ; la CNIL peut vérifier ces données pour vous.",
+    ),
     "notices": (
         "Avis adressés aux professionnels par courriel",
         "Ils disent seulement qu'un dossier attend, sans donnée sur vous.",
@@ -42,8 +46,8 @@ LEFT_OUT: Final[Mapping[str, tuple[str, str]]] = {
 """Table → what it is, and why it is left out, in words for the person."""
 
 OF_OTHERS: Final = (
-    "Ce qui parle de plusieurs personnes : récit, motifs de clôture, textes communs",
-    "Cette situation concerne aussi d'autres personnes, dont les droits interdisent de le communiquer tel quel (RGPD, article 15.4) ;"
+    "Ce qui peut parler d'autres personnes : récit, motifs de clôture, ce qui a été appris depuis de la situation",
+    "D'autres personnes, même non inscrites, ont des droits qui interdisent de le communiquer tel quel (RGPD, article 15.4) ;"
     " le professionnel qui vous remet ce document peut vous en dire ce qui vous concerne.",
 )
 REFERENCE: Final = (

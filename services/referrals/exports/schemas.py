@@ -4,7 +4,6 @@ from libs.chassis.strict import Answer
 from libs.contracts.types import CommuneCode, Day, DepartementCode, Id, Instant
 from libs.contracts.vocabularies import (
     AgeBand,
-    AlertKind,
     Channel,
     CloseReason,
     ContactAgreement,
@@ -26,7 +25,6 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals.domain import Move
-from services.referrals.justice.schemas import Mistake
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.rights.schemas import Acknowledgement
 from services.referrals.schemas import Contact, Identity, PersonContent, SafeContact
@@ -54,7 +52,7 @@ class ExportedPerson(Answer):
 
 
 class ExportedReferral(Answer):
-    """The situation as the unit sent it. `alone`: nobody else is in it; else what speaks of several persons is left out (`left_out` says what)."""
+    """The situation. `alone`: nobody but this victim is in it; else what may speak of others is left out (`left_out` says what)."""
 
     id: Id
     status: ReferralStatus
@@ -156,21 +154,6 @@ class ExportedOrientation(Answer):
     links: list[ExportedLink]
 
 
-class ExportedAlert(Answer):
-    """`reference`, `note`: only when the alert names nobody else."""
-
-    id: Id
-    kind: AlertKind
-    departement: DepartementCode
-    court: CommuneCode | None
-    sent_at: Instant
-    recorded_at: Instant
-    reference: str | None
-    note: str | None
-    withdrawn_at: Instant | None
-    withdrawn_because: Mistake | None
-
-
 class ExportedCorrection(Answer):
     id: Id
     corrected_at: Instant
@@ -236,7 +219,6 @@ class ExportOut(Answer):
     interviews: list[ExportedInterview]
     assessments: list[ExportedAssessment]
     orientations: list[ExportedOrientation]
-    alerts: list[ExportedAlert]
     corrections: list[ExportedCorrection]
     erasures: list[ExportedErasure]
     recipients: list[Recipient]

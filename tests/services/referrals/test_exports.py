@@ -61,7 +61,8 @@ async def full_life(referrals: Referrals) -> tuple[UUID, list[UUID]]:
             "court": "95127",
             "person_ids": [person_id],
             "sent_at": "2026-11-23T12:00:00Z",
-            "note": f"note-{side['marker']}",
+            "reference": f"parquet-{side['marker']}",
+            "note": f"signalement-{side['marker']}",
         }
         for path, body in (("contacts", call), ("interviews", held), ("assessments", assessed), ("alerts", sent)):
             answer = await referrals.post("iscg-95", f"{address}/{path}", body)
@@ -154,11 +155,11 @@ async def test_the_export_of_one_side_holds_its_own_and_nothing_of_the_other(ref
         assert squeezed(value) in read, value
     assert str(d.ASSOCIATION if side == 0 else d.ASSOCIATION_78) in answer.text
     hidden = [*other.values(), f"mot-{other['marker']}", f"note-{other['marker']}", NARRATIVE, str(people[1 - side])]
-    hidden += [str(d.ASSOCIATION_78 if side == 0 else d.ASSOCIATION)]
+    hidden += [str(d.ASSOCIATION_78 if side == 0 else d.ASSOCIATION), f"signalement-{own['marker']}", f"parquet-{own['marker']}"]
     for value in hidden:
         assert value not in answer.text, value
         assert squeezed(value) not in read, value
-    assert "Ce qui parle de plusieurs personnes" in answer.text
+    assert "Ce qui peut parler d'autres personnes" in answer.text
 
 
 async def test_an_erasure_of_one_tells_nothing_of_whom_the_other_was_oriented_to(referrals: Referrals) -> None:
@@ -175,7 +176,7 @@ async def test_an_erasure_of_one_tells_nothing_of_whom_the_other_was_oriented_to
     assert [one["before"] for one in hers["corrections"]] == [None]
 
 
-async def test_what_is_said_of_a_situation_is_given_to_who_is_alone_in_it(referrals: Referrals) -> None:
+async def test_what_is_said_of_a_situation_is_given_to_a_victim_who_is_alone_in_it(referrals: Referrals) -> None:
     alone = [person("victim", "female", HERS)]
     referral_id = await referrals.accepted(persons=alone, narrative=NARRATIVE, children_present=0)
     with_children = await referrals.accepted(persons=alone, narrative=NARRATIVE, children_present=1)
@@ -188,6 +189,53 @@ async def test_what_is_said_of_a_situation_is_given_to_who_is_alone_in_it(referr
     assert "récit" not in json.dumps(mine["left_out"], ensure_ascii=False)
 
 
+@pytest.mark.parametrize("role", ["alleged_perpetrator", "witness", "other"])
+async def test_a_narrative_is_given_to_nobody_but_the_victim_for_it_may_speak_of_who_is_not_registered(
+    referrals: Referrals, role: str
+) -> None:
+    referral_id = await referrals.accepted(
+        persons=[person(role, "male", HIS)], narrative=f"{HERS['marker']} est à l'abri", children_present=0
+    )
+    corrected = {"reason": "learned", "narrative": f"{HERS['marker']}, {HERS['address']}", "themes": ["couple_violence", "sexual_violence"]}
+    assert (await referrals.move("iscg-95", referral_id, "corrections", corrected)).status_code == 201
+    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})).status_code == 200
+    [only] = await referrals.persons(referral_id)
+
+    told = await exported(referrals, referral_id, only)
+
+    assert HIS["marker"] in json.dumps(told), "his own"
+    assert HERS["marker"] not in json.dumps(told)
+    assert (told["referral"]["narrative"], told["referral"]["close_reason"], told["corrections"]) == (None, None, [])
+    assert "récit" in json.dumps(told["left_out"], ensure_ascii=False)
+
+
+@pytest.mark.parametrize("named", [(1,), (0,), (0, 1), ()])
+async def test_no_export_tells_that_somebody_was_reported_to_the_prosecutor_or_a_child_to_the_departement(
+    referrals: Referrals, named: tuple[int, ...]
+) -> None:
+    people = [person("victim", "female", HERS), person("alleged_perpetrator", "male", HIS)]
+    referral_id = await referrals.accepted(persons=people, children_present=1)
+    concerned = [(await referrals.persons(referral_id))[place] for place in named]
+    kind = {"kind": "prosecutor_report", "court": "78646"} if named else {"kind": "concerning_information", "departement": "78"}
+    words = {"reference": "parquet-0042", "note": f"{HERS['marker']} a dit que {HIS['marker']}"}
+    address = f"/v1/referrals/{referral_id}/alerts"
+    sent = await referrals.post("iscg-95", address, kind | words | {"person_ids": concerned, "sent_at": "2026-11-23T12:00:00Z"})
+    assert sent.status_code == 201, sent.text
+    assert (await referrals.post("iscg-95", f"{address}/{sent.json()['id']}/withdraw", {"reason": "noted_twice"})).status_code == 200
+    assert (await referrals.get("iscg-95", address, CONTENT)).status_code == 200
+
+    for person_id in await referrals.persons(referral_id):
+        told = await exported(referrals, referral_id, person_id)
+        made = await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/persons/{person_id}/export.pdf", RIGHTS)
+
+        everything = json.dumps(told | {"left_out": []}, ensure_ascii=False)
+        for trace in ("alert", "prosecutor", "concerning", "78646", *words.values(), str(sent.json()["id"])):
+            assert trace not in everything, trace
+            assert squeezed(trace) not in text_of(made.content), trace
+        assert "envoi au" not in text_of(made.content)
+        assert [one["what"] for one in told["left_out"] if "procureur" in one["what"]], "the document says so to everybody, reported or not"
+
+
 # Who was told, who read, how long
 
 
@@ -198,8 +246,9 @@ async def test_who_was_told_what_is_what_was_said_and_who_read_it_is_named_by_ro
 
     told = await exported(referrals, referral_id, victim)
 
+    alert = "fr.maillon.alert.recorded.v1"  # that one was sent, no export tells
     known = {event.type for event in EVENTS} - {"fr.maillon.referral.overdue.v1"}  # that one was planted in its table
-    said = {(row.stream, row.type) for row in rows if row.stream != f"organization:{d.ASSOCIATION_78}"}
+    said = {(row.stream, row.type) for row in rows if row.stream != f"organization:{d.ASSOCIATION_78}" and row.type != alert}
     assert {(one["stream"], fact) for one in told["recipients"] for fact in one["facts"] if fact in known} == said
     assert {one["stream"]: one["pseudonym"] for one in told["recipients"]}["interior"] is True
     readings = [(one["operation"], one["role"], one["purpose"]) for one in told["readings"]]
@@ -369,10 +418,10 @@ def test_every_character_is_printed_or_becomes_a_square() -> None:
 
 def test_whatever_a_correction_may_change_and_any_fact_has_words_in_the_document() -> None:
     assert document._CHANGED.keys() == {*corrections._PLAIN, *corrections._PLAIN_OF_A_PERSON}
-    assert document._FACTS.keys() == {event.type.split(".")[2] for event in EVENTS}
+    assert document._FACTS.keys() == {event.type.split(".")[2] for event in EVENTS} - {"alert"}
 
 
 def test_every_audited_reading_of_content_is_told() -> None:
     reading = {operation for operation, rule in SERVICE.access.items() if rule.purpose and not rule.page}
 
-    assert reading - collect.READINGS.keys() == {"search_persons", "read_requisition", "export_person_document"}
+    assert reading - collect.READINGS.keys() == {"search_persons", "list_alerts", "read_requisition", "export_person_document"}
