@@ -81,6 +81,7 @@ ACCESS = AccessTable(
         "orient": Rule(roles={Role.ISCG}, page=True, purpose=True),
         "show_orientations": Rule(roles=_AT_DESK, page=True),
         "show_orientation": Rule(roles=_AT_DESK, page=True, purpose=True),
+        "show_answer": Rule(roles=_AT_DESK, page=True, purpose=True),
         "link_orientation": Rule(roles={Role.ISCG}, page=True, purpose=True),
         "answer_orientation": Rule(roles=_AT_DESK, page=True, purpose=True),
         "download_export": Rule(roles=_WORKING, page=True),

@@ -148,6 +148,20 @@ class DeskSession(Table, table=True):
     expires_at: datetime = Field(sa_column=instant())
 
 
+class DeskKeptForm(Table, table=True):
+    """What was written in a form whose session was over (desk/kept.py). `owner` is a keyed hash of who wrote it; their key opens `sealed`."""
+
+    __tablename__ = "desk_kept_forms"
+    __table_args__ = (Index("desk_kept_forms_end", "ends_at"),)
+
+    owner: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    path: str = Field(sa_type=Text, primary_key=True)
+    key: str = Field(sa_type=Text)
+    """Of the form: sent again under the same one, it is forgotten here, and taken once."""
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    ends_at: datetime = Field(sa_column=instant())
+
+
 class UnitHeard(Table, table=True):
     __tablename__ = "units_heard"
     __table_args__ = (Index("units_heard_communes", "communes", postgresql_using="gin"),)

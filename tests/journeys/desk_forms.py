@@ -9,7 +9,7 @@ from tests.services.referrals.desk.browser import Browser
 from tests.services.referrals.desk.conftest import Desk, furnish
 from tests.serving import Served
 
-_OURS = frozenset({"csrf", "version", "key", "with_narrative"})
+_OURS = frozenset({"csrf", "whose", "version", "key", "with_narrative"})
 _TYPED = {"phones": f"+33{PHONE}", "email": f"{WORD}@exemple.invalid", "code_word": WORD, "authority_name": WORD, "scope": WORD}
 _MORE = {
     "alert": {"kind": "prosecutor_report", "court": d.COMMUNE_CERGY},

@@ -16,6 +16,7 @@ from libs.contracts.vocabularies import Purpose as Stated
 from services.referrals.desk.changes import fresh_key, is_for_the_form, make, meanwhile, wrongs_of
 from services.referrals.desk.correction_changes import ADDED, MOST_WINDOWS, person_change, windows_of
 from services.referrals.desk.forms import Form
+from services.referrals.desk.kept import kept_form
 from services.referrals.desk.pages import go_to, page
 from services.referrals.desk.referral_pages import opened
 from services.referrals.desk.sign_in_pages import form_of
@@ -111,7 +112,7 @@ async def _shown(
         typed=typed,
         wrongs=[] if refusal is None else wrongs_of(change, refusal),
         meanwhile=meanwhile(change, typed, shown | {"person": person}) if typed is not None and isinstance(refusal, StaleVersion) else {},
-        windows=_windows(person, typed),
+        windows=_windows(person, typed or kept_form(request)),
     )
 
 

@@ -48,17 +48,20 @@ async def read_form(request: Request) -> Form:
     return Form(tuple((name, value) for name, value in pairs if value.strip()))
 
 
-def check_origin(request: Request, origin: str) -> None:
-    """The browser itself says that one of our pages sent it. Raises NotFromHere."""
+def is_from_here(request: Request, origin: str) -> bool:
+    """Whether the browser itself says that one of our pages sent it."""
     said, site = one_header(request.scope, "origin"), one_header(request.scope, "sec-fetch-site")
-    if site not in (None, "same-origin") or (said != origin if said is not None else site is None):
+    return site in (None, "same-origin") and (said == origin if said is not None else site is not None)
+
+
+def check_origin(request: Request, origin: str) -> None:
+    """Raises NotFromHere."""
+    if not is_from_here(request, origin):
         raise NotFromHere("Ce formulaire ne vient pas d'une page de ce poste de travail : rien n'a été changé.")
 
 
-def check_csrf(form: Form, expected: str) -> None:
-    """Raises NotFromHere."""
-    if not hmac.compare_digest(form.one("csrf").encode(), expected.encode()):
-        raise NotFromHere("Ce formulaire vient d'une autre session : rien n'a été changé. Rouvrez la page, puis recommencez.")
+def is_of_session(form: Form, csrf: str) -> bool:
+    return hmac.compare_digest(form.one("csrf").encode(), csrf.encode())
 
 
 def code_of(vocabulary: type[C], given: str) -> C | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Final
 from urllib.parse import urlencode
 
 import structlog
@@ -12,11 +13,12 @@ from starlette.responses import RedirectResponse, Response
 from libs.chassis import problems
 from libs.chassis.access import Rule
 from libs.chassis.rates import Rates
-from libs.chassis.refusals import Forbidden, NotFound, Refusal, Unauthenticated, Unavailable
+from libs.chassis.refusals import Forbidden, Malformed, NotFound, Refusal, Unauthenticated, Unavailable
 from libs.chassis.runtime import Runtime
 from libs.chassis.security import CALLER, PURPOSE
-from services.referrals.desk.forms import FORM, check_csrf, check_origin, read_form
-from services.referrals.desk.pages import SIGNED_IN, message
+from services.referrals.desk.forms import FORM, Form, NotFromHere, check_origin, is_from_here, is_of_session, read_form
+from services.referrals.desk.kept import KEPT, KeptForms, has_a_page
+from services.referrals.desk.pages import SIGNED_IN, go_to, message
 from services.referrals.desk.provider import Provider
 from services.referrals.desk.sessions import Sessions, SignedIn
 
@@ -24,10 +26,15 @@ _log = structlog.get_logger(__name__)
 
 Page = Callable[[], Awaitable[Response]]
 
+_KEPT: Final = (
+    "Votre session a pris fin : rien n'a été enregistré. Ce que vous avez écrit est gardé, chiffré, pendant une heure, et pour vous seul : "
+    "connectez-vous, vous le retrouverez dans le formulaire, à envoyer."
+)
+
 
 async def guard(request: Request, rule: Rule, page: Page) -> Response:
     try:
-        return await _entered(request, rule) or await page()
+        return await _entered(request, rule) or await _shown(request, page)
     except Refusal as refusal:
         return message(request, refusal)
     except RequestValidationError:  # an id or a cursor in the address that cannot be one
@@ -37,6 +44,16 @@ async def guard(request: Request, rule: Rule, page: Page) -> Response:
             raise
         _log.warning("desk.unavailable", exc_info=error)
         return message(request, Unavailable())
+
+
+async def _shown(request: Request, page: Page) -> Response:
+    """The page; a form that it took, and answered whatever it did, is kept no longer."""
+    answer = await page()
+    if FORM in request.scope:
+        runtime: Runtime = request.app.state.runtime
+        async with runtime.database.transaction() as session:
+            await KeptForms.of(runtime).forget(session, request.scope[CALLER], request.scope["path"], request.scope[FORM])
+    return answer
 
 
 async def _entered(request: Request, rule: Rule) -> Response | None:
@@ -50,12 +67,12 @@ async def _entered(request: Request, rule: Rule) -> Response | None:
         rates.admit(request.scope)
         return None
     if signed_in is None:
-        if request.cookies.get(Sessions.of(runtime).cookie):
+        if request.method != "GET" or request.cookies.get(Sessions.of(runtime).cookie):
             refusal = rates.refuse(request.scope, Unauthenticated("Votre session a pris fin."))
             if not isinstance(refusal, Unauthenticated):
                 raise refusal
         if request.method != "GET":
-            raise Unauthenticated("Votre session a pris fin : rien n'a été enregistré. Connectez-vous, puis recommencez.")
+            return await _after_its_session(request, runtime, provider)
         return _elsewhere("/desk/sign-in", request)
     rates.spend(request.scope, f"{signed_in.caller.client_id} {signed_in.caller.subject}")
     if not rule.allows(signed_in.caller):
@@ -64,13 +81,51 @@ async def _entered(request: Request, rule: Rule) -> Response | None:
     if request.method == "POST":
         check_origin(request, provider.origin)
         form = await read_form(request)
-        check_csrf(form, signed_in.csrf)
+        if not is_of_session(form, signed_in.csrf):
+            return await _of_another_session(request, runtime, signed_in, form)
         request.scope[FORM] = form
     if rule.purpose:
         if signed_in.purpose is None:
             return _elsewhere("/desk/purpose", request)
         request.scope[PURPOSE] = signed_in.purpose
+    if request.method == "GET":
+        async with runtime.database.transaction() as session:
+            found = await KeptForms.of(runtime).find(session, signed_in.caller, request.scope["path"], datetime.now(UTC))
+        if found is not None:
+            request.scope[KEPT] = found
     return None
+
+
+async def _keep(request: Request, runtime: Runtime, form: Form) -> bytes | None:
+    """Keep what was written for who wrote it; gives who. None: nothing can be kept."""
+    path, forms, now = request.scope["path"], KeptForms.of(runtime), datetime.now(UTC)
+    owner = forms.owner_said(form, now) if has_a_page(path) else None
+    if owner is not None:
+        async with runtime.database.transaction() as session:
+            await forms.keep(session, owner, path, form, now)
+    return owner
+
+
+async def _after_its_session(request: Request, runtime: Runtime, provider: Provider) -> Response:
+    """What a form is answered whose session is over. Raises Unauthenticated, TooLarge."""
+    over = Unauthenticated("Votre session a pris fin : rien n'a été enregistré. Connectez-vous, puis recommencez.")
+    if not is_from_here(request, provider.origin):
+        raise over
+    try:
+        form = await read_form(request)
+    except Malformed:  # no browser's form: nothing that a person wrote
+        raise over from None
+    if await _keep(request, runtime, form) is None:
+        raise over
+    return message(request, Unauthenticated(_KEPT), to=request.scope["path"])
+
+
+async def _of_another_session(request: Request, runtime: Runtime, signed_in: SignedIn, form: Form) -> Response:
+    """Of one's own earlier session: it comes back, to be sent in this one. Raises NotFromHere."""
+    owner = await _keep(request, runtime, form)
+    if owner == KeptForms.of(runtime).owner_of(signed_in.caller):
+        return go_to(request.scope["path"])
+    raise NotFromHere("Ce formulaire vient d'une autre session : rien n'a été changé. Rouvrez la page, puis recommencez.")
 
 
 async def _who(request: Request, runtime: Runtime, provider: Provider) -> SignedIn | None:

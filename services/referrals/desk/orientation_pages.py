@@ -21,6 +21,7 @@ from services.referrals import queries
 from services.referrals.desk import directory
 from services.referrals.desk.changes import fresh_key, is_for_the_form, make, wrongs_of
 from services.referrals.desk.forms import Form, code_of
+from services.referrals.desk.kept import kept_form
 from services.referrals.desk.orientation_changes import CHANGES, LINK, REQUEST
 from services.referrals.desk.pages import go_to, page
 from services.referrals.desk.referral_pages import opened
@@ -53,7 +54,7 @@ async def search_services(
     departement: Text = "",
 ) -> Response:
     """The services of the local directory copy that may fit, and the form that asks one of them. Words are sought by POST: none is in an address."""
-    asked = Form((("sought_need", need), ("sought_kind", kind), ("sought_departement", departement)))
+    asked = kept_form(request) or Form((("sought_need", need), ("sought_kind", kind), ("sought_departement", departement)))
     return await _search(referral_id, request, caller, purpose, runtime, asked)
 
 
@@ -84,8 +85,8 @@ async def _search(
         referral = shown["referral"]
         nearby = asked.one("sought_nearby") == "yes"
         sought = directory.Sought(given["departement"] or referral.departement, need, kind, theme, given["name"][:200], nearby)
-        # a refused request came out of a search, though it may have been one for anything
-        searched = refusal is not None or bool(need or kind or theme or given["name"] or asked.one("search"))
+        # a refused or kept request came out of a search, though it may have been one for anything
+        searched = refusal is not None or asked is kept_form(request) or bool(need or kind or theme or given["name"] or asked.one("search"))
         services = await directory.services(session, sought, referral.commune) if searched else []
     if refusal is None and Move.ORIENT not in referral.moves:
         moved(referral.status, Move.ORIENT)  # says why the state does not allow it
@@ -152,6 +153,16 @@ async def show_orientation(
     """The person it concerns and how to contact them safely, its state, and what the caller may answer."""
     doubts = [one.label for one in Mismatch if one.value in (doubt or [])]
     return await _shown(orientation_id, request, caller, purpose, runtime, done=_told(done), doubts=doubts)
+
+
+@router.get("/desk/orientations/{orientation_id}/{step}", operation_id="show_answer", response_class=Response)
+async def show_answer(
+    orientation_id: Id, step: OrientationMove, request: Request, caller: Caller, purpose: Purpose, runtime: Run
+) -> Response:
+    """The orientation, at one step's form: where what was written in it comes back."""
+    if step not in CHANGES:
+        raise NotFound("Cette adresse n'existe pas : revenez à la liste des orientations.")
+    return await _shown(orientation_id, request, caller, purpose, runtime, of=step)
 
 
 @router.post("/desk/orientations/{orientation_id}/link", operation_id="link_orientation", response_class=Response)

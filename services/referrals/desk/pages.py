@@ -13,6 +13,7 @@ from libs.chassis.refusals import Refusal, Unauthenticated
 from libs.chassis.security import Principal
 from libs.contracts.types import label_of
 from libs.contracts.vocabularies import Purpose, Role
+from services.referrals.desk.kept import kept_form
 from services.referrals.domain import PARIS, within_sentence
 from services.referrals.orientations import answer_pages
 from services.referrals.orientations.domain import ENDED_BECAUSE
@@ -84,18 +85,21 @@ def home_of(caller: Principal) -> str:
 
 
 def page(request: Request, template: str, status: int = 200, **said: Any) -> Response:
-    """One page, with the person who looks at it."""
+    """One page, with the person who looks at it, and what they wrote on it before their session ended."""
     me = request.scope.get(SIGNED_IN)
     path: str = request.scope["path"]
     if request.method == "POST":  # its own address answers no GET: back to what it is about
         parts = path.split("/")
         path = "/".join(parts[:4] if len(parts) > 4 else parts[:-1])
-    given = {"me": me, "home": None if me is None else home_of(me.caller), "path": path, **said}
+    kept = kept_form(request)
+    if kept is not None and "typed" in said:
+        said["typed"] = kept
+    given = {"me": me, "home": None if me is None else home_of(me.caller), "path": path, "kept": kept, **said}
     return HTMLResponse(PAGES.get_template(template).render(given), status, _headers(request))
 
 
-def message(request: Request, refusal: Refusal) -> Response:
-    """A refusal as a page, in its own words."""
+def message(request: Request, refusal: Refusal, to: str | None = None) -> Response:
+    """A refusal as a page, in its own words. `to`: where signing in leads, when not to what the page is about."""
     answer = page(
         request,
         "desk_message.html",
@@ -103,6 +107,7 @@ def message(request: Request, refusal: Refusal) -> Response:
         title=refusal.title,
         sentence=refusal.detail,
         sign_in=isinstance(refusal, Unauthenticated),
+        **({} if to is None else {"path": to}),
     )
     answer.headers.update(refusal.headers)
     return answer

@@ -26,6 +26,7 @@ from libs.chassis.security import Principal
 from libs.chassis.settings import secret_bytes
 from libs.chassis.vault import DataKey, SealBroken
 from libs.contracts.vocabularies import Purpose
+from services.referrals.desk import kept
 from services.referrals.desk.provider import Pending, Provider, SignInRefused, Tokens
 from services.referrals.settings import Settings
 
@@ -55,6 +56,8 @@ class SignedIn:
     name: str
     purpose: Purpose | None
     csrf: str = field(repr=False)
+    whose: str = field(repr=False)
+    """What a form says of whom it was made for: it outlives the session (kept.py)."""
     tokens: Tokens = field(repr=False)
 
 
@@ -152,7 +155,8 @@ class Sessions:
                 return None
             await session.execute(_RENEW, {"id": id_hash, "sealed": key.seal(tokens.model_dump_json().encode(), context=_TOKENS)})
         purpose = None if row.purpose is None else Purpose(row.purpose)
-        return SignedIn(id_hash, caller, tokens.name, purpose, self.csrf_of(secret), tokens)
+        whose = kept.KeptForms.of(runtime).whose(caller, now)
+        return SignedIn(id_hash, caller, tokens.name, purpose, self.csrf_of(secret), whose, tokens)
 
     async def end(self, session: AsyncSession, request: Request) -> None:
         """Of whatever session the cookie names."""
@@ -187,6 +191,8 @@ def _bytes(text: str) -> bytes:
 
 
 async def sweep(runtime: Runtime) -> None:
-    """Forget sessions that are over."""
+    """Forget sessions that are over, and what was kept of their forms."""
+    now = datetime.now(UTC)
     async with runtime.database.transaction() as session:
-        await Sessions.of(runtime).sweep(session, datetime.now(UTC))
+        await Sessions.of(runtime).sweep(session, now)
+        await kept.sweep(session, now)
