@@ -5,7 +5,7 @@
 A notice holds ids and codes only, and its mail no more than a sentence and a link. One cause tells one recipient once, however often it is said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Final
@@ -54,10 +54,34 @@ class NoticeKind(Code):
     ORIENTATION_FAILED = "orientation_failed", "Une orientation est restée sans suite : la personne peut être réorientée."
     ORIENTATION_REJECTED = "orientation_rejected", "Une orientation a été refusée : la personne peut être réorientée."
     ORIENTATION_EXPIRED = "orientation_expired", "Une orientation a expiré sans réponse : la personne peut être réorientée."
+    ENDS_ANNOUNCED = (
+        "ends_announced",
+        "Des saisines closes arrivent à la fin de leur conservation : leurs données seront effacées au jour annoncé.",
+    )
 
 
 AT_ONCE: Final = frozenset({NoticeKind.OVERDUE_REFERRAL, NoticeKind.ORIENTATION_UPDATED, NoticeKind.ORIENTATION_WITHDRAWN})
 """What never waits for a digest, urgent or not: a call that is late, or one that must not be made as it was allowed."""
+
+
+_MAY_LEAVE_OUT: Final[Mapping[str, tuple[NoticeKind, ...]]] = {
+    "post": (
+        NoticeKind.NEW_REFERRAL,
+        NoticeKind.ORIENTATION_ACCEPTED,
+        NoticeKind.ORIENTATION_STARTED,
+        NoticeKind.ORIENTATION_COMPLETED,
+        NoticeKind.ORIENTATION_FAILED,
+        NoticeKind.ORIENTATION_REJECTED,
+        NoticeKind.ORIENTATION_EXPIRED,
+    ),
+    "departement": (NoticeKind.UNROUTED_REFERRAL, NoticeKind.ENDS_ANNOUNCED),
+    "organization": (NoticeKind.ORIENTATION_TO_ANSWER, NoticeKind.ORIENTATION_REMINDER),
+}
+
+
+def may_leave_out(recipient: str) -> tuple[NoticeKind, ...]:
+    """What a recipient of that kind is told and may not want. Not what waits for no digest: it is told to whoever is told anything."""
+    return _MAY_LEAVE_OUT[recipient.partition(":")[0]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +107,7 @@ _INSERT = Statement(
     " CAST(:orientations AS uuid[]), CAST(:links AS uuid[]), CAST(:at_once AS boolean[]))"
     " AS said (id, cause, recipient, kind, referral_id, orientation_id, link_id, at_once)"
     " JOIN notice_preferences AS wanted ON wanted.recipient = said.recipient AND wanted.mode <> 'off'"
+    " AND (said.at_once OR said.kind <> ALL (wanted.left_out))"
     # in the order of the unique key: two transactions never wait for each other crosswise
     " ORDER BY said.cause, said.recipient ON CONFLICT (cause, recipient) DO NOTHING"
 )
@@ -155,3 +180,8 @@ def of_overdue(referral_id: UUID, post_id: UUID | None, departement: str, due_at
     cause = f"referral.overdue:{referral_id}:{due_at.isoformat()}"
     recipients = [f"departement:{departement}"] + ([of_post(post_id)] if post_id is not None else [])
     return [Notice(cause, NoticeKind.OVERDUE_REFERRAL, recipient, referral_id) for recipient in recipients]
+
+
+def of_ends_announced(departement: str, now: datetime) -> Notice:
+    """Of all that one look announced there: one notice, however many they are."""
+    return Notice(f"retention.announced:{departement}:{now.isoformat()}", NoticeKind.ENDS_ANNOUNCED, f"departement:{departement}")

@@ -119,6 +119,8 @@ def _address(runtime: Runtime, settings: Settings, notice: Any) -> str:
         return Links.of(runtime).url(notice.link_id)
     with_desk = settings.desk_url is not None or settings.desk_client_id is not None
     base = settings.desk_base if with_desk else f"{settings.public_url}/v1"
+    if notice.kind == NoticeKind.ENDS_ANNOUNCED:
+        return f"{base}/announced-ends"
     return f"{base}/orientations/{notice.orientation_id}" if notice.orientation_id is not None else f"{base}/referrals/{notice.referral_id}"
 
 

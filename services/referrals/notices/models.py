@@ -4,6 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Column, Index, LargeBinary, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
 from services.referrals.models import Table, instant
@@ -21,6 +22,8 @@ class NoticePreference(Table, table=True):
     by_link: bool
     own: bool
     """Set by the recipient itself: nobody else changes it any more."""
+    left_out: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False, server_default="{}"))
+    """Kinds that it does not want to be told; what is urgent is told all the same."""
     updated_at: datetime = Field(sa_column=instant())
     version: int
 

@@ -5,22 +5,22 @@ from datetime import datetime
 from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.chassis.audit import audit
 from libs.chassis.etag import match
-from libs.chassis.refusals import Conflict, NotFound
+from libs.chassis.refusals import Conflict, Invalid, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.strict import Answer, Body
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Role
 from services.referrals.models import ServiceHeard
-from services.referrals.notices import NoticeMode, next_digest
+from services.referrals.notices import NoticeKind, NoticeMode, may_leave_out, next_digest
 from services.referrals.notices.models import NoticeMail, NoticePreference
-from services.referrals.schemas import Email
+from services.referrals.schemas import Email, unique
 
 ADDRESS: Final = "notice/address"
 """The context under which an address is sealed."""
@@ -47,6 +47,8 @@ class NoticePreferenceIn(Body):
     mode: NoticeMode
     by_link: bool = False
     """An organization without account: it answers its orientations by a signed single-use link."""
+    left_out: Annotated[list[NoticeKind], Field(max_length=len(NoticeKind)), AfterValidator(unique)] = Field(default_factory=list)
+    """Kinds that are not told, of those that this recipient may leave out (422 otherwise). What is urgent is told all the same."""
 
 
 class NoticePreferenceOut(Answer):
@@ -56,12 +58,20 @@ class NoticePreferenceOut(Answer):
     address: str | None
     mode: NoticeMode
     by_link: bool
+    left_out: list[NoticeKind]
     own: bool
     undelivered: int
     version: int
 
 
 _OWN_KIND: Final[Mapping[Role, str]] = {Role.ISCG: "post", Role.COORDINATOR: "departement", Role.PARTNER: "organization"}
+
+
+def own_of(caller: Principal) -> list[str]:
+    """The recipients that the caller is."""
+    if caller.role is Role.PARTNER:
+        return [] if caller.organization is None else [f"organization:{caller.organization}"]
+    return sorted(one for one in caller.perimeter if one.partition(":")[0] == _OWN_KIND.get(caller.role))
 
 
 def _is_own(caller: Principal, recipient: str) -> bool:
@@ -87,7 +97,7 @@ async def _own(session: AsyncSession, caller: Principal, recipient: str) -> bool
 async def _answer(session: AsyncSession, vault: Vault, recipient: str, row: NoticePreference | None, *, shown: bool) -> NoticePreferenceOut:
     if row is None:
         return NoticePreferenceOut(
-            recipient=recipient, address=None, mode=NoticeMode.OFF, by_link=False, own=False, undelivered=0, version=0
+            recipient=recipient, address=None, mode=NoticeMode.OFF, by_link=False, left_out=[], own=False, undelivered=0, version=0
         )
     undelivered = await session.scalar(
         select(func.count())
@@ -104,6 +114,7 @@ async def _answer(session: AsyncSession, vault: Vault, recipient: str, row: Noti
         address=address,
         mode=NoticeMode(row.mode),
         by_link=row.by_link,
+        left_out=[NoticeKind(one) for one in row.left_out],
         own=row.own,
         undelivered=undelivered or 0,
         version=row.version,
@@ -120,8 +131,12 @@ async def read(session: AsyncSession, caller: Principal, vault: Vault, recipient
 async def put(
     session: AsyncSession, caller: Principal, vault: Vault, recipient: str, version: int, body: NoticePreferenceIn, now: datetime
 ) -> NoticePreferenceOut:
-    """Set or replace. What already waits follows the new preference. Raises NotFound, PreferenceHeld, StaleVersion."""
+    """Set or replace. What already waits follows the new preference. Raises NotFound, Invalid, PreferenceHeld, StaleVersion."""
     own = await _own(session, caller, recipient)
+    if not set(body.left_out) <= set(may_leave_out(recipient)):
+        raise Invalid(
+            "Cette notification ne peut pas être écartée ici.", pointers=[("/left_out", "Elle est urgente, ou d'un autre destinataire.")]
+        )
     # a row that is not there cannot be locked: two first settings would both be first
     await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lock, 0))"), {"lock": f"notice preference {recipient}"})
     row = await session.get(NoticePreference, recipient, with_for_update=True, populate_existing=True)
@@ -135,12 +150,20 @@ async def put(
     by_link = body.by_link and recipient.startswith("organization:")
     if row is None:
         row = NoticePreference(
-            recipient=recipient, key_id=key.id, address=sealed, mode=body.mode, by_link=by_link, own=own, updated_at=now, version=1
+            recipient=recipient,
+            key_id=key.id,
+            address=sealed,
+            mode=body.mode,
+            by_link=by_link,
+            left_out=list[str](body.left_out),
+            own=own,
+            updated_at=now,
+            version=1,
         )
         session.add(row)
     else:
         row.key_id, row.address, row.mode, row.by_link, row.own = key.id, sealed, body.mode, by_link, own
-        row.updated_at, row.version = now, row.version + 1
+        row.left_out, row.updated_at, row.version = list[str](body.left_out), now, row.version + 1
     await session.flush()
     await session.execute(
         text(
@@ -148,6 +171,12 @@ async def put(
             " WHERE recipient = :recipient AND mail_id IS NULL AND due_at > :now"
         ),
         {"mode": body.mode.value, "recipient": recipient, "now": now, "digest": next_digest(now)},
+    )
+    await session.execute(
+        text(
+            "DELETE FROM notices WHERE recipient = :recipient AND mail_id IS NULL AND due_at > :now AND kind = ANY(CAST(:kinds AS text[]))"
+        ),
+        {"recipient": recipient, "now": now, "kinds": [one.value for one in body.left_out]},
     )
     await audit(session, caller, operation="put_notice_preference", subject=f"notice-preferences/{recipient}")
     return await _answer(session, vault, recipient, row, shown=True)

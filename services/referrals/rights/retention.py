@@ -18,6 +18,7 @@ from sqlmodel import col
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Role
+from services.referrals import notices
 from services.referrals.domain import local_day
 from services.referrals.models import Person, Referral
 from services.referrals.rights import erasure
@@ -76,10 +77,12 @@ def _before(now: datetime, term: Term) -> dict[str, datetime]:
 
 
 async def announce(session: AsyncSession, now: datetime, term: Term) -> dict[str, int]:
-    """Announce what will have reached its end by the time the notice is over, once; and take back what no longer will. Gives how many are new, by département."""
+    """Announce what will have reached its end by the time the notice is over, once; and take back what no longer will. Coordinators are told of
+    those that are new. Gives how many, by département."""
     horizon = now - timedelta(days=term.days - term.notice_days)
     await session.execute(_VOID, {"before": horizon})
     new = Counter(await session.scalars(_ANNOUNCE, {"before": horizon, "now": now}))
+    await notices.notify(session, *(notices.of_ends_announced(departement, now) for departement in sorted(new)), now=now)
     for departement, referrals in sorted(new.items()):
         _log.info("retention.announced", departement=departement, referrals=referrals, notice_days=term.notice_days)
     return new
