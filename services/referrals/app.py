@@ -14,11 +14,15 @@ from services.referrals.access import ACCESS
 from services.referrals.delays import overdue
 from services.referrals.delays.due import Delays
 from services.referrals.desk import (
+    announced_pages,
     correction_pages,
+    erasure_pages,
     export_pages,
     guard,
     move_pages,
+    notice_pages,
     orientation_pages,
+    person_pages,
     referral_pages,
     requisition_pages,
     sessions,
@@ -122,6 +126,10 @@ SERVICE = Service(
         correction_pages.router,
         requisition_pages.router,
         withdrawal_pages.router,
+        announced_pages.router,
+        person_pages.router,
+        erasure_pages.router,
+        notice_pages.router,
         move_pages.router,
         sign_in_pages.router,
         justice_api.router,

@@ -73,7 +73,15 @@ without saying: its rows name every role."""
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 """The id of nothing."""
 
-NOTHING = {"stream": "departement:2B", "sequence": "0", "move": "contact", "step": "cancel", "recipient": f"post:{NOBODY}"}
+NOTHING = {
+    "stream": "departement:2B",
+    "sequence": "0",
+    "move": "contact",
+    "step": "cancel",
+    "recipient": f"post:{NOBODY}",
+    "kind": "post",
+    "name": NOBODY,
+}
 """Path parameters that are no ids, of nothing that there is; the others are `NOBODY`."""
 
 
@@ -295,7 +303,13 @@ async def _settle_referrals(up: Served, ids: dict[str, str]) -> None:
     await up.hear("partners", *territory())
     ids["referral_id"] = await _made(up, "police-95", "/v1/referrals", REFERRAL_BODY)
     address = f"/v1/referrals/{ids['referral_id']}"
-    ids |= {"move": NOTHING["move"], "step": NOTHING["step"], "recipient": f"post:{d.POST_CERGY}"}
+    ids |= {
+        "move": NOTHING["move"],
+        "step": NOTHING["step"],
+        "recipient": f"post:{d.POST_CERGY}",
+        "kind": "post",
+        "name": str(d.POST_CERGY),
+    }
     assert (await up.post("iscg-95", f"{address}/accept", version=1)).status_code == 200
     seen = (await up.get("iscg-95", address, CONTENT)).json()
     ids["person_id"] = seen["people"][0]["id"]

@@ -32,12 +32,14 @@ router = APIRouter(include_in_schema=False)
 
 MOST_REQUISITIONS = 100
 REGISTERED, WITHDRAWN, CONTACT_WITHDRAWN, INTERVIEW_WITHDRAWN = "requisition", "withdrawn", "contact-withdrawn", "interview-withdrawn"
-"""What was done, when it was no move: a requisition was entered, an alert, a contact or an interview withdrawn."""
-_TOLD: Final = {
+ERASED: Final = "erased"
+"""What was done, when it was no move: a requisition was entered, an alert, a contact or an interview withdrawn, somebody erased."""
+TOLD: Final = {
     REGISTERED: NEW.told,
     WITHDRAWN: "L'envoi noté est retiré.",
     CONTACT_WITHDRAWN: "La tentative de contact est retirée.",
     INTERVIEW_WITHDRAWN: "L'entretien est retiré.",
+    ERASED: "L'effacement est fait. Qui avait été informé de cette saisine est prévenu, et doit effacer à son tour.",
 }
 
 
@@ -95,5 +97,5 @@ async def show_referral(referral_id: Id, request: Request, caller: Caller, purpo
         courts=courts,
         changes=CHANGES,
         keys=keys,
-        done=_TOLD.get(done) or told_of(done),
+        done=TOLD.get(done) or told_of(done),
     )

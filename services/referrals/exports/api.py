@@ -37,6 +37,13 @@ async def export_document(runtime: Runtime, caller: Principal, purpose: Purpose,
     return Response(made, media_type=_PDF, headers={"Content-Disposition": f'attachment; filename="export-{person_id}.pdf"'})
 
 
+async def export_data(runtime: Runtime, caller: Principal, purpose: Purpose, referral_id: Id, person_id: Id) -> Response:
+    """As a file to hand over."""
+    export = await _export(runtime, caller, purpose, referral_id, person_id)
+    headers = {"Content-Disposition": f'attachment; filename="export-{person_id}.json"'}
+    return Response(export.model_dump_json(indent=2), media_type="application/json", headers=headers)
+
+
 @router.get(
     "/v1/referrals/{referral_id}/persons/{person_id}/export",
     operation_id="export_person",

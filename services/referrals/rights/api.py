@@ -13,13 +13,13 @@ from libs.chassis.idempotency import Once
 from libs.chassis.pagination import Page, page_of
 from libs.chassis.problems import problems
 from libs.chassis.runtime import Run, Runtime
-from libs.chassis.security import Caller, Purpose
+from libs.chassis.security import Caller, Principal, Purpose
 from libs.chassis.settings import secret_bytes
 from libs.chassis.strict import QueryBool
 from libs.contracts.demonstration import ALLEGED_PERPETRATOR, ASSOCIATION, ERASURE, REFERRAL
 from libs.contracts.types import Id
 from services.referrals import queries
-from services.referrals.receiving.schemas import PersonSearchIn, PersonsFound
+from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, PersonsFound
 from services.referrals.rights import acknowledgements, retention
 from services.referrals.rights import commands as rights
 from services.referrals.rights.schemas import AnnouncedEndList, ConfirmationIn, ErasureIn, ErasureList, ErasureMadeOut, ErasureOut
@@ -54,10 +54,15 @@ async def search_persons(body: PersonSearchIn, caller: Caller, purpose: Purpose,
     """A person in the caller's referrals, by a keyed hash of the identity, which is in no URL and no log; without a birth date, by opening those of whom none
     is known. The search is audited with its purpose."""
     async with runtime.database.transaction() as session:
-        found = await queries.persons_found(session, caller, runtime.vault, secret_bytes(runtime.settings.search_key), body)
-        detail = {"found": str(len(found)), "by": "name" if body.birth_on is None else "identity"}
-        await audit(session, caller, operation="search_persons", subject="persons", purpose=purpose, detail=detail)
-    return PersonsFound(items=found)
+        return PersonsFound(items=await search(session, runtime, caller, purpose, body))
+
+
+async def search(session: AsyncSession, runtime: Runtime, caller: Principal, purpose: Purpose, body: PersonSearchIn) -> list[PersonFound]:
+    """Audited in the same transaction, without a name."""
+    found = await queries.persons_found(session, caller, runtime.vault, secret_bytes(runtime.settings.search_key), body)
+    detail = {"found": str(len(found)), "by": "name" if body.birth_on is None else "identity"}
+    await audit(session, caller, operation="search_persons", subject="persons", purpose=purpose, detail=detail)
+    return found
 
 
 @router.post(

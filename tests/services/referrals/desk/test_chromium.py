@@ -13,11 +13,13 @@ from playwright.async_api import Browser
 
 from libs.contracts import demonstration as d
 from libs.embedded.issuer import create_app as create_issuer
-from services.referrals.app import SERVICE
+from services.referrals.app import SERVICE, end_retention
 from tests.services.referrals.conftest import territory
 from tests.services.referrals.desk.conftest import Desk, call_by_name, settings
 from tests.services.referrals.desk.screen import MISSING, Screen, chromium, window
+from tests.services.referrals.desk.test_sign_in import execute
 from tests.services.referrals.test_justice import REQUISITION
+from tests.services.referrals.test_rights import old
 from tests.serving import app_of, served
 
 # CI's own lane wants it (MAILLON_BROWSER): there it fails instead
@@ -134,6 +136,8 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
     desk = served_desk
     await call_by_name(desk)
     unrouted = await desk.receive(unit_id=None, commune="95637")
+    await old(desk, 720)
+    await end_retention(desk.runtime)
     accepted = await desk.accepted(**body(desk))
     [first, *_] = await desk.persons(accepted)
     orientation = (await desk.orient(accepted)).json()["id"]
@@ -154,6 +158,11 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
             "register": "/requisitions",
             "requisition": f"/requisitions/{entry}",
             "requisition-correct": f"/requisitions/{entry}/correct",
+            "announced-ends": "/announced-ends",
+            "persons": "/persons",
+            "erase": f"/referrals/{accepted}/erase?person={first}",
+            "notices": "/notices",
+            "notice-preference": "/notices/departement/95",
             "sign-out": "/sign-out",
             "purpose": "/purpose",
             "not-found": "/referrals/nothing",
@@ -224,6 +233,72 @@ async def test_every_form_that_is_sent_empty_says_so_accessibly_and_nothing_is_w
             target = str(await first_link.get_attribute("href"))
             await first_link.press("Enter")
             assert await screen.page.locator(f"{target}:target").count() == 1, f"{form}: the error leads to its field, {target}"
+    assert_accessible(screen)
+
+
+async def test_a_text_whose_session_ended_a_search_and_an_erasure_by_keyboard_and_without_script(
+    served_desk: Desk, browser: Browser
+) -> None:
+    desk = served_desk
+    referral_id = await desk.accepted(**body(desk))
+    [first, *_] = await desk.persons(referral_id)
+    url = f"{desk.runtime.settings.public_url}/desk"
+    written = "Texte fictif, long, que personne ne veut écrire deux fois."
+    async with window(browser, viewport={"width": 320, "height": 640}) as screen:
+        page = screen.page
+        await sign_in(screen, desk, "coordinator-95", "persons_rights")
+        await page.goto(f"{url}/referrals/{referral_id}/alert")
+        await screen.tab_to("#note")
+        await page.keyboard.type(written)
+        await execute(desk, "DELETE FROM desk_sessions")
+        await screen.press('button:text-is("Enregistrer")')
+        assert "gardé, chiffré" in await page.inner_text("main")
+        await screen.look("session-over-text-kept")
+        await fits(screen, "session over")
+        await screen.press('main a:text-is("Se connecter")')
+        await screen.press(f'button[value="{next(id for id, one in d.PERSONS.items() if one.client_id == "coordinator-95")}"]')
+        await screen.choose("#purpose", "persons_rights")
+        await screen.press('button:text-is("Continuer")')
+        assert await page.locator("#note").input_value() == written
+        await screen.look("text-is-back")
+        await fits(screen, "text is back")
+
+        await screen.press('nav a:text-is("Personnes")')
+        await screen.press('button:text-is("Chercher")')
+        assert (await page.title()).startswith("À corriger")
+        await screen.look("persons-to-correct")
+        await screen.tab_to("#family_name")
+        await page.keyboard.type("Exemple")
+        await screen.tab_to("#given_name")
+        await page.keyboard.type("Camille")
+        await page.locator("#birth_on").fill("1991-04-12")
+        await screen.press('main button:text-is("Chercher")')
+        await screen.look("persons-found")
+        await fits(screen, "persons found")
+        await screen.press(f'a[href="/desk/referrals/{referral_id}/erase?person={first}"]')
+        await fits(screen, "erase")
+        await screen.press('button:text-is("Voir ce qui sera perdu")')
+        await screen.look("erase-confirm")
+        await fits(screen, "erase, to confirm")
+        await page.emulate_media(media="print")
+        assert await page.locator("main ul").first.is_visible(), "what will be lost is printed"
+        assert not await page.locator("main form").is_visible()
+        await page.emulate_media(media="screen")
+        await screen.press('button:text-is("Effacer définitivement")')
+        assert "L'effacement est fait." in await page.inner_text("main")
+
+        for path in ("/notices", "/notices/departement/95", "/announced-ends"):
+            await page.goto(url + path)
+            await fits(screen, path)
+        await page.goto(f"{url}/notices/departement/95")
+        await screen.press('main button:text-is("Enregistrer")')
+        await screen.look("notice-to-correct")
+        await screen.tab_to("#address")
+        await page.keyboard.type("coordination@maillon.example")
+        await screen.tick('input[name="mode"][value="digest"]')
+        await screen.press('main button:text-is("Enregistrer")')
+        assert "Vos notifications sont réglées." in await page.inner_text("main")
+        await screen.look("notice-set")
     assert_accessible(screen)
 
 
