@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from libs.chassis.cli import audit_app, streams_app, vault_app
+from libs.chassis.kafka_cli import kafka_app
 from libs.chassis.settings import development_secrets
 from libs.chassis.streams import Record
 from libs.client import sending
@@ -54,7 +55,7 @@ dead_letters_app = typer.Typer(
 )
 events_app = typer.Typer(name="events", help="Événements : suivre un flux (par l'API du service).", no_args_is_help=True)
 
-for part in (import_app, audit_app, streams_app, vault_app, dead_letters_app, events_app, receipt_app):
+for part in (import_app, audit_app, streams_app, vault_app, kafka_app, dead_letters_app, events_app, receipt_app):
     app.add_typer(part)
 
 _out, _err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)

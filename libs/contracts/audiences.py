@@ -26,6 +26,7 @@ from libs.contracts import referrals as r
 from libs.contracts import reporting as s
 from libs.contracts.envelope import Event, Part
 from libs.contracts.registry import SPEAKERS
+from libs.contracts.territories import DEPARTEMENTS
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Role
 
@@ -508,3 +509,13 @@ def streams_of(role: str, perimeter: Set[str], organization: str | None, client_
 def kind_of(stream: str) -> Kind:
     """The kind of audience a stream is for: `departement:95` -> `departement`. Raises KeyError for a stream that is no audience's."""
     return AUDIENCES[stream.partition(":")[0]].kind  # type: ignore[index]  # the KeyError is the promise
+
+
+def is_stream(stream: str) -> bool:
+    """Whether it is some audience's: `interior`, `departement:95`. Of an organization or a police system any id will do."""
+    kind, _, perimeter = stream.partition(":")
+    if kind not in AUDIENCES:
+        return False
+    if AUDIENCES[kind].is_one_stream:  # type: ignore[index]  # it is a kind
+        return stream == kind
+    return perimeter in DEPARTEMENTS if kind == "departement" else bool(perimeter)
