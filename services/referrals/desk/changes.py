@@ -39,6 +39,8 @@ class Field(NamedTuple):
     """What stands there at first; of `boxes` those that are ticked."""
     heading: str = ""
     """Of this field and those that follow."""
+    exact: Callable[[Mapping[str, Any]], datetime | None] | None = None
+    """Of a moment that is on record: it stays so, to the microsecond, while the field shows its minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,11 @@ def read(change: Change, form: Form) -> Body | None:
         value: Any = form.all(field.name) if field.kind == "boxes" else form.one(field.name)
         if value in ("", []):
             continue
-        given[field.name] = _READERS.get(field.kind, str)(value) if field.kind != "boxes" else value
+        if field.exact is not None and _shows(value, exact := form.one(f"{field.name}_exact")):
+            value = exact
+        elif field.kind != "boxes":
+            value = _READERS.get(field.kind, str)(value)
+        given[field.name] = value
     missing = [f"/{field.name}" for field in change.fields if field.required and field.name not in given] if change.complete else []
     if missing:
         raise Invalid("Le formulaire est à corriger.", pointers=[(one, "Ce champ est obligatoire.") for one in missing])
@@ -127,6 +133,14 @@ def _moment(typed: str) -> str:
         return datetime.fromisoformat(typed).replace(tzinfo=PARIS, second=0, microsecond=0).isoformat()
     except (ValueError, OverflowError):
         return typed
+
+
+def _shows(typed: str, exact: str) -> bool:
+    """Whether a field says nothing else than the moment that its page had read, which browsers show by the minute and without its zone."""
+    try:
+        return exact != "" and typed_moment(datetime.fromisoformat(exact)) == typed
+    except (ValueError, OverflowError):  # no page of ours wrote that
+        return False
 
 
 def _number(typed: str) -> int | str:

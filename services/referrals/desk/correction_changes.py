@@ -15,9 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis.settings import secret_bytes
 from libs.contracts.vocabularies import Channel, ContactAgreement, ContactMode, KnownToServices, PersonRole, Sex, Theme, Urgency
 from services.referrals.delays.due import Delays
-from services.referrals.desk.changes import Change, Choices, Doing, Field, of_codes
+from services.referrals.desk.changes import Change, Choices, Doing, Field, of_codes, typed_moment
 from services.referrals.desk.forms import Form
-from services.referrals.domain import PARIS
 from services.referrals.forms import whole_number
 from services.referrals.orientations.links import Links
 from services.referrals.schemas import PersonOut
@@ -93,7 +92,8 @@ FACTS: Final = Change(
             "occurred_at",
             "Jour et heure des faits",
             "moment",
-            otherwise=_of(lambda it: it.occurred_at.astimezone(PARIS).strftime("%Y-%m-%dT%H:%M")),
+            otherwise=_of(lambda it: typed_moment(it.occurred_at)),
+            exact=_of(lambda it: it.occurred_at),
         ),
         Field("channel", "Mode de saisine", "select", of_codes(Channel), otherwise=_of(lambda it: it.channel.value)),
         Field(

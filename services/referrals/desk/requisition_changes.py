@@ -1,7 +1,6 @@
 """An entry of the register of judicial requisitions as a form: what was asked, by whom, and what was handed over; empty, or as an earlier entry says it."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -30,10 +29,6 @@ def _before(read: Callable[[RequisitionOut], Any]) -> Callable[[Shown], Any]:
     return otherwise
 
 
-def _moment(value: datetime | None) -> str:
-    return "" if value is None else typed_moment(value)
-
-
 _FIELDS: Final = (
     Field(
         "authority", "Autorité", "radios", of_codes(Authority), otherwise=_before(lambda it: it.authority.value), heading="La réquisition"
@@ -41,7 +36,13 @@ _FIELDS: Final = (
     Field("authority_name", "Nom et service de l'autorité", "text", otherwise=_before(lambda it: it.authority_name)),
     Field("ground", "Fondement", "radios", of_codes(Ground), otherwise=_before(lambda it: it.ground.value)),
     Field("reference", "Référence de l'autorité (procès-verbal, parquet)", "text", otherwise=_before(lambda it: it.reference)),
-    Field("received_at", "Reçue le", "moment", otherwise=_before(lambda it: _moment(it.received_at))),
+    Field(
+        "received_at",
+        "Reçue le",
+        "moment",
+        otherwise=_before(lambda it: typed_moment(it.received_at)),
+        exact=_before(lambda it: it.received_at),
+    ),
     Field("asked", "Ce qui est demandé", "boxes", of_codes(Held), otherwise=_before(lambda it: [one.value for one in it.asked])),
     Field("scope", "Objet, dans les mots de la réquisition", "prose", otherwise=_before(lambda it: it.scope)),
     Field(
@@ -58,7 +59,8 @@ _FIELDS: Final = (
         "moment",
         required=False,
         hint="Vide : pas encore répondu. L'entrée sera complétée plus tard.",
-        otherwise=_before(lambda it: _moment(it.handed_over_at)),
+        otherwise=_before(lambda it: it.handed_over_at and typed_moment(it.handed_over_at)),
+        exact=_before(lambda it: it.handed_over_at),
         heading="La réponse",
     ),
     Field(

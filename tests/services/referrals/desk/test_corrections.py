@@ -40,6 +40,20 @@ async def test_a_form_that_is_sent_as_it_stands_corrects_nothing(desk: Desk) -> 
     assert await corrections(desk) == 0
 
 
+@pytest.mark.parametrize("occurred_at", ["2026-11-20T20:40:37.123Z", "2026-10-25T01:30:00Z"])
+async def test_what_the_form_does_not_correct_stays_as_it_was_to_the_microsecond(desk: Desk, occurred_at: str) -> None:
+    """A browser shows minutes, and of the hour that comes twice (25 October) not which one it is."""
+    referral_id = await desk.accepted(occurred_at=occurred_at)
+    before = await read(desk, referral_id)
+
+    browser = await at(desk, "iscg-95", referral_id, "correct")
+    assert (await browser.submit(reason="learned", urgency="immediate")).status_code == 200, browser.html.text
+
+    assert (await read(desk, referral_id))["occurred_at"] == before["occurred_at"]
+    [row] = await desk.rows("SELECT changes FROM corrections")
+    assert list(row.changes) == ["/urgency"]
+
+
 async def test_the_facts_are_corrected_each_with_its_field(desk: Desk) -> None:
     await call_by_name(desk)
     referral_id = await desk.accepted(natinf=[32109], penal=True)

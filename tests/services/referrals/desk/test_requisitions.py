@@ -8,6 +8,7 @@ from services.referrals.domain import PARIS
 from tests.services.referrals.desk.browser import Browser
 from tests.services.referrals.desk.conftest import Desk
 from tests.services.referrals.desk.test_moves import at
+from tests.services.referrals.test_justice import REQUISITION
 
 SCOPE = "Texte fictif : les coordonnées de la personne."
 YESTERDAY = datetime.now(PARIS) - timedelta(days=1)
@@ -62,6 +63,21 @@ async def test_a_coordinator_enters_a_requisition_reads_it_and_completes_it_with
     await browser.open(f"/desk/requisitions/{first['id']}")
     assert "Une entrée plus récente vaut à sa place" in browser.html.text
     assert "Compléter ou corriger" not in browser.html.text
+
+
+async def test_completing_an_entry_leaves_the_moment_of_its_reception_as_it_was(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    asked = REQUISITION | {"received_at": (datetime.now(PARIS) - timedelta(hours=2)).isoformat()}
+    entry = (await desk.post("coordinator-95", f"/v1/referrals/{referral_id}/requisitions", asked)).json()["id"]
+    browser = await at(desk, "coordinator-95", referral_id)
+
+    await browser.open(f"/desk/requisitions/{entry}/correct")
+    await browser.submit(scope="Texte fictif, complété.")
+
+    assert browser.page.status_code == 200, browser.html.text
+    first, second = await register(desk)
+    assert second["received_at"] == first["received_at"]
+    assert second["handed_over_at"] == first["handed_over_at"]
 
 
 async def test_a_social_worker_enters_but_does_not_read_the_register(desk: Desk) -> None:
