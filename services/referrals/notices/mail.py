@@ -4,6 +4,9 @@ The guarantee, and its limit. A notice is in the database with its cause: it is 
 notices, and each replica claims it before it speaks to the server (a lease; SKIP LOCKED). It is marked as sent after the server's 250. SMTP has no
 exactly once: when the server took the mail and died, or we did, before that mark, it is sent again — with the **same Message-ID and Date**, by which
 mail systems recognise it. Nothing else is ever sent twice for one cause.
+
+What no server took is tried for as long as it takes, once an hour at last. Only an address that is refused for good (SMTP 5xx, RFC 5321 4.2.1), and still
+after `GIVE_UP_AFTER`, is not asked again: its mails wait for another address. Both are counted where the preference is read (`undelivered`).
 """
 
 import asyncio
@@ -40,6 +43,7 @@ LEASE: Final = timedelta(minutes=3)
 """Longer than one sending may take (`SEND_SECONDS`): nobody else takes the mail meanwhile."""
 SEND_SECONDS: Final = 60.0
 GIVE_UP_AFTER: Final = timedelta(days=3)
+"""From then on a mail that nobody took is told as undelivered."""
 _MOST_NOTICES = 50
 """Of one mail; more go into the next."""
 
@@ -133,8 +137,9 @@ async def _close(session: AsyncSession, mail: Mail, state: str, now: datetime) -
     )
 
 
-async def _failed(session: AsyncSession, mail: Mail, failure: str, now: datetime) -> None:
-    if now - mail.created_at > GIVE_UP_AFTER:
+async def _failed(session: AsyncSession, mail: Mail, error: Exception, now: datetime) -> None:
+    failure, late = _failure(error), now - mail.created_at > GIVE_UP_AFTER
+    if late and _is_for_good(error):
         await session.execute(
             text("UPDATE notice_mails SET state = 'abandoned', last_failure = :failure WHERE id = :id"), {"id": mail.id, "failure": failure}
         )
@@ -147,7 +152,7 @@ async def _failed(session: AsyncSession, mail: Mail, failure: str, now: datetime
         {"id": mail.id, "next": now + pause, "failure": failure},
     )
     MAILS.labels("failed").inc()
-    _log.warning("notice.failed", mail=str(mail.id), failure=failure, attempts=mail.attempts)
+    (_log.error if late else _log.warning)("notice.failed", mail=str(mail.id), failure=failure, attempts=mail.attempts)
 
 
 def _client(settings: Settings) -> aiosmtplib.SMTP:
@@ -173,6 +178,11 @@ def _failure(error: Exception) -> str:
     return f"smtp-{code}" if isinstance(code, int) else type(error).__name__
 
 
+def _is_for_good(error: Exception) -> bool:
+    """Whether it is the address that the server refuses, and not for now."""
+    return isinstance(error, aiosmtplib.SMTPRecipientsRefused) and all(500 <= one.code < 600 for one in error.recipients)
+
+
 async def send_one(runtime: Runtime) -> bool:
     """Claim one mail, send it, mark it. False: none was due."""
     settings = cast(Settings, runtime.settings)
@@ -184,14 +194,14 @@ async def send_one(runtime: Runtime) -> bool:
         async with runtime.database.transaction() as session:
             await _close(session, mail, "withdrawn", datetime.now(UTC))
         return True
-    failure: str | None = None
+    failure: Exception | None = None
     client = _client(settings)
     try:
         async with asyncio.timeout(SEND_SECONDS):
             await client.connect()
             await client.send_message(mail.message)
     except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-        failure = _failure(error)
+        failure = error
     finally:
         client.close()
     async with runtime.database.transaction() as session:

@@ -51,7 +51,7 @@ class NoticeRow(Table, table=True):
 
 
 class NoticeMail(Table, table=True):
-    """`state`: waiting, sent, withdrawn (the recipient wants none any more) or abandoned (refused for three days)."""
+    """`state`: waiting, sent, withdrawn (the recipient wants none any more) or abandoned (its address is refused for good: it waits for another)."""
 
     __tablename__ = "notice_mails"
     __table_args__ = (

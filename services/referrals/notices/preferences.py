@@ -52,7 +52,7 @@ class NoticePreferenceIn(Body):
 
 
 class NoticePreferenceOut(Answer):
-    """`version` 0: nothing was set yet. `undelivered`: mails that the address did not take within three days, in the last month."""
+    """`version` 0: nothing was set yet. `undelivered`: mails that no server took within three days; they are tried on, or wait for another address."""
 
     recipient: str
     address: str | None
@@ -104,8 +104,9 @@ async def _answer(session: AsyncSession, vault: Vault, recipient: str, row: Noti
         .select_from(NoticeMail)
         .where(
             col(NoticeMail.recipient) == recipient,
-            col(NoticeMail.state) == "abandoned",
-            col(NoticeMail.created_at) > func.now() - text("interval '30 days'"),
+            col(NoticeMail.state).in_(("waiting", "abandoned")),
+            col(NoticeMail.created_at) < func.now() - text("interval '3 days'"),
+            col(NoticeMail.last_failure).is_not(None),
         )
     )
     address = (await vault.open_key(session, row.key_id)).open(row.address, context=ADDRESS).decode() if shown else None
@@ -177,6 +178,10 @@ async def put(
             "DELETE FROM notices WHERE recipient = :recipient AND mail_id IS NULL AND due_at > :now AND kind = ANY(CAST(:kinds AS text[]))"
         ),
         {"recipient": recipient, "now": now, "kinds": [one.value for one in body.left_out]},
+    )
+    await session.execute(
+        text("UPDATE notice_mails SET state = 'waiting', next_attempt_at = :now WHERE recipient = :recipient AND state = 'abandoned'"),
+        {"recipient": recipient, "now": now},
     )
     await audit(session, caller, operation="put_notice_preference", subject=f"notice-preferences/{recipient}")
     return await _answer(session, vault, recipient, row, shown=True)

@@ -32,12 +32,22 @@ POST = f"post:{d.POST_CERGY}"
 
 @dataclass
 class Mailbox:
-    """What a mail server took. `dies`: how many mails it takes and then dies before it says so; `refuses`: how many it refuses."""
+    """What a mail server took. `dies`: how many mails it takes and then dies before it says so; `refuses`: how many it refuses.
+
+    `unknown`: it knows no address.
+    """
 
     dies: int = 0
     refuses: int = 0
+    unknown: bool = False
     taken: list[EmailMessage] = field(default_factory=list)
     port: int = 0
+
+    async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+        if self.unknown:
+            return "550 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # aiosmtpd's name
         if self.refuses:
@@ -306,16 +316,52 @@ async def send_composed(referrals: Referrals) -> None:
         await notice_mail.compose(session, datetime.now(UTC))
 
 
-async def test_a_server_away_loses_nothing_and_after_three_days_it_is_said(referrals: Referrals, box: Mailbox) -> None:
+def mail_at(referrals: Referrals, port: int) -> None:
+    referrals.runtime.settings = referrals.runtime.settings.model_copy(update={"smtp_port": port})
+
+
+async def undelivered(referrals: Referrals) -> int:
+    count: int = (await referrals.get("iscg-95", f"/v1/notice-preferences/{POST}")).json()["undelivered"]
+    return count
+
+
+async def test_a_server_away_for_days_loses_nothing_and_after_three_it_is_said(referrals: Referrals, box: Mailbox) -> None:
     await prefer(referrals, "iscg-95", POST, "immediate")
     await referrals.receive()
-    box.refuses = 2
+    port, nobody = box.port, 9  # "discard": nothing listens there
+    mail_at(referrals, nobody)
     await send(referrals)
+    assert await undelivered(referrals) == 0
+
     await hurry(referrals, "UPDATE notice_mails SET created_at = now() - interval '4 days'")
     await retry(referrals)
+    assert [row.state for row in await mails(referrals)] == ["waiting"]
+    assert await undelivered(referrals) == 1
 
-    assert [row.state for row in await mails(referrals)] == ["abandoned"]
-    assert (await referrals.get("iscg-95", f"/v1/notice-preferences/{POST}")).json()["undelivered"] == 1
+    mail_at(referrals, port)
+    await retry(referrals)
+    assert [row.state for row in await mails(referrals)] == ["sent"]
+    assert (len(box.taken), await undelivered(referrals)) == (1, 0)
+
+
+async def test_what_an_address_that_is_refused_for_good_did_not_take_is_sent_to_the_next_one(referrals: Referrals, box: Mailbox) -> None:
+    await prefer(referrals, "iscg-95", POST, "immediate")
+    await referrals.receive()
+    box.unknown = True
+    await send(referrals)
+    assert [(row.state, row.last_failure) for row in await mails(referrals)] == [("waiting", "recipient-550")]
+    await hurry(referrals, "UPDATE notice_mails SET created_at = now() - interval '4 days'")
+    await retry(referrals)
+    await retry(referrals)
+    assert [(row.state, row.attempts) for row in await mails(referrals)] == [("abandoned", 2)]
+    assert await undelivered(referrals) == 1
+
+    box.unknown = False
+    await prefer(referrals, "iscg-95", POST, "immediate", version=1, address="nouvelle@maillon.example")
+    await send(referrals)
+
+    assert [mail["To"] for mail in box.taken] == ["nouvelle@maillon.example"]
+    assert await undelivered(referrals) == 0
 
 
 async def test_mail_goes_over_tls_and_not_to_a_server_it_does_not_know(database_url: Callable[[str | None], str], tmp_path: Any) -> None:
