@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import asyncpg
 import structlog
 from pydantic import ValidationError
 from pydantic_core import from_json
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -43,14 +44,23 @@ TRANSIENT_STATES = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 
 def transient(error: BaseException) -> bool:
     """Whether an error is of the moment (connection, deadlock, serialisation, resources, shutdown) rather than of the event."""
-    if isinstance(error, OSError | TimeoutError | InterfaceError | PoolTimeoutError | FeedError | asyncio.CancelledError):
+    if isinstance(error, OSError | TimeoutError | PoolTimeoutError | FeedError | asyncio.CancelledError):
         return True
-    if isinstance(error, DBAPIError):
-        if error.connection_invalidated or isinstance(error, OperationalError):
-            return True
-        state = getattr(error.orig, "sqlstate", None) or ""
-        return state == "" or state[:2] in TRANSIENT_STATES
+    if isinstance(error, DBAPIError | asyncpg.PostgresError | asyncpg.InterfaceError):
+        state = sqlstate(error)
+        return state is None or state[:2] in TRANSIENT_STATES or (isinstance(error, DBAPIError) and error.connection_invalidated)
     return False
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """What PostgreSQL calls an error, whether SQLAlchemy or the driver raised it; `None` where PostgreSQL was not reached, or it is none of its."""
+    return getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
+
+
+def _named(error: Exception) -> str:
+    """What an error is, without what it says, which may quote what was heard."""
+    state = sqlstate(error)
+    return type(error).__name__ if state is None else f"{type(error).__name__} {state}"
 
 
 # one statement: the cursor moves in the transaction that parks
@@ -178,6 +188,7 @@ class Projector:
                 source=source,
                 events=len(parked),
                 causes=sorted({p.cause for p in parked}),
+                errors=sorted({p.error for p in parked if p.error is not None}),
             )
 
     async def _apply_or_park(
@@ -205,7 +216,7 @@ class Projector:
                 raise
             if len(todo) == 1:
                 record, heard = todo[0]
-                parked.append(Parked(record, "failed", type(error).__name__))
+                parked.append(Parked(record, "failed", _named(error)))
                 pending.add(heard.subject)
                 if len(pending) > self._park_limit:
                     raise TooManyParked(f"{len(pending)} aggregates of {source}") from error
@@ -237,7 +248,7 @@ class Projector:
         except Exception as error:
             if transient(error):
                 raise
-            return type(error).__name__
+            return _named(error)
         return None
 
     async def enter_epoch(self, source: str, epoch: int, last: Place, read_list: ReadList, position: Callable[[], Place | None]) -> None:

@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.chassis.database import copy
 from libs.chassis.listener import Heard
 from libs.contracts import funding, partners, referrals
 from libs.contracts.envelope import Event
-from services.reporting.projections import store
 
 SOURCES: dict[str, tuple[type[Event], ...]] = {"referrals": referrals.EVENTS, "partners": partners.EVENTS, "funding": funding.EVENTS}
 """Who is heard, and every type of theirs."""
@@ -39,7 +39,7 @@ async def append(session: AsyncSession, heard: Sequence[Heard[Event]]) -> list[E
     The caller holds the lock of the cursors of these sources: nobody else writes what they say.
     """
     new = await _not_known(session, heard)
-    await store.copy(
+    await copy(
         session,
         "facts",
         ("source", "epoch", "sequence", "type", "subject", "occurred_at", "data"),

@@ -1,19 +1,20 @@
 """Listening: exactly once in effect, in order; what cannot be handled is parked with its successors, what is transient is not."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import dead_letters, parking, projector, streams
-from libs.chassis.database import Database
+from libs.chassis.database import Database, Statement, driver_of, run
 from libs.chassis.listener import Heard, Listener, Source
-from libs.chassis.projector import ChainBroken, Projector, Read, TooManyParked, reached, successors
+from libs.chassis.projector import ChainBroken, Projector, Read, TooManyParked, reached, successors, transient
 from libs.chassis.streams import Place
 from libs.contracts.partners import UnitChanged, UnitClosed, UnitRegistered
 from libs.contracts.vocabularies import Force, UnitKind
@@ -63,7 +64,7 @@ async def scene(database_url: DatabaseUrl, request: pytest.FixtureRequest) -> As
         if heard.event.unit_id in made.poison:
             raise ValueError("poison")
         if heard.event.unit_id in made.transient:
-            raise OperationalError("statement", {}, Exception("the server closed the connection"))
+            await session.execute(text("SELECT pg_cancel_backend(pg_backend_pid())"))
 
     async def apply(session: AsyncSession, run: Sequence[Heard[UnitClosed]]) -> None:
         for heard in run:
@@ -217,7 +218,7 @@ async def test_a_transient_error_parks_nothing_and_moves_nothing(scene: Scene) -
     scene.transient.add(shaky)
     await scene.say(good, shaky)
 
-    with pytest.raises(OperationalError):
+    with pytest.raises(DBAPIError):
         await scene.projector.apply("partners", await scene.records())
     assert await scene.heard() == []
     assert await scene.parked() == []
@@ -225,6 +226,61 @@ async def test_a_transient_error_parks_nothing_and_moves_nothing(scene: Scene) -
     await scene.projector.apply("partners", await scene.records())
 
     assert await scene.heard() == [good, shaky]
+
+
+async def by_the_session(session: AsyncSession, statement: str) -> None:
+    await session.execute(text(statement))
+
+
+async def past_sqlalchemy(session: AsyncSession, statement: str) -> None:
+    await run(session, Statement(statement), {})
+
+
+async def by_the_driver(session: AsyncSession, statement: str) -> None:
+    await (await driver_of(session)).execute(statement)
+
+
+OF_THE_MOMENT = {
+    "08006": "the connection failed",
+    "25006": "read-only after a failover",
+    "40001": "serialisation",
+    "40P01": "deadlock",
+    "53100": "disk full",
+    "53300": "too many connections",
+    "55P03": "lock_timeout",
+    "57014": "statement_timeout, or cancelled by an operator",
+    "57P01": "shut down",
+}
+OF_THE_EVENT = {"22003": "a number out of range", "23505": "a key twice", "42P01": "no such table"}
+
+
+@pytest.mark.parametrize("way", [by_the_session, past_sqlalchemy, by_the_driver])
+async def test_what_the_database_cannot_do_at_the_moment_is_no_fault_of_the_event(
+    database_url: DatabaseUrl, way: Callable[[AsyncSession, str], Awaitable[None]]
+) -> None:
+    listening, found = Database(database_url(None)), {}
+    for state in OF_THE_MOMENT | OF_THE_EVENT:
+        with pytest.raises((DBAPIError, asyncpg.PostgresError)) as raised:
+            async with listening.transaction() as session:
+                await way(session, f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$")
+        found[state] = transient(raised.value)
+    await listening.close()
+
+    assert found == dict.fromkeys(OF_THE_MOMENT, True) | dict.fromkeys(OF_THE_EVENT, False)
+
+
+async def test_a_value_that_no_column_holds_is_the_events_fault_and_a_lost_connection_is_not(database_url: DatabaseUrl) -> None:
+    listening = Database(database_url(None))
+    with pytest.raises(DBAPIError) as too_large:
+        async with listening.transaction() as session:
+            await session.execute(text("SELECT CAST(:number AS integer)"), {"number": 2**40})
+    with pytest.raises(DBAPIError) as lost:
+        async with listening.transaction() as session:
+            (await driver_of(session)).terminate()
+            await session.execute(text("SELECT 1"))
+    await listening.close()
+
+    assert (transient(too_large.value), transient(lost.value)) == (False, True)
 
 
 async def test_a_handler_broken_for_every_event_pauses_instead_of_parking_the_world(scene: Scene) -> None:

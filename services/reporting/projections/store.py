@@ -7,10 +7,10 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.chassis.database import copy
 from services.reporting.projections.counters import Tally
 from services.reporting.projections.rows import TABLES, State
 
@@ -80,15 +80,6 @@ async def save(session: AsyncSession, state: State, suffix: str = LIVE) -> None:
         new = [values(row) for key, row in rows.items() if key not in stored]
         if new:
             await copy(session, f"{table}{suffix}", shape.types, new)
-
-
-async def copy(session: AsyncSession, table: str, columns: Iterable[str], records: Iterable[tuple[Any, ...]]) -> None:
-    """Add rows by COPY, inside the session's transaction: half the cost of an INSERT from arrays (measured: 15 against 30 µs a row of facts)."""
-    connection = await session.connection()
-    driver = (await connection.get_raw_connection()).driver_connection
-    if not isinstance(driver, asyncpg.Connection) or not driver.is_in_transaction():
-        raise RuntimeError("COPY outside the session's transaction: execute a statement of the session first")
-    await driver.copy_records_to_table(table, records=records, columns=list(columns))
 
 
 def _columns(names: Iterable[str], keys: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
