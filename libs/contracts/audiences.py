@@ -264,6 +264,7 @@ PERSONAL: Final = frozenset(
 )
 """Ids that stand for a person or a situation."""
 
+_TALKS: Final = (r.InterviewHeld, r.InterviewWithdrawn, r.AssessmentRecorded, r.AssessmentWithdrawn)
 _SOCIAL_WORK = "what was said between the person and the social worker: professional secrecy, counted in figures only"
 _LEARNT = "what the social worker learnt of a referral that the police knows: figures count it as corrected"
 _NOT_THE_HOSTS = "who holds the police's clock could tell of which referral a child was reported: counted in figures"
@@ -365,7 +366,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             by_day=True,
             apart=_BEHIND_IT,
             only=_AS_THE_POLICE,
-            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.InterviewWithdrawn, r.AssessmentRecorded)
+            withheld=_withhold(_SOCIAL_WORK, *_TALKS)
             | _withhold(_TO_READ_AGAIN, r.OrientationUpdated)
             | _withhold(_LEARNT, r.ReferralCorrected)
             | _withhold(_NOT_THE_HOSTS, r.AlertRecorded, r.AlertWithdrawn)
@@ -382,7 +383,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             by_day=True,
             apart=_BEHIND_IT,
             only=_AS_THE_POLICE,
-            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.InterviewWithdrawn, r.AssessmentRecorded)
+            withheld=_withhold(_SOCIAL_WORK, *_TALKS)
             | _withhold(_TO_READ_AGAIN, r.OrientationUpdated)
             | _withhold(_LEARNT, r.ReferralCorrected)
             | _withhold(_STEERING, r.ReferralAssigned, r.ReferralUnrouted, r.ReferralOverdue, *_UNITS)
@@ -402,9 +403,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _FUNDING,
             _ACTIVITY_REPORT,
             perimeter=lambda event: "departement",
-            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.InterviewWithdrawn, r.AssessmentRecorded)
-            | _withhold(_TO_READ_AGAIN, r.OrientationUpdated)
-            | _withhold(_NATIONAL, *_RELEASE),
+            withheld=_withhold(_SOCIAL_WORK, *_TALKS) | _withhold(_TO_READ_AGAIN, r.OrientationUpdated) | _withhold(_NATIONAL, *_RELEASE),
         ),
         _audience(
             "organization",
@@ -416,7 +415,7 @@ AUDIENCES: Final[Mapping[Kind, Audience]] = {
             _POSTS,
             perimeter=_concerned,
             pseudonyms=PERSONAL - {"orientation_id"},
-            withheld=_withhold(_SOCIAL_WORK, r.InterviewHeld, r.InterviewWithdrawn, r.AssessmentRecorded)
+            withheld=_withhold(_SOCIAL_WORK, *_TALKS)
             | _withhold(
                 _NOT_THEIRS,
                 r.ReferralReceived,

@@ -242,6 +242,18 @@ class AssessmentRecorded(ReferralEvent):
     recorded_at: Instant
 
 
+class AssessmentWithdrawn(ReferralEvent):
+    """An assessment was noted by mistake, by `post_id`. `known_to_services`: what holds of the person without it."""
+
+    type: ClassVar[str] = "fr.maillon.assessment.withdrawn.v1"
+
+    assessment_id: Id
+    person_id: Id
+    post_id: Id
+    known_to_services: KnownToServices
+    withdrawn_at: Instant
+
+
 class AlertRecorded(ReferralEvent):
     """An information préoccupante or a report to the prosecutor was noted as sent. `departement` is the referral's; neither addressee nor persons are told."""
 
@@ -365,6 +377,7 @@ EVENTS: tuple[type[Event], ...] = (
     InterviewHeld,
     InterviewWithdrawn,
     AssessmentRecorded,
+    AssessmentWithdrawn,
     AlertRecorded,
     AlertWithdrawn,
     OrientationRequested,

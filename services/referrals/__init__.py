@@ -3,8 +3,8 @@
 Owns: referrals, their persons, moves, contact attempts, interviews, assessments, corrections, orientations and routing decisions;
 copies of posts, units, coverage, services and agreements, kept up to date by what it hears.
 
-Says: referral.received / assigned / unrouted / accepted / corrected / closed / reopened / erased / overdue; contact.attempted; interview.held;
-assessment.recorded; orientation.requested / accepted / rejected / started / completed / failed / expired / cancelled / updated.
+Says: referral.received / assigned / unrouted / accepted / corrected / closed / reopened / erased / overdue; contact.attempted; interview.held / withdrawn;
+assessment.recorded / withdrawn; orientation.requested / accepted / rejected / started / completed / failed / expired / cancelled / updated.
 
 Hears: posts, units, coverage, services and capacity (partners); agreements with their channels and target delays (funding).
 

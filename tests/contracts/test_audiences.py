@@ -65,6 +65,7 @@ HEARD_BY = {
     "fr.maillon.interview.held.v1": set(),
     "fr.maillon.interview.withdrawn.v1": set(),
     "fr.maillon.assessment.recorded.v1": set(),
+    "fr.maillon.assessment.withdrawn.v1": set(),
     "fr.maillon.alert.recorded.v1": {"justice", "departement:95"},
     "fr.maillon.alert.withdrawn.v1": {"justice", "departement:95"},
     "fr.maillon.orientation.requested.v1": {"interior", "justice", "departement:95", ASSOCIATION},

@@ -127,7 +127,7 @@ def test_every_event_of_the_design_is_said_by_its_service() -> None:
             "referral": "received assigned unrouted accepted corrected closed reopened erased overdue",
             "contact": "attempted withdrawn",
             "interview": "held withdrawn",
-            "assessment": "recorded",
+            "assessment": "recorded withdrawn",
             "alert": "recorded withdrawn",
             "orientation": "requested accepted rejected started completed failed expired cancelled updated",
         },

@@ -319,6 +319,8 @@ async def _settle_referrals(up: Served, ids: dict[str, str]) -> None:
     ids["contact_id"] = await _made(up, "iscg-95", f"{address}/contacts", call)
     held = {"person_ids": [ids["person_id"]], "place": "station", "duration_minutes": 20, "held_at": "2026-11-24T11:30:00Z"}
     ids["interview_id"] = await _made(up, "iscg-95", f"{address}/interviews", held)
+    needs = {"person_id": ids["person_id"], "needs": ["rights"], "known_to_services": "known"}
+    ids["assessment_id"] = await _made(up, "iscg-95", f"{address}/assessments", needs)
     sent = {"kind": "prosecutor_report", "court": d.COMMUNE_CERGY, "person_ids": [ids["person_id"]], "sent_at": "2026-11-24T16:30:00Z"}
     ids["alert_id"] = await _made(up, "iscg-95", f"{address}/alerts", sent)
     ids["requisition_id"] = await _made(up, "coordinator-95", f"{address}/requisitions", REQUISITION)

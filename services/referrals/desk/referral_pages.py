@@ -31,14 +31,16 @@ from services.referrals.working.timeline import timeline
 router = APIRouter(include_in_schema=False)
 
 MOST_REQUISITIONS = 100
-REGISTERED, WITHDRAWN, CONTACT_WITHDRAWN, INTERVIEW_WITHDRAWN = "requisition", "withdrawn", "contact-withdrawn", "interview-withdrawn"
+REGISTERED, WITHDRAWN = "requisition", "withdrawn"
+CONTACT_WITHDRAWN, INTERVIEW_WITHDRAWN, ASSESSMENT_WITHDRAWN = "contact-withdrawn", "interview-withdrawn", "assessment-withdrawn"
 ERASED: Final = "erased"
-"""What was done, when it was no move: a requisition was entered, an alert, a contact or an interview withdrawn, somebody erased."""
+"""What was done, when it was no move: a requisition was entered, an alert, a contact, an interview or an assessment withdrawn, somebody erased."""
 TOLD: Final = {
     REGISTERED: NEW.told,
     WITHDRAWN: "L'envoi noté est retiré.",
     CONTACT_WITHDRAWN: "La tentative de contact est retirée.",
     INTERVIEW_WITHDRAWN: "L'entretien est retiré.",
+    ASSESSMENT_WITHDRAWN: "L'évaluation est retirée.",
     ERASED: "L'effacement est fait. Qui avait été informé de cette saisine est prévenu, et doit effacer à son tour.",
 }
 

@@ -54,6 +54,7 @@ _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.CONTACT: (ContactResult,),
     Step.CONTACT_WITHDRAWN: (Misnoted,),
     Step.INTERVIEW_WITHDRAWN: (Misnoted,),
+    Step.ASSESSMENT_WITHDRAWN: (Misnoted,),
     Step.CORRECTION: (CorrectionReason,),
     Step.ALERT_WITHDRAWN: (Mistake,),
     Step.ORIENTATION_ENDED: (OrientationRejection, OrientationFailure, OrientationOutcome, OrientationCancellation),

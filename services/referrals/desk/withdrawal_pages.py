@@ -1,4 +1,4 @@
-"""Withdrawing what was noted by mistake: an information préoccupante or a report, a contact attempt, an interview. Noting one is a move (moves.py)."""
+"""Withdrawing what was noted by mistake: an alert, a contact attempt, an interview, an assessment. Noting one is a move (moves.py)."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,11 +22,12 @@ from services.referrals.delays.due import Delays
 from services.referrals.desk.changes import Change, Doing, Field, fresh_key, is_for_the_form, make, of_codes, wrongs_of
 from services.referrals.desk.forms import Form
 from services.referrals.desk.pages import go_to, moment, page
-from services.referrals.desk.referral_pages import CONTACT_WITHDRAWN, INTERVIEW_WITHDRAWN, WITHDRAWN, opened
+from services.referrals.desk.referral_pages import ASSESSMENT_WITHDRAWN, CONTACT_WITHDRAWN, INTERVIEW_WITHDRAWN, WITHDRAWN, opened
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.domain import Move, moved
 from services.referrals.justice import alerts
 from services.referrals.justice.schemas import Mistake, WithdrawAlertIn
+from services.referrals.orientations.links import Links
 from services.referrals.working import withdrawals
 from services.referrals.working.domain import Misnoted
 from services.referrals.working.followup_schemas import WithdrawIn
@@ -77,6 +78,10 @@ async def _interviews(session: AsyncSession, it: Reading) -> dict[UUID, str]:
     return {one.id: f"entretien, {moment(one.held_at)}" for one in it.referral.interviews}
 
 
+async def _assessments(session: AsyncSession, it: Reading) -> dict[UUID, str]:
+    return {one.id: f"évaluation, {moment(one.recorded_at)}" for one in it.referral.assessments}
+
+
 async def _withdraw_alert(session: AsyncSession, it: Doing, noted_id: UUID, body: Any) -> BaseModel:
     return await alerts.withdraw(session, it.caller, it.id, noted_id, body, it.now)
 
@@ -87,6 +92,10 @@ async def _withdraw_contact(session: AsyncSession, it: Doing, noted_id: UUID, bo
 
 async def _withdraw_interview(session: AsyncSession, it: Doing, noted_id: UUID, body: Any) -> BaseModel:
     return await withdrawals.withdraw_interview(session, it.caller, it.id, noted_id, body, it.now)
+
+
+async def _withdraw_assessment(session: AsyncSession, it: Doing, noted_id: UUID, body: Any) -> BaseModel:
+    return await withdrawals.withdraw_assessment(session, it.caller, Links.of(it.runtime), it.id, noted_id, body, it.now)
 
 
 NOTED: Final = (
@@ -126,6 +135,19 @@ NOTED: Final = (
         told="L'entretien est retiré.",
         missing="Cet entretien n'est pas dans la saisine.",
         explanation="Seulement ce qui a été noté par erreur. L'entretien reste visible, et n'est plus compté.",
+    ),
+    Noted(
+        Move.ASSESS,
+        "assessments",
+        _assessments,
+        _withdraw_assessment,
+        WithdrawIn,
+        Misnoted,
+        done=ASSESSMENT_WITHDRAWN,
+        told="L'évaluation est retirée.",
+        missing="Cette évaluation n'est pas dans la saisine.",
+        explanation="Seulement ce qui a été noté par erreur. L'évaluation reste visible, et n'est plus comptée : que les services sociaux"
+        " connaissent ou non la personne redevient ce qui était su sans elle.",
     ),
 )
 

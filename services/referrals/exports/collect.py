@@ -137,6 +137,7 @@ class _Gathered:
             (contacts, said.ContactAttempted),
             ([one for one in contacts if one.withdrawn_at is not None], said.ContactWithdrawn),
             (assessments, said.AssessmentRecorded),
+            ([one for one in assessments if one.withdrawn_at is not None], said.AssessmentWithdrawn),
             (interviews, said.InterviewHeld),
             ([one for one in interviews if one.withdrawn_at is not None], said.InterviewWithdrawn),
             (corrections, said.ReferralCorrected),

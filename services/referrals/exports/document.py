@@ -127,7 +127,11 @@ def sections(export: ExportOut) -> list[Section]:
             export.interviews,
             {"held_at": "Quand", "place": "Lieu", "duration_minutes": "Durée (minutes)", "withdrawn_because": "Retiré"},
         ),
-        _table("Évaluations", export.assessments, {"recorded_at": "Quand", "needs": "Besoins", "known_to_services": "Services sociaux"}),
+        _table(
+            "Évaluations",
+            export.assessments,
+            {"recorded_at": "Quand", "needs": "Besoins", "known_to_services": "Services sociaux", "withdrawn_because": "Retirée"},
+        ),
         Section(
             "Orientations, et vers qui",
             ("Demandée le", "Structure", "Besoin", "État", "Issue ou motif", "Sans accord : motif légal"),

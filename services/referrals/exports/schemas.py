@@ -120,6 +120,8 @@ class ExportedAssessment(Answer):
     needs: list[Need]
     known_to_services: KnownToServices
     post_id: Id
+    withdrawn_at: Instant | None
+    withdrawn_because: Misnoted | None
 
 
 class ExportedLink(Answer):

@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 _STEPS = (
     "SELECT m.at FROM moves m WHERE m.referral_id = r.id AND m.move IN ('accept', 'reopen', 'reopen_unrouted')",
-    "SELECT a.recorded_at FROM assessments a WHERE a.referral_id = r.id",
+    "SELECT a.recorded_at FROM assessments a WHERE a.referral_id = r.id AND a.withdrawn_at IS NULL",
     "SELECT c.attempted_at FROM contact_attempts c WHERE c.referral_id = r.id AND c.withdrawn_at IS NULL",
     "SELECT i.held_at FROM interviews i WHERE i.referral_id = r.id AND i.withdrawn_at IS NULL",
     "SELECT greatest(o.requested_at, o.answered_at, o.ended_at) FROM orientations o WHERE o.referral_id = r.id",

@@ -37,7 +37,7 @@ class CorrectionReason(Code):
 
 
 class Misnoted(Code):
-    """Why a contact or an interview is withdrawn that was noted by mistake."""
+    """Why a contact, an interview or an assessment is withdrawn that was noted by mistake."""
 
     NOT_DONE = "not_done", "N'a pas eu lieu"
     NOTED_TWICE = "noted_twice", "Noté deux fois"

@@ -218,6 +218,7 @@ async def assess(
         post_id=post_of(referral),
         needs=[str(need) for need in body.needs],
         known_to_services=body.known_to_services,
+        known_before=person.known_to_services,
         recorded_at=now,
     )
     session.add(made)
@@ -240,4 +241,6 @@ async def assess(
     )
     if learnt:
         await tell_changed(session, links, referral, {person.id: {OrientedContent.PERSON}}, now)
-    return AssessmentOut(id=made.id, referral_id=referral.id, recorded_at=now, **body.model_dump())
+    return AssessmentOut(
+        id=made.id, referral_id=referral.id, recorded_at=now, withdrawn_at=None, withdrawn_because=None, **body.model_dump()
+    )

@@ -11,13 +11,14 @@ from libs.chassis.idempotency import Once
 from libs.chassis.problems import problems
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller, Purpose
-from libs.contracts.demonstration import CONTACT, INTERVIEW, POST_SARCELLES, REFERRAL, VICTIM
+from libs.contracts.demonstration import ASSESSMENT, CONTACT, INTERVIEW, POST_SARCELLES, REFERRAL, VICTIM
 from libs.contracts.types import Id
 from services.referrals.delays.due import Delays
 from services.referrals.orientations.links import Links
 from services.referrals.working import followup, withdrawals, work
 from services.referrals.working.followup_schemas import (
     AssessmentIn,
+    AssessmentWithdrawnOut,
     ContactWithdrawnOut,
     InterviewIn,
     InterviewWithdrawnOut,
@@ -121,6 +122,29 @@ async def withdraw_interview(referral_id: Id, interview_id: Id, body: WithdrawIn
 async def record_assessment(referral_id: Id, body: AssessmentIn, caller: Caller, runtime: Run, once: Once) -> Response:
     """Record the needs of a person, as the social worker assesses them."""
     return await once(lambda session: followup.assess(session, caller, Links.of(runtime), referral_id, body, _now()), status=201)
+
+
+@router.post(
+    "/v1/referrals/{referral_id}/assessments/{assessment_id}/withdraw",
+    operation_id="withdraw_assessment",
+    response_model=AssessmentWithdrawnOut,
+    responses=problems(404, 409, 422),
+    openapi_extra=examples(
+        Example(
+            "iscg-95",
+            200,
+            {"reason": "other_person"},
+            "Une évaluation notée pour une autre personne",
+            path=_OF_REFERRAL | {"assessment_id": ASSESSMENT},
+        )
+    ),
+)
+async def withdraw_assessment(referral_id: Id, assessment_id: Id, body: WithdrawIn, caller: Caller, runtime: Run, once: Once) -> Response:
+    """Withdraw an assessment that was noted by mistake. It stays in the referral with the reason, and counts no longer, nor does what it told of the person."""
+    return await once(
+        lambda session: withdrawals.withdraw_assessment(session, caller, Links.of(runtime), referral_id, assessment_id, body, _now()),
+        status=200,
+    )
 
 
 @router.get("/v1/referrals/{referral_id}/timeline", operation_id="read_timeline", response_model=TimelineOut, responses=problems(404))

@@ -1,4 +1,4 @@
-"""Interviews, assessments, the withdrawal of a contact or an interview, and the timeline of a referral."""
+"""Interviews, assessments, their withdrawal and a contact's, and the timeline of a referral."""
 
 from typing import Annotated
 
@@ -46,6 +46,16 @@ class InterviewWithdrawnOut(Answer):
     version: int
 
 
+class AssessmentWithdrawnOut(Answer):
+    """`known_to_services`: what holds of the person without it."""
+
+    id: Id
+    referral_id: Id
+    person_id: Id
+    known_to_services: KnownToServices
+    version: int
+
+
 class Step(Code):
     """What a line of the timeline tells; a move has its own code beside it."""
 
@@ -56,6 +66,7 @@ class Step(Code):
     INTERVIEW = "interview", "Entretien"
     INTERVIEW_WITHDRAWN = "interview_withdrawn", "Entretien retiré"
     ASSESSMENT = "assessment", "Évaluation des besoins"
+    ASSESSMENT_WITHDRAWN = "assessment_withdrawn", "Évaluation des besoins retirée"
     CORRECTION = "correction", "Correction"
     ALERT = "alert", "Information préoccupante ou signalement"
     ALERT_WITHDRAWN = "alert_withdrawn", "Information préoccupante ou signalement retiré"

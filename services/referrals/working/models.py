@@ -40,7 +40,7 @@ class Interview(Withdrawable, table=True):
     held_at: datetime = Field(sa_column=instant())
 
 
-class Assessment(Table, table=True):
+class Assessment(Withdrawable, table=True):
     __tablename__ = "assessments"
     __table_args__ = (Index("assessments_referral", "referral_id", "recorded_at"),)
 
@@ -50,6 +50,8 @@ class Assessment(Table, table=True):
     post_id: UUID = Field(sa_column=Column(Uuid, nullable=False))
     needs: list[str] = Field(sa_column=texts())
     known_to_services: str = Field(sa_type=Text)
+    known_before: str | None = Field(default=None, sa_type=Text)
+    """What was known of the person before it; `None`: it was written by an earlier version, which did not keep it."""
     recorded_at: datetime = Field(sa_column=instant())
 
 

@@ -53,6 +53,8 @@ class AssessmentOut(Answer):
     needs: list[Need]
     known_to_services: KnownToServices
     recorded_at: Instant
+    withdrawn_at: Instant | None
+    withdrawn_because: Misnoted | None
 
 
 class ReferralOut(ReferralSummary):

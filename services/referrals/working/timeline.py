@@ -65,6 +65,9 @@ async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) 
             found.append(_entry(Step.INTERVIEW_WITHDRAWN, held, held.withdrawn_at, code=held.place, person_ids=held.person_ids, **why))
     for made in await session.scalars(select(Assessment).where(col(Assessment.referral_id) == referral.id)):
         found.append(_entry(Step.ASSESSMENT, made, made.recorded_at, post_id=made.post_id, person_ids=[made.person_id]))
+        if made.withdrawn_at is not None:
+            why = {"reason": made.withdrawn_because, "actor": made.withdrawn_by}
+            found.append(_entry(Step.ASSESSMENT_WITHDRAWN, made, made.withdrawn_at, person_ids=[made.person_id], **why))
     for corrected in await session.scalars(select(Correction).where(col(Correction.referral_id) == referral.id)):
         found.append(_entry(Step.CORRECTION, corrected, corrected.corrected_at, reason=corrected.reason, actor=corrected.actor))
     for sent in await session.scalars(select(Alert).where(col(Alert.referral_id) == referral.id)):

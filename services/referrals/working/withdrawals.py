@@ -1,7 +1,8 @@
 """What the social worker noted by mistake is taken back: it stays in sight with the reason, and nothing counts it or rests on it any more."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -11,16 +12,19 @@ from sqlmodel import col
 from libs.chassis import outbox
 from libs.chassis.refusals import Conflict
 from libs.chassis.security import Principal
-from libs.contracts.referrals import ContactWithdrawn, InterviewWithdrawn
+from libs.contracts.referrals import AssessmentWithdrawn, ContactWithdrawn, InterviewWithdrawn, number_of
 from libs.contracts.units import police_id_of
+from libs.contracts.vocabularies import KnownToServices, OrientedContent
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, minutes_between
-from services.referrals.models import Referral
+from services.referrals.models import Person, Referral
+from services.referrals.orientations.following import tell_changed
+from services.referrals.orientations.links import Links
 from services.referrals.rules import are_met
 from services.referrals.working.followup import reached
-from services.referrals.working.followup_schemas import ContactWithdrawnOut, InterviewWithdrawnOut, WithdrawIn
-from services.referrals.working.models import ContactAttempt, Interview
-from services.referrals.working.work import locked_for, people_of, still_noted, take_back
+from services.referrals.working.followup_schemas import AssessmentWithdrawnOut, ContactWithdrawnOut, InterviewWithdrawnOut, WithdrawIn
+from services.referrals.working.models import Assessment, ContactAttempt, Correction, Interview
+from services.referrals.working.work import anybody_of, locked_for, people_of, still_noted, take_back
 
 
 class WithdrawnAlready(Conflict):
@@ -33,6 +37,11 @@ class InterviewWithdrawnAlready(Conflict):
     title: ClassVar[str] = "Déjà retiré"
 
 
+class AssessmentWithdrawnAlready(Conflict):
+    type: ClassVar[str] = "assessment-withdrawn-already"
+    title: ClassVar[str] = "Déjà retirée"
+
+
 class InterviewRestsOnIt(Conflict):
     """Each adult of an interview was reached before."""
 
@@ -40,12 +49,19 @@ class InterviewRestsOnIt(Conflict):
     title: ClassVar[str] = "Un entretien repose sur ce contact"
 
 
+class AssessmentRestsOnIt(Conflict):
+    """An adult who is assessed was reached before."""
+
+    type: ClassVar[str] = "assessment-rests-on-it"
+    title: ClassVar[str] = "Une évaluation repose sur ce contact"
+
+
 async def withdraw_contact(
     session: AsyncSession, caller: Principal, delays: Delays, referral_id: UUID, contact_id: UUID, body: WithdrawIn, now: datetime
 ) -> ContactWithdrawnOut:
     """Where a contact may be noted. What the person said with it about being contacted was noted as a correction, and is corrected as one.
 
-    Raises NotFound, MoveRefused, WithdrawnAlready, InterviewRestsOnIt.
+    Raises NotFound, MoveRefused, WithdrawnAlready, InterviewRestsOnIt, AssessmentRestsOnIt.
     """
     referral = await locked_for(session, caller, referral_id, Move.CONTACT)
     already = WithdrawnAlready("Cette tentative de contact a déjà été retirée.")
@@ -89,6 +105,58 @@ async def withdraw_interview(
     return InterviewWithdrawnOut(id=held.id, referral_id=referral.id, version=referral.version)
 
 
+async def withdraw_assessment(
+    session: AsyncSession, caller: Principal, links: Links, referral_id: UUID, assessment_id: UUID, body: WithdrawIn, now: datetime
+) -> AssessmentWithdrawnOut:
+    """Where an assessment may be noted. Whether services know the person is what it would be without it; their partners read it again.
+
+    Raises NotFound, MoveRefused, AssessmentWithdrawnAlready.
+    """
+    referral = await locked_for(session, caller, referral_id, Move.ASSESS)
+    already = AssessmentWithdrawnAlready("Cette évaluation a déjà été retirée.")
+    made = await still_noted(session, referral.id, Assessment, assessment_id, already)
+    await take_back(session, caller, referral, made, body.reason, now)
+    person = await anybody_of(session, referral.id, made.person_id)
+    believed, person.known_to_services = person.known_to_services, await _known_without_what_was_withdrawn(session, person)
+    await session.flush()
+    known = KnownToServices(person.known_to_services)
+    await outbox.append(
+        session,
+        AssessmentWithdrawn(
+            referral_id=referral.id,
+            departement=referral.departement,
+            assessment_id=made.id,
+            person_id=person.id if person.content else number_of(person.position + 1),
+            post_id=made.post_id,
+            known_to_services=known,
+            withdrawn_at=now,
+        ),
+    )
+    if known != believed:
+        await tell_changed(session, links, referral, {person.id: {OrientedContent.PERSON}}, now)
+    return AssessmentWithdrawnOut(
+        id=made.id, referral_id=referral.id, person_id=person.id, known_to_services=known, version=referral.version
+    )
+
+
+_Change: TypeAlias = tuple[UUID, str | None, str | None]
+"""What made known whether services know a person: its id, what was known before, what after; `None`: not kept, taken back."""
+
+
+async def _known_without_what_was_withdrawn(session: AsyncSession, person: Person) -> str:
+    """What was said first, then by each assessment that was not withdrawn and each correction, in the order in which they were noted (their ids')."""
+    assessed = await session.scalars(select(Assessment).where(col(Assessment.person_id) == person.id))
+    changes: list[_Change] = [
+        (one.id, one.known_before, None if one.withdrawn_at is not None else one.known_to_services) for one in assessed
+    ]
+    field = f"/persons/{person.id}/known_to_services"
+    corrected = await session.scalars(select(Correction).where(col(Correction.referral_id) == person.referral_id))
+    changes += [(one.id, one.changes[field]["before"], one.changes[field]["after"]) for one in corrected if field in one.changes]
+    changes.sort(key=lambda change: change[0])
+    first = changes[0][1]
+    return next((after for _, _, after in reversed(changes) if after is not None), first or KnownToServices.NOT_KNOWN_WHETHER)
+
+
 async def _first_of_those_left(session: AsyncSession, referral: Referral) -> datetime | None:
     left = select(func.min(col(ContactAttempt.attempted_at))).where(
         col(ContactAttempt.referral_id) == referral.id, col(ContactAttempt.withdrawn_at).is_(None)
@@ -98,16 +166,31 @@ async def _first_of_those_left(session: AsyncSession, referral: Referral) -> dat
 
 
 async def _check_nothing_rests(session: AsyncSession, referral: Referral, attempt: ContactAttempt) -> None:
-    """No interview would be left with somebody whom nobody had reached by then. Raises InterviewRestsOnIt."""
-    since = select(Interview).where(
+    """No interview nor assessment would be left of somebody whom nobody had reached by then. Raises InterviewRestsOnIt, AssessmentRestsOnIt."""
+    held_since = select(Interview).where(
         col(Interview.referral_id) == referral.id, col(Interview.held_at) >= attempt.attempted_at, col(Interview.withdrawn_at).is_(None)
     )
-    for held in (await session.scalars(since)).all():
-        persons = await people_of(session, referral.id, held.person_ids)
-        with_it = await reached(session, referral.id, held.held_at)
-        without = await reached(session, referral.id, held.held_at, besides=attempt.id)
-        if are_met(persons, with_it) and not are_met(persons, without):
+    for held in (await session.scalars(held_since)).all():
+        if await _rests(session, referral, attempt, held.person_ids, held.held_at):
             raise InterviewRestsOnIt(
                 "Un entretien noté depuis repose sur ce contact : retirez d'abord cet entretien, ou notez le contact où la personne a été jointe avant lui.",
                 more={"interview_id": str(held.id)},
             )
+    made_since = select(Assessment).where(
+        col(Assessment.referral_id) == referral.id,
+        col(Assessment.recorded_at) >= attempt.attempted_at,
+        col(Assessment.withdrawn_at).is_(None),
+    )
+    for made in (await session.scalars(made_since)).all():
+        if await _rests(session, referral, attempt, [made.person_id], made.recorded_at):
+            raise AssessmentRestsOnIt(
+                "Une évaluation notée depuis repose sur ce contact : retirez-la d'abord, ou notez le contact où la personne a été jointe avant elle.",
+                more={"assessment_id": str(made.id)},
+            )
+
+
+async def _rests(session: AsyncSession, referral: Referral, attempt: ContactAttempt, person_ids: Sequence[UUID], at: datetime) -> bool:
+    """Whether what was done with these persons at that time was possible by this contact alone."""
+    persons = await people_of(session, referral.id, person_ids)
+    without = await reached(session, referral.id, at, besides=attempt.id)
+    return not are_met(persons, without) and are_met(persons, await reached(session, referral.id, at))

@@ -42,10 +42,10 @@ from services.referrals.receiving.domain import Decision, PostState, Verdict
 from services.referrals.rules import UnknownPerson, UnknownPost, check_kept
 from services.referrals.schemas import PersonContent
 from services.referrals.working.domain import SPOKEN_WITH, PostNotAvailable, Work, check_closing
-from services.referrals.working.models import ContactAttempt, Interview, Moved
+from services.referrals.working.models import Assessment, ContactAttempt, Interview, Moved
 from services.referrals.working.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, TransferIn
 
-Noted = TypeVar("Noted", Alert, ContactAttempt, Interview)
+Noted = TypeVar("Noted", Alert, Assessment, ContactAttempt, Interview)
 
 
 def may_see(caller: Principal, referral: Referral) -> bool:

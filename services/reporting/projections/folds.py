@@ -129,7 +129,7 @@ def _alert_withdrawn(state: State, event: referrals.AlertWithdrawn) -> None:
         row.alerts = ",".join(kind for kind in row.alerts.split(",") if kind != event.kind)
 
 
-def _assessed(state: State, event: referrals.AssessmentRecorded) -> None:
+def _assessed(state: State, event: referrals.AssessmentRecorded | referrals.AssessmentWithdrawn) -> None:
     person = state.rows["persons"].get(event.referral_id, {}).get((event.referral_id, event.person_id))
     if person is not None:
         person.known_to_services = event.known_to_services
@@ -245,6 +245,7 @@ FOLDS: dict[type[Event], Fold] = {
     referrals.AlertRecorded: Fold(_alerted, "referral_id", ("situations",)),
     referrals.AlertWithdrawn: Fold(_alert_withdrawn, "referral_id", ("situations",)),
     referrals.AssessmentRecorded: Fold(_assessed, "referral_id", ("persons",)),
+    referrals.AssessmentWithdrawn: Fold(_assessed, "referral_id", ("persons",)),
     referrals.OrientationRequested: Fold(_orientation_requested, "orientation_id", ("orientations",)),
     referrals.OrientationAccepted: Fold(_orientation_becomes(OrientationStatus.ACCEPTED), "orientation_id", ("orientations",)),
     referrals.OrientationRejected: Fold(_orientation_rejected, "orientation_id", ("orientations",)),

@@ -25,6 +25,7 @@ STATES: dict[str, tuple[str, str | None]] = {
     "request_orientation": ("accepted", None),
     "withdraw_contact": ("contacted", None),
     "withdraw_interview": ("contacted", None),
+    "withdraw_assessment": ("contacted", None),
     "record_alert": ("accepted", None),
     "withdraw_alert": ("accepted", None),
     "record_requisition": ("accepted", None),
@@ -63,6 +64,8 @@ async def test_every_example_works_as_it_stands(database_url: Callable[[str | No
                 await _set(f"UPDATE contact_attempts SET id = '{d.CONTACT}' WHERE person_id = '{d.VICTIM}'", referrals)
             if one.operation == "withdraw_interview":
                 await _hold_interview(referrals)
+            if one.operation == "withdraw_assessment":
+                await _assess(referrals)
             if one.operation == "withdraw_alert":
                 await _note_alert(referrals)
             answer = await send(referrals, one)
@@ -97,6 +100,12 @@ async def _hold_interview(referrals: Referrals) -> None:
     held = {"person_ids": [d.VICTIM], "place": "station", "duration_minutes": 50, "held_at": "2026-11-24T16:30:00Z"}
     await referrals.post("iscg-95", f"/v1/referrals/{d.REFERRAL}/interviews", held)
     await _set(f"UPDATE interviews SET id = '{d.INTERVIEW}'", referrals)
+
+
+async def _assess(referrals: Referrals) -> None:
+    needs = {"person_id": d.VICTIM, "needs": ["rights"], "known_to_services": "known"}
+    await referrals.post("iscg-95", f"/v1/referrals/{d.REFERRAL}/assessments", needs)
+    await _set(f"UPDATE assessments SET id = '{d.ASSESSMENT}'", referrals)
 
 
 async def _note_alert(referrals: Referrals) -> None:

@@ -129,6 +129,15 @@ async def an_interview_withdrawn_twice(referrals: Referrals) -> Race:
     return Race(("referrals", "interviews"), [withdraw, withdraw], {(1, ("interview.withdrawn",))})
 
 
+async def an_assessment_withdrawn_twice(referrals: Referrals) -> Race:
+    referral_id = await referrals.accepted()
+    await call(referrals, referral_id)
+    needs = {"person_id": (await referrals.persons(referral_id))[0], "needs": ["rights"], "known_to_services": "known"}
+    made = (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/assessments", needs)).json()["id"]
+    withdraw = partial(referrals.post, "iscg-95", f"/v1/referrals/{referral_id}/assessments/{made}/withdraw", {"reason": "noted_twice"})
+    return Race(("referrals", "assessments"), [withdraw, withdraw], {(1, ("assessment.withdrawn",))})
+
+
 async def closed_while_the_contact_it_rests_on_is_withdrawn(referrals: Referrals) -> Race:
     referral_id = await referrals.accepted()
     noted = (await call(referrals, referral_id)).json()["id"]
@@ -193,6 +202,7 @@ RACES: list[Callable[[Referrals], Awaitable[Race]]] = [
     an_alert_withdrawn_twice,
     a_contact_withdrawn_twice,
     an_interview_withdrawn_twice,
+    an_assessment_withdrawn_twice,
     closed_while_the_contact_it_rests_on_is_withdrawn,
     erased_while_it_is_corrected,
     closed_while_it_is_corrected,

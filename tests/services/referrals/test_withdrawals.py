@@ -1,4 +1,4 @@
-"""A contact attempt or an interview that was noted by mistake is withdrawn: it stays in sight, and nothing counts it or rests on it any more."""
+"""A contact attempt, an interview or an assessment that was noted by mistake is withdrawn: it stays in sight, and nothing counts it or rests on it any more."""
 
 from typing import Any
 from uuid import UUID
@@ -278,6 +278,168 @@ async def test_the_retention_does_not_count_from_an_interview_that_was_withdrawn
     [accepted] = await referrals.rows(f"SELECT accepted_at FROM referrals WHERE id = '{referral_id}'")
     async with referrals.runtime.database.transaction() as session:
         await session.execute(text("UPDATE interviews SET held_at = held_at + interval '1000 days'"))
+
+    export = await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/persons/{victim}/export", "persons_rights")
+
+    assert export.json()["kept_until"][:4] == str(accepted.accepted_at.year + 2)
+
+
+async def assess(referrals: Referrals, referral_id: UUID, known: str, *, place: int = 0) -> str:
+    person = (await referrals.persons(referral_id))[place]
+    body = {"person_id": person, "needs": ["rights"], "known_to_services": known}
+    answer = await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/assessments", body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def withdraw_assessment(
+    referrals: Referrals, referral_id: UUID, assessment_id: str, who: str = "iscg-95", **why: str
+) -> httpx.Response:
+    address = f"/v1/referrals/{referral_id}/assessments/{assessment_id}/withdraw"
+    return await referrals.post(who, address, {"reason": "other_person"} | why)
+
+
+async def known(referrals: Referrals, referral_id: UUID) -> str:
+    return str((await referrals.read_as("iscg-95", referral_id))["people"][0]["known_to_services"])
+
+
+async def test_an_assessment_noted_by_mistake_is_withdrawn_once_stays_in_sight_and_is_told(referrals: Referrals) -> None:
+    referral_id, other = await referrals.accepted(), await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    before = await known(referrals, referral_id)
+    await noted(referrals, referral_id)
+    made = await assess(referrals, referral_id, "known")
+    await referrals.said()
+
+    assert (await withdraw_assessment(referrals, other, made)).status_code == 404
+    assert (await withdraw_assessment(referrals, referral_id, made, "iscg-78")).status_code == 404
+    assert (await withdraw_assessment(referrals, referral_id, made, "coordinator-95")).status_code == 403
+    assert (await withdraw_assessment(referrals, referral_id, made, reason="regret")).status_code == 422
+    answer = await withdraw_assessment(referrals, referral_id, made)
+    again = await withdraw_assessment(referrals, referral_id, made)
+
+    found = await referrals.read_as("iscg-95", referral_id)
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {
+        "id": made,
+        "referral_id": str(referral_id),
+        "person_id": str(victim),
+        "known_to_services": before,
+        "version": found["version"],
+    }
+    assert (again.status_code, kind_of(again)) == (409, "assessment-withdrawn-already")
+    [kept] = found["assessments"]
+    assert (kept["id"], kept["withdrawn_because"], kept["withdrawn_at"] is not None) == (made, "other_person", True)
+    assert found["people"][0]["known_to_services"] == before
+    [(type, data)] = await referrals.said()
+    assert (type, data["assessment_id"], data["person_id"], data["known_to_services"]) == (
+        "assessment.withdrawn",
+        made,
+        str(victim),
+        before,
+    )
+    timeline = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/timeline", CONTENT)).json()["items"]
+    assert [(one["id"], one["reason"]) for one in timeline if one["step"] == "assessment_withdrawn"] == [(made, "other_person")]
+    export = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/persons/{victim}/export", "persons_rights")).json()
+    assert [one["withdrawn_because"] for one in export["assessments"]] == ["other_person"]
+
+
+async def test_whether_services_know_the_person_is_what_it_would_be_had_the_assessment_never_been_noted(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    before = await known(referrals, referral_id)
+    await noted(referrals, referral_id)
+    first, second, third = [await assess(referrals, referral_id, said) for said in ("known", "unknown", "known")]
+    learnt = []
+
+    for one in (first, third, second):
+        assert (await withdraw_assessment(referrals, referral_id, one)).status_code == 200
+        learnt.append(await known(referrals, referral_id))
+
+    assert before == "not_known_whether"
+    assert learnt == ["known", "unknown", before]
+
+
+async def test_what_a_correction_said_since_outlives_the_assessment_that_is_withdrawn(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    await noted(referrals, referral_id)
+    made = await assess(referrals, referral_id, "known")
+    right = {"reason": "learned", "persons": [{"person_id": victim, "known_to_services": "unknown"}]}
+    assert (await referrals.move("iscg-95", referral_id, "corrections", right)).status_code == 201
+    other = await assess(referrals, referral_id, "known")
+
+    await withdraw_assessment(referrals, referral_id, other)
+    corrected = await known(referrals, referral_id)
+    await withdraw_assessment(referrals, referral_id, made)
+
+    assert (corrected, await known(referrals, referral_id)) == ("unknown", "unknown")
+
+
+async def test_what_was_known_before_an_assessment_of_an_earlier_version_is_not_invented(referrals: Referrals) -> None:
+    """It did not keep what was known before it."""
+    referral_id = await referrals.accepted()
+    await noted(referrals, referral_id)
+    made = await assess(referrals, referral_id, "known")
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE assessments SET known_before = NULL"))
+
+    await withdraw_assessment(referrals, referral_id, made)
+
+    assert await known(referrals, referral_id) == "not_known_whether"
+
+
+async def test_the_partner_reads_again_whether_the_person_is_known(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    await noted(referrals, referral_id)
+    made = await assess(referrals, referral_id, "known")
+    repeated = await assess(referrals, referral_id, "known")
+    asked = str((await referrals.orient(referral_id)).json()["id"])
+    await referrals.said()
+
+    for one in (repeated, made):
+        await withdraw_assessment(referrals, referral_id, one)
+
+    assert await referrals.said_types() == ["assessment.withdrawn", "assessment.withdrawn", "orientation.updated"]
+    read = (await referrals.get("partner-95", f"/v1/orientations/{asked}", "orientation")).json()
+    assert (read["version"], read["person"]["known_to_services"]) == (2, "not_known_whether")
+
+
+async def test_a_contact_on_which_an_assessment_rests_is_withdrawn_only_once_the_assessment_is(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    contact_id = await noted(referrals, referral_id)
+    made = await assess(referrals, referral_id, "known")
+
+    before = await withdraw(referrals, referral_id, contact_id)
+    await withdraw_assessment(referrals, referral_id, made)
+    after = await withdraw(referrals, referral_id, contact_id)
+
+    assert (before.status_code, kind_of(before), before.json()["assessment_id"]) == (409, "assessment-rests-on-it", made)
+    assert after.status_code == 200
+
+
+async def test_the_assessment_of_who_was_erased_since_is_withdrawn_without_their_name(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    await noted(referrals, referral_id)
+    made = await assess(referrals, referral_id, "known")
+    await referrals.move("coordinator-95", referral_id, "erasures", {"person_ids": [victim]})
+    await referrals.said()
+
+    assert (await withdraw_assessment(referrals, referral_id, made)).status_code == 200
+
+    [(type, data)] = await referrals.said()
+    assert (type, data["person_id"]) == ("assessment.withdrawn", str(UUID(int=1)))
+
+
+async def test_the_retention_does_not_count_from_an_assessment_that_was_withdrawn(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    await noted(referrals, referral_id)
+    await withdraw_assessment(referrals, referral_id, await assess(referrals, referral_id, "known"))
+    await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})
+    [accepted] = await referrals.rows(f"SELECT accepted_at FROM referrals WHERE id = '{referral_id}'")
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE assessments SET recorded_at = recorded_at + interval '1000 days'"))
 
     export = await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/persons/{victim}/export", "persons_rights")
 

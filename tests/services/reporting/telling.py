@@ -171,6 +171,17 @@ def assessed(number: int, departement: str = "95") -> referrals.AssessmentRecord
     )
 
 
+def assessment_withdrawn(number: int, known: KnownToServices) -> referrals.AssessmentWithdrawn:
+    return referrals.AssessmentWithdrawn(
+        **_of(number, "95"),
+        assessment_id=an_id(21, number),
+        person_id=an_id(17, number * 100 + 1),
+        post_id=POST,
+        known_to_services=known,
+        withdrawn_at=NOON,
+    )
+
+
 def closed(number: int, departement: str = "95") -> referrals.ReferralClosed:
     return referrals.ReferralClosed(**_of(number, departement), post_id=POST, reason=CloseReason.ORIENTED, closed_at=NOON)
 

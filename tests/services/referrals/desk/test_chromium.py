@@ -148,6 +148,8 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
     called = (await desk.post("iscg-95", f"/v1/referrals/{accepted}/contacts", call)).json()["id"]
     met = {"person_ids": [first], "place": "station", "duration_minutes": 50, "held_at": "2026-11-24T15:45:00Z"}
     held = (await desk.post("iscg-95", f"/v1/referrals/{accepted}/interviews", met)).json()["id"]
+    needs = {"person_id": first, "needs": ["rights"], "known_to_services": "known"}
+    made = (await desk.post("iscg-95", f"/v1/referrals/{accepted}/assessments", needs)).json()["id"]
     url = f"{desk.runtime.settings.public_url}/desk"
     for who, pages in {
         "coordinator-95": {
@@ -175,6 +177,7 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
             "alert-withdraw": f"/referrals/{accepted}/alerts/{noted}/withdraw",
             "contact-withdraw": f"/referrals/{accepted}/contacts/{called}/withdraw",
             "interview-withdraw": f"/referrals/{accepted}/interviews/{held}/withdraw",
+            "assessment-withdraw": f"/referrals/{accepted}/assessments/{made}/withdraw",
             "referral-with-alert": f"/referrals/{accepted}",
             "requisition-new": f"/referrals/{accepted}/requisitions/new",
             "correct": f"/referrals/{accepted}/correct",

@@ -359,6 +359,28 @@ async def test_an_interview_that_was_noted_by_mistake_is_withdrawn_from_the_refe
     assert "a déjà été retiré" in browser.html.text
 
 
+async def test_an_assessment_that_was_noted_by_mistake_is_withdrawn_from_the_referrals_page(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    [victim, *_] = await desk.persons(referral_id)
+    call = {"person_id": victim, "mode": "in_person", "result": "reached", "attempted_at": "2026-11-23T09:00:00Z"}
+    await desk.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call | {"override_reason": "person_asked"})
+    needs = {"person_id": victim, "needs": ["rights"], "known_to_services": "known"}
+    assessment_id = (await desk.post("iscg-95", f"/v1/referrals/{referral_id}/assessments", needs)).json()["id"]
+    browser = await desk.sign_in("iscg-95", f"/desk/referrals/{referral_id}")
+
+    [link] = [link for _, link in browser.html.all_links if link.endswith(f"/assessments/{assessment_id}/withdraw")]
+    await browser.open(link)
+    await browser.submit(reason="other_person")
+
+    assert browser.page.status_code == 200, browser.html.text
+    assert "L'évaluation est retirée." in browser.html.text
+    assert "Évaluation des besoins retirée" in browser.html.text
+    await browser.open(link)
+    await browser.submit(reason="other_person")
+    assert browser.page.status_code == 409
+    assert "a déjà été retirée" in browser.html.text
+
+
 async def test_a_form_that_was_open_when_a_person_was_erased_notes_nothing_about_them(desk: Desk) -> None:
     referral_id = await desk.accepted()
     [victim, _] = await desk.persons(referral_id)
