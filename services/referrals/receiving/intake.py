@@ -90,7 +90,7 @@ class Intakes:
     async def receive(self, session: AsyncSession, intakes: Sequence[Intake], now: datetime) -> list[ReferralReceivedOut | Refusal]:
         """Store, route and say referrals; the outcomes in the order given.
 
-        Refused: a reference already given for this unit (without a unit: by this client), a date to come, a commune outside the client's perimeter.
+        Refused: a reference already given for this unit (without a unit: by this client), a date to come, a commune or a unit outside the client's perimeter.
         """
         outcomes: dict[int, ReferralReceivedOut | Refusal] = {}
         possible: list[tuple[int, Intake]] = []
@@ -102,7 +102,13 @@ class Intakes:
                 continue
             possible.append((number, intake))
         atlas = await routing.atlas(session, [(intake.request.unit_id, intake.request.commune) for _, intake in possible])
-        made = {number: self._make(intake, atlas) for number, intake in possible}
+        made: dict[int, _Referral] = {}
+        for number, intake in possible:
+            if atlas.is_of_others(intake.request.unit_id, intake.departements):
+                sentence = "Cette unité n'est compétente que dans d'autres départements que les vôtres."
+                outcomes[number] = OutsidePerimeter(sentence, pointers=[("/unit_id", sentence)])
+            else:
+                made[number] = self._make(intake, atlas)
         stored = await self._store_referrals(session, list(made.values()), now)
         fresh = [referral for referral in made.values() if referral.id in stored]
         await self._vault.store(session, [key for referral in fresh for key in _keys(referral)])

@@ -14,6 +14,7 @@ from libs.chassis import outbox
 from libs.chassis.database import Statement, run
 from libs.chassis.ids import new_id
 from libs.contracts.referrals import ReferralAssigned
+from libs.contracts.types import departement_of
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Channel, Force, ReferralStatus, RoutingReason, UnroutedReason
 from services.referrals import notices
@@ -28,13 +29,15 @@ _CANDIDATES = Statement(
     "  WHERE state <> 'closed' AND (units && CAST(:units AS uuid[]) OR communes && CAST(:communes AS text[]) OR units && ARRAY(SELECT id FROM competent))"
     # who stands in for who is absent, and for who is absent in turn; `UNION` ends a circle
     "  UNION SELECT p.id, p.replacement_post_id FROM covering c JOIN posts_heard p ON p.id = c.replacement_post_id WHERE p.state <> 'closed')"
-    " SELECT named.forces, p.id, p.state, p.units, p.communes AS direct, coalesce(a.channels, p.channels) AS channels, p.full_time_percent,"
+    " SELECT named.forces, named.places, p.id, p.state, p.units, p.communes AS direct, coalesce(a.channels, p.channels) AS channels, p.full_time_percent,"
     " (SELECT array_agg(DISTINCT c.commune) FROM competent u, unnest(u.communes) AS c (commune)"
     "  WHERE u.id = ANY(p.units) AND c.commune = ANY(CAST(:communes AS text[]))) AS through_units,"
     " a.targets, p.replacement_post_id,"
     " (SELECT count(*) FROM (SELECT 1 FROM referrals r WHERE r.post_id = p.id AND r.status IN ('assigned', 'accepted') LIMIT :most) open) AS load"
-    # one row without a post when there is none: the forces of the units that were named come along
-    " FROM (SELECT jsonb_object_agg(id, force) AS forces FROM units_heard WHERE id = ANY(CAST(:units AS uuid[]))) named"
+    # one row without a post when there is none: the forces of the units that were named come along, and where they are competent: three characters of
+    # each commune, which hold its département at home and overseas
+    " FROM (SELECT jsonb_object_agg(id, force) AS forces, jsonb_object_agg(id, ARRAY(SELECT DISTINCT left(c, 3) FROM unnest(communes) AS c)) AS places"
+    "  FROM units_heard WHERE id = ANY(CAST(:units AS uuid[]))) named"
     " LEFT JOIN (posts_heard p LEFT JOIN LATERAL (SELECT a.channels, a.targets FROM agreements_heard a WHERE p.id = ANY(a.post_ids)"
     f"  {IN_FORCE}) a ON true) ON p.id IN (SELECT id FROM covering) ORDER BY p.id"
 )
@@ -70,6 +73,8 @@ class Atlas:
     posts: list[Covering]
     loads: dict[UUID, int]
     forces: dict[UUID, Force]
+    competent: dict[UUID, frozenset[str]]
+    """By unit that was named and heard of: the départements in which it is competent."""
 
     def route(self, unit_id: UUID | None, commune: str, channel: Channel, declined: Set[UUID] = frozenset()) -> Decision:
         candidates = self._candidates(unit_id, commune)
@@ -113,11 +118,16 @@ class Atlas:
     def force(self, unit_id: UUID | None) -> Force | None:
         return self.forces.get(unit_id) if unit_id is not None else None
 
+    def is_of_others(self, unit_id: UUID | None, departements: Set[str] | None) -> bool:
+        """A unit that is competent in other départements alone; of one that was not heard of yet, or is competent nowhere yet, nothing is known."""
+        places = self.competent.get(unit_id, frozenset()) if unit_id is not None else frozenset()
+        return departements is not None and bool(places) and places.isdisjoint(departements)
+
 
 async def atlas(session: AsyncSession, places: Sequence[tuple[UUID | None, str]]) -> Atlas:
     """What is needed to route referrals of these units and communes: one statement, whatever their number."""
     if not places:
-        return Atlas([], {}, {})
+        return Atlas([], {}, {}, {})
     units = sorted({unit for unit, _ in places if unit is not None})
     communes = sorted({commune for _, commune in places})
     rows = await run(session, _CANDIDATES, {"units": units, "communes": communes, "most": LOAD_LIMIT})
@@ -136,7 +146,8 @@ async def atlas(session: AsyncSession, places: Sequence[tuple[UUID | None, str]]
         if row["id"] is not None
     ]
     forces = {UUID(unit): Force(force) for unit, force in (rows[0]["forces"] or {}).items()}
-    return Atlas(posts, {row["id"]: row["load"] for row in rows if row["id"] is not None}, forces)
+    competent = {UUID(unit): frozenset(map(departement_of, places)) for unit, places in (rows[0]["places"] or {}).items()}
+    return Atlas(posts, {row["id"]: row["load"] for row in rows if row["id"] is not None}, forces, competent)
 
 
 def stored(decided: Decision, at: datetime) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, date, datetime
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -10,8 +11,8 @@ from libs.chassis import relay
 from libs.chassis.refusals import Refusal
 from libs.chassis.settings import secret_bytes
 from libs.contracts import demonstration as d
-from libs.contracts.partners import PostSuspended, PostVacant
-from libs.contracts.vocabularies import ContactAgreement, ReferralStatus
+from libs.contracts.partners import PostSuspended, PostVacant, UnitChanged
+from libs.contracts.vocabularies import ContactAgreement, Force, ReferralStatus, UnitKind
 from services.referrals.delays.due import Delays
 from services.referrals.domain import PoliceStatus, police_status
 from services.referrals.receiving.intake import Intake, Intakes
@@ -41,6 +42,33 @@ async def test_a_police_system_refers_within_its_departements_only(referrals: Re
     if status == 422:
         assert answer.json()["type"].endswith("outside-perimeter")
         assert [one["pointer"] for one in answer.json()["errors"]] == ["/commune"]
+        assert await referrals.rows("SELECT 1 FROM referrals") == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "communes", "status"),
+    [
+        (d.UNIT_CERGY, None, 201),
+        (d.UNIT_78, None, 422),
+        (d.UNIT_78, [d.COMMUNE_78, d.COMMUNE_CERGY], 201),
+        (d.UNIT_78, [], 201),
+        (uuid4(), None, 201),
+    ],
+    ids=["its own", "another département's", "one of both départements", "one that is competent nowhere yet", "one not heard of yet"],
+)
+async def test_a_police_system_refers_for_units_of_its_departements_only(
+    referrals: Referrals, unit: UUID, communes: list[str] | None, status: int
+) -> None:
+    if communes is not None:
+        where: dict[str, Any] = {"departement": "78", "unit_id": unit, "communes": tuple(communes)}
+        await referrals.hear("partners", UnitChanged(**where, force=Force.POLICE, kind=UnitKind.COMMISSARIAT, changed_at=MORNING))
+
+    answer = await referrals.post("police-95", "/v1/referrals", referrals.body(unit_id=unit, commune="95127"))
+
+    assert answer.status_code == status, answer.text
+    if status == 422:
+        assert answer.json()["type"].endswith("outside-perimeter")
+        assert [one["pointer"] for one in answer.json()["errors"]] == ["/unit_id"]
         assert await referrals.rows("SELECT 1 FROM referrals") == []
 
 
