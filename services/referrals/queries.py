@@ -120,6 +120,8 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
     )
     asked = (await session.scalars(select(Orientation).where(col(Orientation.referral_id) == found.id).order_by(col(Orientation.id)))).all()
     contents = await contents_of(session, vault, persons)
+    status = ReferralStatus(found.status)
+    at_work = status is ReferralStatus.CLOSED and await is_at_work(session, found)  # who may reopen it: of no other state is it asked
     return ReferralOut.model_validate(
         summary(found, len(persons), any(person.age_band in MINORS for person in persons), await session.scalar(kinds_sent(found.id)) or ())
         | {
@@ -138,7 +140,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
             "accepted_at": found.accepted_at,
             "closed_at": found.closed_at,
             "close_reason": found.close_reason,
-            "moves": moves_open_to(caller.role, ReferralStatus(found.status), at_work=await is_at_work(session, found)),
+            "moves": moves_open_to(caller.role, status, at_work=at_work),
         }
     )
 
