@@ -68,6 +68,12 @@ class Life:
         self._persons = {person["role"]: person["id"] for person in opened["people"]}
         await self._wander()
         await self._move("iscg-95", "accept", "accepted", "accepted")
+        if self._now_and_then(0.1):  # it was another's: nobody was called
+            await self._taken_back("contacts", await self._contact("no_answer"), "contact.withdrawn")
+            await self._close("duplicate")
+            return
+        if self._now_and_then(0.2):
+            await self._taken_back("contacts", await self._contact("no_answer"), "contact.withdrawn")
         await self._contact("reached")
         await self._follow_up()
         taken = await self._orient()
@@ -99,34 +105,39 @@ class Life:
             return
         await self._move("coordinator-95", "assign", "assigned", "assigned", {"post_id": str(d.POST_CERGY)})
 
-    async def _contact(self, result: str) -> None:
+    async def _contact(self, result: str) -> str:
         call = {"person_id": self._persons["victim"], "mode": "phone", "result": result, "attempted_at": self._at}
-        await self._client.post("iscg-95", f"{self._address}/contacts", call)
+        made = await self._client.post("iscg-95", f"{self._address}/contacts", call)
         self._told.note(self._own, "contact.attempted")
+        return str(made["id"])
+
+    async def _taken_back(self, noun: str, noted_id: str, fact: str) -> None:
+        """It was noted by mistake."""
+        await self._client.post("iscg-95", f"{self._address}/{noun}/{noted_id}/withdraw", {"reason": "noted_twice"})
+        self._told.note(self._own, fact)
 
     async def _follow_up(self) -> None:
-        """An interview, an assessment, a correction, an alert: each now and then, in any order."""
-        works = ["interview.held", "assessment.recorded", "referral.corrected", "alert.recorded"]
+        """An interview, an assessment, a correction, an alert: each now and then, in any order; what was noted is now and then taken back."""
         victim = self._persons["victim"]
-        for fact in self._dice.sample(works, self._dice.randint(0, 4)):
-            match fact:
-                case "interview.held":
-                    held = {"person_ids": [victim], "place": "phone", "duration_minutes": 20, "held_at": self._at}
-                    await self._client.post("iscg-95", f"{self._address}/interviews", held)
-                case "assessment.recorded":
-                    needs = {"person_id": victim, "needs": ["victim_support"], "known_to_services": "unknown"}
-                    await self._client.post("iscg-95", f"{self._address}/assessments", needs)
-                case "alert.recorded":
-                    sent = {"kind": "concerning_information", "person_ids": [], "sent_at": self._at}
-                    noted = await self._client.post("iscg-95", f"{self._address}/alerts", sent)
-                    if self._dice.random() < 0.3:
-                        self._told.note(self._own, fact)
-                        fact = "alert.withdrawn"
-                        await self._client.post("iscg-95", f"{self._address}/alerts/{noted['id']}/withdraw", {"reason": "noted_twice"})
-                case _:
-                    right = {"reason": "learned", "children_present": 2}
-                    await self._client.post("iscg-95", f"{self._address}/corrections", right, version=await self._version())
+        notes = {
+            "interview.held": ("interviews", {"person_ids": [victim], "place": "phone", "duration_minutes": 20, "held_at": self._at}),
+            "assessment.recorded": (
+                "assessments",
+                {"person_id": victim, "needs": ["victim_support"], "known_to_services": "unknown"},
+            ),
+            "alert.recorded": ("alerts", {"kind": "concerning_information", "person_ids": [], "sent_at": self._at}),
+        }
+        for fact in self._dice.sample([*notes, "referral.corrected"], self._dice.randint(0, 4)):
+            if fact not in notes:
+                right = {"reason": "learned", "children_present": 2}
+                await self._client.post("iscg-95", f"{self._address}/corrections", right, version=await self._version())
+                self._told.note(self._own, fact)
+                continue
+            noun, body = notes[fact]
+            noted = await self._client.post("iscg-95", f"{self._address}/{noun}", body)
             self._told.note(self._own, fact)
+            if self._now_and_then(0.3):
+                await self._taken_back(noun, noted["id"], f"{fact.partition('.')[0]}.withdrawn")
 
     async def _orient(self) -> bool:
         """To a service; to another when that one says no. Whether one took the person over."""

@@ -45,6 +45,8 @@ class Told:
         return {
             "situations": Counter(self.statuses.values()),
             "orientations": Counter(status for one in self.orientations.values() for status in one.values()),
-            "contacted": {"total": sum("contact.attempted" in facts for facts in self.facts.values())},
+            "contacted": {
+                "total": sum(facts.count("contact.attempted") > facts.count("contact.withdrawn") for facts in self.facts.values())
+            },
             "persons": {"total": PERSONS * len(self.facts)},
         }

@@ -6,26 +6,36 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostFilled, PostSuspended
 from libs.contracts.vocabularies import OrientationStatus, ReferralStatus
 from services.referrals.app import expire_orientations, notice_overdue, route_unrouted
 from services.referrals.domain import MOVES, Move
+from services.referrals.models import Person, Referral
 from services.referrals.orientations.domain import ORIENTATION_MOVES, OrientationMove
+from services.referrals.working import withdrawals
+from tests.planted import seen_red
 from tests.services.referrals.conftest import MORNING, Referrals
+from tests.services.referrals.noted import WITHDRAWABLE, Noted
 
 MOVES_OF: dict[str, set[Move]] = {
     "referral.assigned": {Move.ROUTE, Move.ASSIGN, Move.TRANSFER},
     "referral.unrouted": {Move.UNROUTE, Move.DECLINE},
     "referral.accepted": {Move.ACCEPT},
     "contact.attempted": {Move.CONTACT},
+    "contact.withdrawn": {Move.CONTACT},
     "interview.held": {Move.INTERVIEW},
+    "interview.withdrawn": {Move.INTERVIEW},
     "assessment.recorded": {Move.ASSESS},
+    "assessment.withdrawn": {Move.ASSESS},
     "alert.recorded": {Move.ALERT},
+    "alert.withdrawn": {Move.ALERT},
     "orientation.requested": {Move.ORIENT},
     "referral.corrected": {Move.CORRECT},
     "referral.closed": {Move.CLOSE, Move.CLOSE_UNROUTED},
@@ -78,15 +88,25 @@ ENDING = {"the person agrees or refuses": "referral.corrected", "erase the perso
 """What ends orientations besides, and may close the referral: the fact it must say."""
 FOLLOWING = {"orientation.cancelled", "orientation.updated"}
 """What becomes of an orientation whose person, or what is known of the situation, is another."""
+WITHDRAWN: dict[str, tuple[str, str, str]] = {
+    "withdraw a contact": ("contacts", "contact_attempts", "contact.withdrawn"),
+    "withdraw an interview": ("interviews", "interviews", "interview.withdrawn"),
+    "withdraw an assessment": ("assessments", "assessments", "assessment.withdrawn"),
+    "withdraw an alert": ("alerts", "alerts", "alert.withdrawn"),
+}
+"""What was noted by mistake: its address, its table, the fact that it says."""
 SILENT = ("a requisition is noted", "the person's data is exported", "a link is made")
 """What is nobody else's business: written down or read, and said to nobody."""
 OTHERS = (
     *ENDING,
     *SILENT,
+    *WITHDRAWN,
     "add a person",
+    "services know the person",
     "partner accepts by link",
     "partner rejects by link",
     "contact",
+    "reach",
     "interview",
     "assess",
     "alert",
@@ -122,6 +142,7 @@ class Walk:
     status: str = ""
     orientations: dict[str, str] = field(default_factory=dict)
     """What the facts told so far."""
+    noted: Noted = field(default_factory=Noted)
 
     async def step(self, name: str) -> None:
         before, read_before = await self._state(), await self._read()
@@ -151,6 +172,10 @@ class Walk:
         assert after["status"] != "closed" or "requested" not in after["orientations"].values(), "a partner may answer what nobody follows"
         assert after["reached"] == 0, "a partner still works for who refused or was erased"
         assert (after["status"], after["orientations"]) == (self.status, self.orientations)
+        assert {table: after[f"{table}_left"] for table in WITHDRAWABLE} == self.noted.left(), "what was noted is not what was told"
+        assert after["first_contact_at"] == self.noted.first_contact(), "the first contact is not that of those that are left"
+        assert after["known"] == self.noted.known[-1][1], "who knows the person is not what is left of what was said"
+        assert self.noted.is_grounded(), "what was done rests on nobody's having been reached"
         if any(type != "referral.overdue" for type, _ in said):
             assert after["version"] > before["version"]
         if any(type == "referral.overdue" for type, _ in said):
@@ -164,6 +189,7 @@ class Walk:
             if type in MOVES_OF:
                 assert (type, ReferralStatus(self.status), ReferralStatus(status)) in LEGAL, f"{type}: {self.status} -> {status}"
             self.status = status
+            self.noted.hear(type, data)
             if type in MOVE_OF_ORIENTATION:
                 told = self.orientations.get(data["orientation_id"])
                 cancelled = withdrawn and type == "orientation.cancelled"
@@ -174,9 +200,13 @@ class Walk:
 
     async def _state(self) -> dict[str, Any]:
         counts = ", ".join(f"(SELECT count(*) FROM {table} WHERE referral_id = r.id) AS {table}" for table in COUNTED)
+        left = ", ".join(
+            f"(SELECT count(*) FROM {table} WHERE referral_id = r.id AND withdrawn_at IS NULL) AS {table}_left" for table in WITHDRAWABLE
+        )
         [row] = await self.referrals.rows(
-            "SELECT status, version, post_id, urgency, children_present, danger, first_contact_at IS NOT NULL AS called,"
-            f" (SELECT jsonb_object_agg(id, status) FROM orientations WHERE referral_id = r.id) AS orientations, {counts}"
+            "SELECT status, version, post_id, urgency, children_present, danger, first_contact_at, first_contact_at IS NOT NULL AS called,"
+            " (SELECT known_to_services FROM persons WHERE referral_id = r.id ORDER BY position LIMIT 1) AS known,"
+            f" (SELECT jsonb_object_agg(id, status) FROM orientations WHERE referral_id = r.id) AS orientations, {counts}, {left}"
             " , (SELECT count(*) FROM orientations o JOIN persons p ON p.id = o.person_id WHERE o.referral_id = r.id"
             " AND (p.agreement = 'refused' OR p.content = ''::bytea) AND o.status IN ('requested', 'accepted', 'in-progress')) AS reached"
             f" FROM referrals r WHERE id = '{self.referral_id}'"
@@ -221,9 +251,10 @@ class Walk:
             )
             await expire_orientations(self.referrals.runtime)
             return "orientation.expired", None
-        if name == "contact":
+        if name in {"contact", "reach"}:
             [person, *_] = await self.referrals.persons(self.referral_id)
-            call = {"person_id": person, "mode": "phone", "result": "no_answer", "attempted_at": "2026-11-23T08:00:00Z"}
+            result, at = ("no_answer", "2026-11-23T07:30:00Z") if name == "contact" else ("reached", "2026-11-23T08:00:00Z")
+            call = {"person_id": person, "mode": "phone", "result": result, "attempted_at": at}
             answer = await self.referrals.post("iscg-95", f"/v1/referrals/{self.referral_id}/contacts", call)
             return "contact.attempted", answer.status_code
         if name in {"interview", "assess", "alert"}:
@@ -242,6 +273,14 @@ class Walk:
                 ),
             }[name]
             return fact, (await self.referrals.post("iscg-95", f"/v1/referrals/{self.referral_id}/{address}", body)).status_code
+        if name in WITHDRAWN:
+            return WITHDRAWN[name][2], await self._withdraw(*WITHDRAWN[name][:2])
+        if name == "services know the person":
+            [person, *_] = await self.referrals.persons(self.referral_id)
+            there = (await self._state())["known"]
+            known = "unknown" if there == "known" else "known"
+            right = {"reason": "learned", "persons": [{"person_id": person, "known_to_services": known}]}
+            return "referral.corrected", (await self.referrals.move("iscg-95", self.referral_id, "corrections", right)).status_code
         if name in SILENT:
             return "", await self._silently(name)
         if name in {"partner accepts by link", "partner rejects by link"}:
@@ -252,6 +291,14 @@ class Walk:
             return "referral.corrected", (await self.referrals.move("iscg-95", self.referral_id, "corrections", joins)).status_code
         service = d.VICTIM_SUPPORT_SERVICE if name == "orient" else d.LEGAL_ADVICE_SERVICE
         return "orientation.requested", (await self.referrals.orient(self.referral_id, service)).status_code
+
+    async def _withdraw(self, noun: str, table: str) -> int:
+        """The latest that is left; without any the latest, which was withdrawn already."""
+        rows = await self.referrals.rows(
+            f"SELECT id FROM {table} WHERE referral_id = '{self.referral_id}' ORDER BY withdrawn_at IS NOT NULL, id DESC LIMIT 1"
+        )
+        address = f"/v1/referrals/{self.referral_id}/{noun}/{rows[0].id if rows else self.referral_id}/withdraw"
+        return (await self.referrals.post("iscg-95", address, {"reason": "noted_twice"})).status_code
 
     async def _silently(self, name: str) -> int:
         referral, [person, *_] = f"/v1/referrals/{self.referral_id}", await self.referrals.persons(self.referral_id)
@@ -315,6 +362,15 @@ async def received_in_a_batch(referrals: Referrals, body: dict[str, Any]) -> UUI
     return UUID(json.loads(answer.text)["referral"]["id"])
 
 
+TAKEN_BACK = [
+    *("contact", "reach", "interview", "assess", "alert", "alert"),
+    *("withdraw a contact", "withdraw an interview", "withdraw a contact", "withdraw an assessment", "withdraw a contact"),
+    *("time passes", "withdraw a contact", "withdraw a contact", "withdraw an alert", "withdraw an alert", "time passes"),
+]
+"""All that was noted, one after the other; a contact on which something rests is not, yet."""
+LEARNT = ["reach", "assess", "services know the person", "assess", "orient", *["withdraw an assessment"] * 3]
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(routed=st.booleans(), batch=st.booleans(), steps=st.lists(st.sampled_from([*STEPS, *CORRECTIONS, *ANSWERS, *OTHERS]), max_size=15))
 @example(
@@ -325,9 +381,15 @@ async def received_in_a_batch(referrals: Referrals, body: dict[str, Any]) -> UUI
 @example(
     True, False, ["orient", "partner accepts", "the person agrees or refuses", "partner starts", "erase all", "partner fails", "erase all"]
 )
+@example(True, False, TAKEN_BACK)
+@example(True, False, LEARNT)
 async def test_no_walk_reaches_an_illegal_state_or_parts_a_fact_from_its_change(
     referrals: Referrals, routed: bool, batch: bool, steps: list[str]
 ) -> None:
+    await walked(referrals, steps, routed=routed, batch=batch)
+
+
+async def walked(referrals: Referrals, steps: list[str], *, routed: bool = True, batch: bool = False) -> None:
     await referrals.hear("partners", BACK)
     await referrals.said()
     changes: dict[str, Any] = {} if routed else {"unit_id": None, "commune": "95008"}
@@ -337,3 +399,28 @@ async def test_no_walk_reaches_an_illegal_state_or_parts_a_fact_from_its_change(
 
     for name in ["accept" if routed else "assign here", *steps]:
         await walk.step(name)
+
+
+async def _forgotten(*_: Any) -> None:
+    """What a planted fault leaves undone."""
+
+
+async def _as_it_was(session: AsyncSession, of: Referral | Person) -> Any:
+    return of.first_contact_at if isinstance(of, Referral) else of.known_to_services
+
+
+@pytest.mark.parametrize(
+    ("fault", "instead", "because"),
+    [
+        ("take_back", _forgotten, "what was noted is not what was told"),
+        ("_first_of_those_left", _as_it_was, "the first contact is not that of those that are left"),
+        ("_known_without_what_was_withdrawn", _as_it_was, "who knows the person is not what is left of what was said"),
+        ("_check_nothing_rests", _forgotten, "what was done rests on nobody's having been reached"),
+    ],
+)
+async def test_planted_a_withdrawal_that_leaves_something_behind_is_seen(
+    referrals: Referrals, monkeypatch: pytest.MonkeyPatch, fault: str, instead: Any, because: str
+) -> None:
+    monkeypatch.setattr(withdrawals, fault, instead)
+
+    await seen_red(walked(referrals, TAKEN_BACK), because)
