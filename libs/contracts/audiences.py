@@ -251,8 +251,8 @@ _POLICE: Rows = {
     r.ReferralClosed: "referral_id departement closed_at",
     r.ReferralReopened: "referral_id departement reopened_at",
 }
-"""How far its own referral is (report 1.2.5). The speaker names the police system on the first contact attempt only, and when the
-last one that was noted is withdrawn, for its referral is accepted then and no longer contacted: how often, how and with what result is nobody's
+"""How far its own referral is (report 1.2.5). The speaker names the police system on the first contact in which somebody
+was reached, and when the last of these is withdrawn, for its referral is accepted then and no longer contacted: how often, how and with what result is nobody's
 business. Nor an erasure: it would tell that the person asked for it or refused; the police gave the data and was told
 nothing of a person since, so that there is nothing it would have to erase on our word (GDPR art. 19 speaks of recipients). Of an open referral it is told
 the closing, like of any other."""
@@ -327,8 +327,8 @@ _TELLING: Final = (r.ReferralErased, r.ReferralCorrected)
 _BEHIND_IT: Final = frozenset(event for event in r.EVENTS if event not in _POLICE and event is not r.ReferralOverdue)
 """What the police is told nothing of; that a delay passed it sees by itself."""
 
-_AS_THE_POLICE: Final[Mapping[type[Event], str]] = {r.ContactAttempted: "first", r.ContactWithdrawn: "police_id"}
-"""Of its contacts a referral's first one, and that none is left: what the police is told."""
+_AS_THE_POLICE: Final[Mapping[type[Event], str]] = {r.ContactAttempted: "police_id", r.ContactWithdrawn: "police_id"}
+"""Of its contacts the first in which somebody was reached, and that none of these is left: what the police is told."""
 
 
 def _concerned(event: type[Event]) -> str:

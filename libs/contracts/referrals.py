@@ -179,7 +179,10 @@ class ReferralOverdue(ReferralEvent):
 
 
 class ContactAttempted(ReferralEvent):
-    """`first` marks the first attempt of the referral: the delay is counted from reception to it, in whole minutes. It alone names the police system."""
+    """`first` marks the first attempt of the referral: the delay is counted from reception to it, in whole minutes.
+
+    The first in which somebody was reached alone names the police system.
+    """
 
     type: ClassVar[str] = "fr.maillon.contact.attempted.v1"
 
@@ -197,7 +200,7 @@ class ContactAttempted(ReferralEvent):
 class ContactWithdrawn(ReferralEvent):
     """A contact attempt was noted by mistake, by `post_id`. What the first attempt of the referral is now, and its delay: null when none is left.
 
-    Then alone it names the police system, which was told of the first one.
+    It names the police system when nobody is left who was reached: it was told that somebody was.
     """
 
     type: ClassVar[str] = "fr.maillon.contact.withdrawn.v1"

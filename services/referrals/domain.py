@@ -81,7 +81,8 @@ class PoliceStatus(Code):
     RECEIVED = "received", "Reçue"
     ASSIGNED = "assigned", "Affectée à un intervenant social"
     ACCEPTED = "accepted", "Prise en charge"
-    CONTACTED = "contacted", "Premier contact engagé"
+    CONTACTED = "contacted", "Premier contact établi"
+    """Somebody was reached. Attempts count for the delay (DOMAIN §3), and tell the police nothing: who was never reached was not contacted."""
     CLOSED = "closed", "Close"
 
 

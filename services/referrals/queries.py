@@ -28,12 +28,14 @@ from services.referrals.persons import hashes_sought
 from services.referrals.receiving import repeats
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, RoutingOut
 from services.referrals.schemas import PersonContent, PersonOut
+from services.referrals.working.domain import SPOKEN_WITH
 from services.referrals.working.models import Assessment, ContactAttempt, Interview
 from services.referrals.working.schemas import AssessmentOut, ContactOut, InterviewOut, ReferralOut
 from services.referrals.working.work import contents_of, is_at_work, may_see, narrative_of
 from services.referrals.worklists.schemas import StatusOut
 
 _REFERRALS: Final = columns_of(Referral)
+_CONTACTS: Final = columns_of(ContactAttempt)
 
 
 def _perimeter(caller: Principal) -> Any:
@@ -210,36 +212,46 @@ async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -
 # The police: its own referrals, their status only
 
 
-STATUS_OF: Final = (_REFERRALS.id, _REFERRALS.external_reference, _REFERRALS.status, _REFERRALS.first_contact_at, _REFERRALS.received_at)
+SPOKEN: Final = and_(
+    _REFERRALS.first_contact_at.is_not(None),
+    # one look into an index for each row that is asked of; EXISTS would let the database join the contacts of ten years
+    select(true())
+    .where(_CONTACTS.referral_id == _REFERRALS.id, _CONTACTS.result.in_(sorted(SPOKEN_WITH)), _CONTACTS.withdrawn_at.is_(None))
+    .limit(1)
+    .scalar_subquery()
+    .is_not(None),
+)
+"""Somebody of the referral was reached."""
+FOLLOWED: Final = select(_REFERRALS.id, _REFERRALS.external_reference, _REFERRALS.status, _REFERRALS.received_at, SPOKEN.label("contacted"))
 
 
-def status_of(referral: Referral | PlainRow) -> StatusOut:
+def status_of(row: Any) -> StatusOut:
+    """Of a row of `FOLLOWED`."""
     return StatusOut(
-        id=referral.id,
-        external_reference=referral.external_reference,
-        status=police_status(ReferralStatus(referral.status), contacted=referral.first_contact_at is not None),
-        received_at=referral.received_at,
+        id=row.id,
+        external_reference=row.external_reference,
+        status=police_status(ReferralStatus(row.status), contacted=row.contacted),
+        received_at=row.received_at,
     )
 
 
 async def status(session: AsyncSession, caller: Principal, referral_id: UUID) -> StatusOut:
-    referral = await session.get(Referral, referral_id)
-    if referral is None or referral.client_id != caller.client_id:
+    """Raises NotFound."""
+    row = (await session.execute(FOLLOWED.where(_REFERRALS.id == referral_id, _REFERRALS.client_id == caller.client_id))).one_or_none()
+    if row is None:
         raise NotFound
-    return status_of(referral)
+    return status_of(row)
 
 
 async def statuses_of(session: AsyncSession, caller: Principal, external_reference: str, unit_id: UUID | None) -> list[StatusOut]:
     """The caller's own referrals of this reference, of one unit when it is named; at most 100."""
-    reference, unit = col(Referral.external_reference) == external_reference, col(Referral.unit_id)
+    reference, unit = _REFERRALS.external_reference == external_reference, _REFERRALS.unit_id
     # each side is a range of one of the two unique indexes
     either = or_(and_(reference, unit.is_not(None)), and_(reference, unit.is_(None)))
-    query = select(Referral).where(either, col(Referral.client_id) == caller.client_id)
+    query = FOLLOWED.where(either, _REFERRALS.client_id == caller.client_id)
     if unit_id is not None:
-        query = query.where(col(Referral.unit_id) == unit_id)
-    return [
-        status_of(referral) for referral in await session.scalars(query.order_by(col(Referral.received_at), col(Referral.id)).limit(100))
-    ]
+        query = query.where(unit == unit_id)
+    return [status_of(row) for row in await session.execute(query.order_by(_REFERRALS.received_at, _REFERRALS.id).limit(100))]
 
 
 # Orientations

@@ -60,7 +60,7 @@ HEARD_BY = {
     "fr.maillon.referral.closed.v1": {"interior", "justice", "departement:95"},
     "fr.maillon.referral.erased.v1": {"interior", "justice", "departement:95", ASSOCIATION},
     "fr.maillon.referral.overdue.v1": {"interior", "departement:95"},
-    "fr.maillon.contact.attempted.v1": {"interior", "justice", "departement:95"},
+    "fr.maillon.contact.attempted.v1": {"departement:95"},
     "fr.maillon.contact.withdrawn.v1": {"departement:95"},
     "fr.maillon.interview.held.v1": set(),
     "fr.maillon.interview.withdrawn.v1": set(),

@@ -159,9 +159,9 @@ async def test_an_unreachable_person_is_closed_as_such_after_attempts_only_of_wh
     assert await seen(world, referral_id) == Seen(
         police_status="closed",
         timeline="received, accept, contact, contact, close unreachable",
-        police="received assigned accepted contact closed",
-        interior="received assigned accepted contact closed",
-        justice="received accepted contact closed",
+        police="received assigned accepted closed",
+        interior="received assigned accepted closed",
+        justice="received accepted closed",
         departement="received assigned accepted contact contact closed",
         reason="unreachable",
     )

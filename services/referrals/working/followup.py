@@ -24,7 +24,7 @@ from services.referrals.orientations.links import Links
 from services.referrals.rules import ContentErased, check_contact, check_kept, check_met, check_past, check_since
 from services.referrals.working import safe_contact
 from services.referrals.working.corrections import note_agreement
-from services.referrals.working.domain import OverrideReason, check_asked
+from services.referrals.working.domain import SPOKEN_WITH, OverrideReason, check_asked
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
 from services.referrals.working.models import Assessment, ContactAttempt, Interview
 from services.referrals.working.schemas import AssessmentOut, ContactIn, ContactMadeOut, InterviewOut
@@ -51,6 +51,7 @@ async def contact(
         raise ContentErased("Les données de cette personne ont été effacées : plus rien ne dit comment la joindre sans danger.")
     broken = safe_contact.broken_rules(content.safe_contact, body.mode, body.result, body.attempted_at)
     safe_contact.check(broken, overridden=body.override_reason is not None)
+    tells_the_police = body.result in SPOKEN_WITH and not await spoken_with(session, referral.id)
     attempt = ContactAttempt(
         id=new_id(),
         referral_id=referral.id,
@@ -63,7 +64,6 @@ async def contact(
         overridden=[str(rule) for rule in broken],
     )
     session.add(attempt)
-    told = referral.first_contact_at is not None
     first = referral.first_contact_at is None or body.attempted_at < referral.first_contact_at  # whatever the order of noting
     if first:
         referral.first_contact_at = body.attempted_at
@@ -84,7 +84,7 @@ async def contact(
             first=first,
             delay_minutes=delay,
             attempted_at=body.attempted_at,
-            police_id=None if told else police_id_of(referral.client_id),
+            police_id=police_id_of(referral.client_id) if tells_the_police else None,
         ),
         occurred_at=body.attempted_at,
     )
@@ -160,6 +160,16 @@ async def interview(
         withdrawn_because=None,
         **body.model_dump(exclude={"override_reason"}),
     )
+
+
+async def spoken_with(session: AsyncSession, referral_id: UUID) -> bool:
+    """Whether somebody of the referral was reached: the police is told so once (report 1.2.5)."""
+    reached = select(col(ContactAttempt.id)).where(
+        col(ContactAttempt.referral_id) == referral_id,
+        col(ContactAttempt.result).in_(SPOKEN_WITH),
+        col(ContactAttempt.withdrawn_at).is_(None),
+    )
+    return await session.scalar(reached.limit(1)) is not None
 
 
 async def reached(session: AsyncSession, referral_id: UUID, until: datetime, *, besides: UUID | None = None) -> set[UUID]:

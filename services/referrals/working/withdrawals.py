@@ -21,7 +21,8 @@ from services.referrals.models import Person, Referral
 from services.referrals.orientations.following import tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.rules import are_met
-from services.referrals.working.followup import reached
+from services.referrals.working.domain import SPOKEN_WITH
+from services.referrals.working.followup import reached, spoken_with
 from services.referrals.working.followup_schemas import AssessmentWithdrawnOut, ContactWithdrawnOut, InterviewWithdrawnOut, WithdrawIn
 from services.referrals.working.models import Assessment, ContactAttempt, Correction, Interview
 from services.referrals.working.work import anybody_of, locked_for, people_of, still_noted, take_back
@@ -72,6 +73,7 @@ async def withdraw_contact(
     if first is None:
         await delays.resume(session, referral)
     await session.flush()
+    told_the_police = attempt.result in SPOKEN_WITH and not await spoken_with(session, referral.id)
     await outbox.append(
         session,
         ContactWithdrawn(
@@ -82,7 +84,7 @@ async def withdraw_contact(
             first_attempted_at=first,
             delay_minutes=minutes_between(referral.received_at, first) if first is not None else None,
             withdrawn_at=now,
-            police_id=police_id_of(referral.client_id) if first is None else None,
+            police_id=police_id_of(referral.client_id) if told_the_police else None,
         ),
     )
     return ContactWithdrawnOut(id=attempt.id, referral_id=referral.id, first_contact_at=first, version=referral.version)

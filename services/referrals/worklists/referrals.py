@@ -23,7 +23,7 @@ from libs.contracts.vocabularies import ReferralStatus, Role, Theme, Urgency
 from services.referrals.domain import MINORS, PoliceStatus, police_status
 from services.referrals.justice.alerts import KINDS_SENT
 from services.referrals.models import WAITING, Person, PostHeard, Referral
-from services.referrals.queries import STATUS_OF, SUMMARISED, status_of, summary
+from services.referrals.queries import FOLLOWED, SPOKEN, SUMMARISED, status_of, summary
 from services.referrals.receiving.domain import PostState
 from services.referrals.worklists.pages import Conditions, head, numbers
 from services.referrals.worklists.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount, StatusOut
@@ -39,7 +39,6 @@ _WITH_A_POST: Final = (ReferralStatus.ACCEPTED, ReferralStatus.ASSIGNED)
 _PERSONS = select(func.count()).select_from(Person).where(PERSONS.referral_id == REFERRALS.id).scalar_subquery()
 _MINORS = exists().where(PERSONS.referral_id == REFERRALS.id, PERSONS.age_band.in_(sorted(MINORS)))
 _LISTED = select(*SUMMARISED, _PERSONS.label("persons"), _MINORS.label("minors"), KINDS_SENT.label("sent"))
-_FOLLOWED = select(*STATUS_OF)
 _WAITING: ColumnElement[bool] = literal_column(f"({WAITING})")
 
 
@@ -155,13 +154,12 @@ async def counts(session: AsyncSession, caller: Principal) -> ReferralCounts:
 
 def _seen_as(status: PoliceStatus) -> list[Conditions]:
     """The states that the police sees as this one."""
-    contacted = REFERRALS.first_contact_at.is_not(None)
     found: list[Conditions] = []
     for state in STATES:
         seen = {flag: police_status(state, contacted=flag) is status for flag in (False, True)}
         if any(seen.values()):
             of_state = REFERRALS.status == state
-            found.append([of_state] if all(seen.values()) else [of_state, contacted if seen[True] else ~contacted])
+            found.append([of_state] if all(seen.values()) else [of_state, SPOKEN if seen[True] else ~SPOKEN])
     return found
 
 
@@ -184,5 +182,5 @@ async def statuses(
     ]
     states = [state for status in sorted(set(wanted)) for state in _seen_as(status)] or [[REFERRALS.status == one] for one in STATES]
     found = head([[*client, *state] for state in states], REFERRALS.received_at, REFERRALS.id, after, limit)
-    rows = await session.execute(_FOLLOWED.where(REFERRALS.id.in_(found)).order_by(REFERRALS.received_at, REFERRALS.id))
+    rows = await session.execute(FOLLOWED.where(REFERRALS.id.in_(found)).order_by(REFERRALS.received_at, REFERRALS.id))
     return [status_of(row) for row in rows]

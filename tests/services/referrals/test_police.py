@@ -46,6 +46,28 @@ async def test_a_police_system_is_told_how_far_its_referral_is_each_step_once(re
     assert {data["referral_id"] for _, data in said} == {str(referral_id)}
 
 
+async def test_the_first_contact_that_the_police_is_told_of_is_one_in_which_somebody_was_reached(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, _] = await referrals.persons(referral_id)
+    seen = []
+
+    for hour, result in (("08", "no_answer"), ("10", "wrong_contact"), ("11", "declined"), ("07", "reached")):
+        call = {"person_id": victim, "mode": "phone", "result": result, "attempted_at": f"2026-11-23T{hour}:30:00Z"}
+        call |= {"override_reason": "person_asked"}  # whatever the hour
+        assert (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)).status_code == 201
+        read = [
+            (await referrals.get("police-95", f"/v1/referral-statuses/{referral_id}")).json(),
+            *(await referrals.get("police-95", "/v1/referral-statuses")).json()["items"],
+            *(await referrals.get("police-95", "/v1/referral-statuses", status="contacted")).json()["items"],
+            *(await referrals.get("police-95", "/v1/referral-statuses", status="accepted")).json()["items"],
+        ]
+        seen.append([one["status"] for one in read])
+
+    assert seen == [["accepted"] * 3] * 2 + [["contacted"] * 3] * 2
+    said = [data for type, data in await told(referrals) if type.startswith("contact.")]
+    assert [one["attempted_at"] for one in said] == ["2026-11-23T11:30:00.000000Z"]
+
+
 async def test_a_police_system_that_was_told_of_a_post_is_told_that_it_gave_the_referral_back_and_never_why(referrals: Referrals) -> None:
     referral_id = await referrals.receive()
     await referrals.move("iscg-95", referral_id, "decline", {"reason": "overloaded"})

@@ -103,10 +103,12 @@ async def test_the_police_is_told_that_nobody_has_been_called_after_all_and_of_t
         return str((await referrals.get("police-95", f"/v1/referral-statuses/{referral_id}")).json()["status"])
 
     one, two = [await noted(referrals, referral_id, attempted_at=at) for at in (EARLY, LATE)]
+    await withdraw(referrals, referral_id, await noted(referrals, referral_id, attempted_at=EARLY, result="no_answer"))
     await withdraw(referrals, referral_id, one)
     assert await status() == "contacted"
     assert "contact.withdrawn" not in [type for type, _ in await told(referrals)]
 
+    await noted(referrals, referral_id, attempted_at=EARLY, result="no_answer")
     await withdraw(referrals, referral_id, two)
     assert await status() == "accepted"
     await noted(referrals, referral_id, attempted_at=LATE)

@@ -169,9 +169,10 @@ async def test_the_police_follows_its_own_by_how_far_they_are(referrals: Referra
         await referrals.accepted(),
         await referrals.accepted(),
     )
-    [person, *_] = await referrals.persons(called)
-    call = {"person_id": person, "mode": "phone", "result": "no_answer", "attempted_at": "2026-11-23T08:00:00Z"}
-    await referrals.post("iscg-95", f"/v1/referrals/{called}/contacts", call)
+    for referral_id, result in ((accepted, "no_answer"), (called, "reached")):
+        [person, *_] = await referrals.persons(referral_id)
+        call = {"person_id": person, "mode": "phone", "result": result, "attempted_at": "2026-11-23T08:00:00Z"}
+        assert (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)).status_code == 201
     await referrals.receive("police-78", unit_id=d.UNIT_78, commune="78646")
 
     async def own(**query: Any) -> list[str]:
