@@ -188,7 +188,11 @@ LEGAL_GROUNDS: Final[Mapping[LegalGround, tuple[frozenset[Role], Callable[[AgeBa
     LegalGround.VITAL_DANGER: (frozenset({Role.ISCG}), lambda band: True),
     LegalGround.COURT_DECISION: (frozenset({Role.ISCG}), lambda band: True),
 }
-"""Who may send somebody to a partner without their agreement on which ground, and of what age the person is then."""
+"""Who may send somebody to a partner without their agreement on which ground, and of what age the person is then.
+
+The social worker alone orients (DOMAIN §2), the coordinator not even so: an orientation is a post's, and for a minor in danger the law asks for the alert to
+the département without delay (CASF L.226-2-1), which the coordinator sends in any state, and hands the referral to a post where somebody works.
+"""
 
 
 def check_orientation(agreement: str, ground: LegalGround | None, role: Role, age_band: AgeBand) -> LegalGround | None:

@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from libs.contracts import demonstration as d
+from libs.contracts.partners import PostSuspended
 from services.referrals.rights.refused import erase_refused
-from tests.services.referrals.conftest import CONTENT, Referrals
+from tests.services.referrals.conftest import CONTENT, MORNING, Referrals
 
 
 async def orient(referrals: Referrals, referral_id: UUID, **more: Any) -> httpx.Response:
@@ -183,3 +184,32 @@ async def test_who_refuses_when_called_is_called_no_more_and_what_was_asked_of_p
 
     assert await referrals.said_types() == ["contact.attempted", "referral.corrected", "orientation.cancelled"]
     assert (await call(referrals, referral_id, "reached")).json()["type"].endswith("person-refused-contact")
+
+
+async def test_where_the_social_worker_is_absent_the_coordinator_alerts_for_a_minor_in_danger_and_hands_over_to_who_may_orient(
+    referrals: Referrals,
+) -> None:
+    """Orienting without agreement is the social worker's alone (DOMAIN §2); what the law asks of everybody, at once, is the alert (CASF L.226-2-1)."""
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="not_asked", identity=MINOR))
+    away: dict[str, Any] = {"departement": "95", "post_id": d.POST_CERGY, "employer_id": d.EMPLOYER}
+    await referrals.hear("partners", PostSuspended(**away, suspended_at=MORNING))
+    [child, _] = await referrals.persons(referral_id)
+    address = f"/v1/referrals/{referral_id}"
+    asked = {"person_id": child, "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support", "legal_ground": "minor_in_danger"}
+    sent = {"kind": "concerning_information", "person_ids": [child], "sent_at": "2026-11-23T09:00:00Z"}
+
+    by_the_coordinator = await referrals.post("coordinator-95", f"{address}/orientations", asked)
+    alerted = await referrals.post("coordinator-95", f"{address}/alerts", sent)
+    assigned = await referrals.move("coordinator-95", referral_id, "assign", {"post_id": d.POST_SARCELLES})
+
+    assert (by_the_coordinator.status_code, alerted.status_code, assigned.status_code) == (403, 201, 200)
+    there = {"Authorization": f"Bearer {referrals.issuer.issue('iscg-95', perimeter=[f'post:{d.POST_SARCELLES}'])}"}
+    accepted = await referrals.client.post(
+        f"{address}/accept", headers=there | {"If-Match": f'"{assigned.json()["version"]}"', "Idempotency-Key": "a"}
+    )
+    oriented = await referrals.client.post(
+        f"{address}/orientations",
+        json=asked | {"service_id": str(d.VICTIM_SUPPORT_SERVICE), "person_id": str(child)},
+        headers=there | {"Idempotency-Key": "o"},
+    )
+    assert (accepted.status_code, oriented.status_code) == (200, 201), oriented.text
