@@ -15,6 +15,7 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import AlertKind, OrientationStatus, ReferralStatus, Role
 from services.referrals.delays.due import is_overdue
+from services.referrals.directory.called import called
 from services.referrals.domain import MINORS, moves_open_to, police_status
 from services.referrals.identities import names_sought, normalised_name
 from services.referrals.justice.alerts import kinds_sent
@@ -23,7 +24,7 @@ from services.referrals.orientations import commands as orientations
 from services.referrals.orientations import telling
 from services.referrals.orientations.domain import ORIENTATION_LIVES, OrientationOver, may_still_be_contacted, orientation_moves_open_to
 from services.referrals.orientations.models import Orientation
-from services.referrals.orientations.schemas import OrientationOut
+from services.referrals.orientations.schemas import OrientationNamed, OrientationOut
 from services.referrals.persons import hashes_sought
 from services.referrals.receiving import repeats
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, RoutingOut
@@ -121,6 +122,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
         select(Assessment).where(col(Assessment.referral_id) == found.id).order_by(col(Assessment.recorded_at), col(Assessment.id))
     )
     asked = (await session.scalars(select(Orientation).where(col(Orientation.referral_id) == found.id).order_by(col(Orientation.id)))).all()
+    names = await called(session, services=[one.service_id for one in asked])
     contents = await contents_of(session, vault, persons)
     status = ReferralStatus(found.status)
     at_work = status is ReferralStatus.CLOSED and await is_at_work(session, found)  # who may reopen it: of no other state is it asked
@@ -138,7 +140,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
             "contacts": [ContactOut.of(one) for one in attempts],
             "interviews": [InterviewOut.of(one) for one in held],
             "assessments": [AssessmentOut.of(one) for one in assessed],
-            "orientations": [telling.summary(one) for one in asked],
+            "orientations": [OrientationNamed.of(one, **names.of_service(one.service_id)) for one in asked],
             "accepted_at": found.accepted_at,
             "closed_at": found.closed_at,
             "close_reason": found.close_reason,
@@ -280,6 +282,7 @@ async def orientation(session: AsyncSession, caller: Principal, vault: Vault, or
         moves = [move for move in moves if move not in orientations.REACHING]
     return OrientationOut.model_validate(
         telling.summary(found).model_dump()
+        | (await called(session, services=[found.service_id])).of_service(found.service_id)
         | {
             "departement": referral.departement,
             "commune": referral.commune,

@@ -35,6 +35,11 @@ class Called:
         """Whose service it is, "" while that is not known."""
         return self.names.get((SERVICES, str(service_id)), ("", None))[1] or ""
 
+    def of_service(self, id: UUID) -> dict[str, str | None]:
+        """Its name and whose it is, as answers tell them: none while the directory's list was not read."""
+        name, organization = self.names.get((SERVICES, str(id)), (None, None))
+        return {"service_name": name, "organization_name": organization}
+
     def commune(self, code: str) -> str:
         """`Cergy (95127)`."""
         found = self.names.get((COMMUNES, code))

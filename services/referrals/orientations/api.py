@@ -17,7 +17,7 @@ from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.demonstration import ORIENTATION, REFERRAL, VICTIM, VICTIM_SUPPORT_SERVICE
 from libs.contracts.types import Id, Instant
-from libs.contracts.vocabularies import OrientationStatus
+from libs.contracts.vocabularies import OrientationStatus, Urgency
 from services.referrals import queries
 from services.referrals.orientations import asking, telling
 from services.referrals.orientations import commands as orientations
@@ -90,14 +90,15 @@ async def list_orientations(
     page: Page,
     response: Response,
     status: Annotated[list[OrientationStatus], Query(max_length=8, description="In one of these states")] = [],  # noqa: B006 - FastAPI copies it
+    urgency: Annotated[list[Urgency], Query(max_length=3, description="Living ones, of a situation this urgent")] = [],  # noqa: B006 - FastAPI copies it
     requested_since: Instant | None = None,
     answer_before: Annotated[Instant | None, Query(description="Still to be answered, and expiring by then")] = None,
 ) -> OrientationList:
     """A partner's own orientations; those of a social worker's posts, of a coordinator's département.
 
-    In the order of asking; the first to expire first with `answer_before`.
+    In the order of asking; the first to expire first with `answer_before`, which puts urgent ones first: they are to be answered sooner.
     """
-    wanted = worklist.WantedOrientations(statuses=status, requested_since=requested_since, answer_before=answer_before)
+    wanted = worklist.WantedOrientations(statuses=status, urgencies=urgency, requested_since=requested_since, answer_before=answer_before)
     async with runtime.database.reading() as session:
         rows = await worklist.page(session, caller, wanted, after=page.after, limit=page.limit)
     rows = [telling.told(caller, runtime.pseudonyms, row) for row in rows]

@@ -46,6 +46,20 @@ class OrientationSummary(Answer):
     version: int
 
 
+class OrientationNamed(OrientationSummary):
+    """With the names in the directory; none while its list was not read."""
+
+    service_name: str | None
+    organization_name: str | None
+
+
+class OrientationListed(OrientationNamed):
+    """With how urgent the situation is now; its partner is told no more of it once the orientation has ended."""
+
+    urgency: Urgency | None
+    danger: bool | None
+
+
 class OrientationIn(Body):
     person_id: Id
     service_id: Id
@@ -61,7 +75,7 @@ class OrientationRequestedOut(OrientationSummary):
     """Why it may not fit; it was sent all the same."""
 
 
-class OrientationOut(OrientationSummary):
+class OrientationOut(OrientationNamed):
     """For the organization that is asked: the person concerned, and how to contact that person safely; nothing of anybody else.
 
     `reason_text`: what the organization wrote when it rejected; nothing any more once the person was erased.

@@ -16,9 +16,10 @@ from libs.contracts.vocabularies import Role
 from services.referrals import notices
 from services.referrals.models import Person, Referral
 from services.referrals.notices import Notice, NoticeKind
+from services.referrals.orientations.domain import ORIENTATION_LIVES
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
-from services.referrals.orientations.schemas import OrientationOut, OrientationSummary
+from services.referrals.orientations.schemas import OrientationListed, OrientationOut, OrientationSummary
 from services.referrals.persons import REJECTION
 
 
@@ -42,6 +43,8 @@ def told(caller: Principal, keys: PseudonymKeys, answer: Told) -> Told:
         "person_id": UUID(name(str(answer.person_id))),
         "replaces_id": None,
     }
+    if isinstance(answer, OrientationListed) and answer.status not in ORIENTATION_LIVES:
+        changed |= {"urgency": None, "danger": None}
     if isinstance(answer, OrientationOut):
         changed["person"] = answer.person.model_copy(update={"id": changed["person_id"]})
     return answer.model_copy(update=changed)

@@ -14,7 +14,7 @@ from libs.contracts.vocabularies import (
     Theme,
 )
 from services.referrals.domain import Move
-from services.referrals.orientations.schemas import OrientationSummary
+from services.referrals.orientations.schemas import OrientationNamed
 from services.referrals.receiving.domain import Verdict
 from services.referrals.receiving.schemas import AlreadyKnownOut
 from services.referrals.schemas import PersonOut
@@ -71,7 +71,7 @@ class ReferralOut(ReferralSummary):
     contacts: list[ContactOut]
     interviews: list[InterviewOut]
     assessments: list[AssessmentOut]
-    orientations: list[OrientationSummary]
+    orientations: list[OrientationNamed]
     accepted_at: Instant | None
     closed_at: Instant | None
     close_reason: CloseReason | None

@@ -5,28 +5,38 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Column, select
+from sqlalchemy import Column, ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.database import columns_of
 from libs.chassis.pagination import Key
 from libs.chassis.security import Principal
-from libs.contracts.vocabularies import OrientationStatus, Role
-from services.referrals.orientations import telling
+from libs.contracts.vocabularies import OrientationStatus, Role, Urgency
+from services.referrals.directory.called import called
+from services.referrals.models import Referral
+from services.referrals.orientations.domain import ORIENTATION_LIVES
 from services.referrals.orientations.models import Orientation
-from services.referrals.orientations.schemas import OrientationSummary
+from services.referrals.orientations.schemas import OrientationListed, OrientationSummary
 from services.referrals.worklists.pages import Conditions, head, numbers
 from services.referrals.worklists.schemas import OrientationCounts, OrientationStateCount
 
 ORIENTATIONS: Final = columns_of(Orientation)
-_LISTED = select(*(ORIENTATIONS[name] for name in OrientationSummary.model_fields))
+REFERRALS: Final = columns_of(Referral)
+_LISTED = select(*(ORIENTATIONS[name] for name in OrientationSummary.model_fields), REFERRALS.urgency, REFERRALS.danger).where(
+    ORIENTATIONS.referral_id == REFERRALS.id
+)
+_URGENCY = select(REFERRALS.urgency).where(REFERRALS.id == ORIENTATIONS.referral_id).scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True)
 class WantedOrientations:
-    """`answer_before`: those still to be answered that expire by then, the first to expire first; otherwise in the order of asking."""
+    """`answer_before`: those still to be answered that expire by then, the first to expire first; otherwise in the order of asking.
+
+    `urgencies`: those that live, of a situation that urgent.
+    """
 
     statuses: Sequence[OrientationStatus] = ()
+    urgencies: Sequence[Urgency] = ()
     requested_since: datetime | None = None
     answer_before: datetime | None = None
 
@@ -34,7 +44,7 @@ class WantedOrientations:
     def at(self) -> Column[datetime]:
         return ORIENTATIONS.expires_at if self.answer_before is not None else ORIENTATIONS.requested_at
 
-    def place(self, row: OrientationSummary) -> Key:
+    def place(self, row: OrientationListed) -> Key:
         return row.expires_at if self.answer_before is not None else row.requested_at, row.id
 
 
@@ -52,24 +62,28 @@ def _keys(caller: Principal) -> list[Conditions]:
 
 async def page(
     session: AsyncSession, caller: Principal, wanted: WantedOrientations, *, after: Key | None, limit: int
-) -> list[OrientationSummary]:
+) -> list[OrientationListed]:
     """One more than `limit` when there are more."""
     statuses = set(wanted.statuses)
-    since = []
+    since: list[ColumnElement[bool]] = []
+    if wanted.urgencies:
+        since.append(_URGENCY.in_(sorted(set(wanted.urgencies))))
+        statuses = (statuses or set(ORIENTATION_LIVES)) & ORIENTATION_LIVES
     if wanted.requested_since is not None:
         since.append(ORIENTATIONS.requested_at >= wanted.requested_since)
     if wanted.answer_before is not None:
         since.append(ORIENTATIONS.expires_at <= wanted.answer_before)
         statuses = (statuses or {OrientationStatus.REQUESTED}) & {OrientationStatus.REQUESTED}
-        if not statuses:
-            return []
+    if not statuses and (wanted.urgencies or wanted.answer_before is not None):
+        return []
     states: list[Conditions] = [[ORIENTATIONS.status == one] for one in sorted(statuses)] or [[]]
     ranges = [[*key, *state, *since] for key in _keys(caller) for state in states]
     if not ranges:
         return []
     found = head(ranges, wanted.at, ORIENTATIONS.id, after, limit)
-    rows = await session.execute(_LISTED.where(ORIENTATIONS.id.in_(found)).order_by(wanted.at, ORIENTATIONS.id))
-    return [telling.summary(one) for one in rows]
+    rows = (await session.execute(_LISTED.where(ORIENTATIONS.id.in_(found)).order_by(wanted.at, ORIENTATIONS.id))).all()
+    names = await called(session, services=[one.service_id for one in rows])
+    return [OrientationListed.of(one, **names.of_service(one.service_id)) for one in rows]
 
 
 async def counts(session: AsyncSession, caller: Principal) -> OrientationCounts:

@@ -6,7 +6,7 @@ from libs.chassis.strict import Answer, Body, line
 from libs.contracts.types import CommuneCode, DepartementCode, Id, Instant
 from libs.contracts.vocabularies import Channel, OrientationStatus, ReferralStatus, Theme, Urgency
 from services.referrals.domain import PoliceStatus
-from services.referrals.orientations.schemas import OrientationSummary
+from services.referrals.orientations.schemas import OrientationListed
 
 
 class ReferralSummary(Answer):
@@ -86,7 +86,7 @@ class StatusesFound(Answer):
 
 
 class OrientationList(Answer):
-    items: list[OrientationSummary]
+    items: list[OrientationListed]
     next: str | None
 
 

@@ -152,6 +152,72 @@ async def test_a_partner_finds_what_is_to_be_answered_first(referrals: Referrals
     assert await states(referrals, "coordinator-95", "/v1/orientation-counts") == {"requested": 3, "accepted": 1}
 
 
+async def test_a_list_of_orientations_tells_how_urgent_each_is_and_finds_the_urgent_ones(referrals: Referrals) -> None:
+    asked = {}
+    for urgency, danger in (("standard", False), ("immediate", True), ("priority", False)):
+        referral_id = await referrals.accepted(urgency=urgency, danger=danger)
+        asked[urgency] = (await referrals.orient(referral_id)).json()["id"]
+
+    async def found(who: str, **query: Any) -> list[tuple[str, str | None, bool | None]]:
+        items = (await referrals.get(who, "/v1/orientations", **query)).json()["items"]
+        return [(one["id"], one["urgency"], one["danger"]) for one in items]
+
+    everything = [(asked["standard"], "standard", False), (asked["immediate"], "immediate", True), (asked["priority"], "priority", False)]
+    for who in ("partner-95", "iscg-95", "coordinator-95"):
+        assert await found(who) == everything
+        assert await found(who, urgency="immediate") == [everything[1]]
+        assert await found(who, urgency=["immediate", "priority"]) == everything[1:]
+    assert [one[0] for one in await found("partner-95", answer_before="2100-01-01T00:00:00Z")] == [
+        asked["immediate"],
+        asked["priority"],
+        asked["standard"],
+    ]
+    assert await found("partner-78") == []
+    assert (await referrals.get("partner-95", "/v1/orientations", urgency="soon")).status_code == 422
+
+
+async def test_a_partner_whose_orientation_ended_is_not_told_how_urgent_the_situation_is_since(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(urgency="standard", danger=False)
+    ended = (await referrals.orient(referral_id)).json()["id"]
+    await referrals.answer("partner-95", ended, "reject", {"reason": "no_capacity"})
+    await referrals.move("iscg-95", referral_id, "corrections", {"reason": "learned", "urgency": "immediate", "danger": True})
+
+    [partner] = (await referrals.get("partner-95", "/v1/orientations")).json()["items"]
+    [own] = (await referrals.get("iscg-95", "/v1/orientations")).json()["items"]
+    sought = (await referrals.get("partner-95", "/v1/orientations", urgency="immediate")).json()["items"]
+
+    assert (partner["urgency"], partner["danger"], sought) == (None, None, [])
+    assert (own["urgency"], own["danger"]) == ("immediate", True)
+
+
+async def test_orientations_are_read_with_the_names_of_the_service_and_its_organization(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    asked = (await referrals.orient(referral_id)).json()["id"]
+
+    async def named() -> set[tuple[str | None, str | None]]:
+        read = [
+            *(await referrals.get("partner-95", "/v1/orientations")).json()["items"],
+            *(await referrals.read_as("iscg-95", referral_id))["orientations"],
+            (await referrals.get("partner-95", f"/v1/orientations/{asked}", "orientation")).json(),
+            (await referrals.get("iscg-95", f"/v1/orientations/{asked}", "follow_up")).json(),
+        ]
+        return {(one["service_name"], one["organization_name"]) for one in read}
+
+    before = await named()
+    async with referrals.runtime.database.transaction() as session:
+        row = {"key": str(d.VICTIM_SUPPORT_SERVICE), "name": "Service fictif", "organization": "Association fictive"}
+        await session.execute(
+            text(
+                "INSERT INTO directory_names (kind, key, departement, name, organization, themes, folded)"
+                " VALUES ('services', :key, '95', :name, :organization, '{}', '')"
+            ),
+            row,
+        )
+
+    assert before == {(None, None)}
+    assert await named() == {("Service fictif", "Association fictive")}
+
+
 async def test_the_orientations_of_a_transferred_referral_are_those_of_its_new_post(referrals: Referrals) -> None:
     referral_id = await referrals.accepted()
     await referrals.orient(referral_id)
