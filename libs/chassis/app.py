@@ -6,8 +6,6 @@ then is the body read.
 """
 
 import asyncio
-import json
-import math
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
@@ -35,7 +33,7 @@ from libs.chassis.runtime import Runtime
 from libs.chassis.security import CALLER, PURPOSE, TokenVerifier, bearer, caller_of, purpose_of
 from libs.chassis.service import PageGuard, Service
 from libs.chassis.settings import Settings
-from libs.chassis.strict import one_header
+from libs.chassis.strict import StrictRequest, one_header
 from libs.chassis.worker import Worker
 from libs.contracts.vocabularies import Purpose
 
@@ -313,65 +311,6 @@ def _purpose(header: str | None) -> Purpose:
     if purpose is None:
         raise RequestValidationError([{"type": "enum", "loc": ("header", "X-Purpose"), "ctx": {}}])
     return purpose
-
-
-# Reading JSON strictly
-
-
-class StrictRequest(Request):
-    """JSON as RFC 8259 has it: UTF-8, no NaN, no key twice, no number that becomes infinite; anything else is malformed (400)."""
-
-    async def json(self) -> Any:
-        if not hasattr(self, "_json"):
-            self._json = read_json(await self.body())
-        return self._json
-
-
-def read_json(body: bytes) -> Any:
-    """Raises Malformed."""
-    try:
-        return json.loads(
-            body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
-        )
-    except UnicodeDecodeError:
-        raise Malformed("Le corps de la demande n'est pas de l'UTF-8.") from None
-    except _JsonRefused as refused:
-        raise Malformed(str(refused)) from None
-    except RecursionError:
-        raise Malformed("Le corps de la demande est trop profondément imbriqué.") from None
-    except ValueError:
-        raise Malformed("Le corps de la demande n'est pas du JSON.") from None
-
-
-class _JsonRefused(ValueError):
-    pass
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise _JsonRefused("Un champ est donné deux fois dans le même objet.")
-    return made
-
-
-def _no_constant(_: str) -> Any:
-    raise _JsonRefused("NaN et Infinity ne sont pas du JSON.")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise _JsonRefused("Un nombre est trop grand.")
-    return number
-
-
-def _whole(text: str) -> int:
-    if len(text) > 40:
-        raise _JsonRefused("Un nombre est trop grand.")
-    return int(text)
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
 
 
 # What surrounds every request

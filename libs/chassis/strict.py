@@ -1,4 +1,4 @@
-"""Strict input: unknown fields refused, no lax coercion, every size bounded, no control character.
+"""Strict input: JSON of bounded width and depth, unknown fields refused, no lax coercion, every size bounded, no control character.
 
     class UnitIn(Body):
         name: Annotated[str, line(200)]
@@ -7,6 +7,8 @@
 Use `list`, not `tuple`, in request models (JSON has lists, and strict tuples refuse them).
 """
 
+import json
+import math
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from starlette.requests import Request
 
 from libs.chassis.refusals import Malformed
 
@@ -142,3 +145,69 @@ def one_header(scope: Mapping[str, Any], name: str) -> str | None:
     if len(values) > 1 or not (text.isascii() and text.isprintable()):
         raise Malformed(f"L'en-tête {name} ne peut pas être lu : une seule valeur, en caractères ASCII visibles.")
     return text
+
+
+# JSON
+
+MOST_FIELDS = 100
+"""Of one object; the largest that is asked for has 15. Each unknown one costs 1.5 KB and 8 µs to refuse: 95,000 fit in 1 MiB."""
+MOST_COMMAS = 50_000
+"""Of one body: an import of a thousand rows has 7,000. A list in a list of four bytes takes a hundred once it is read."""
+
+
+class StrictRequest(Request):
+    """Its JSON is read by `read_json`."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = read_json(await self.body())
+        return self._json
+
+
+def read_json(body: bytes) -> Any:
+    """JSON as RFC 8259 has it: UTF-8, no NaN, no key twice, no number that becomes infinite, and neither deep nor wide. Raises Malformed."""
+    if len(body) > MOST_COMMAS and body.count(b",") > MOST_COMMAS:
+        raise Malformed("Le corps de la demande contient trop de valeurs.")
+    try:
+        return _DECODER.decode(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise Malformed("Le corps de la demande n'est pas de l'UTF-8.") from None
+    except _JsonRefused as refused:
+        raise Malformed(str(refused)) from None
+    except RecursionError:
+        raise Malformed("Le corps de la demande est trop profondément imbriqué.") from None
+    except ValueError:
+        raise Malformed("Le corps de la demande n'est pas du JSON.") from None
+
+
+class _JsonRefused(ValueError):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MOST_FIELDS:
+        raise _JsonRefused(f"Un objet contient plus de {MOST_FIELDS} champs.")
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise _JsonRefused("Un champ est donné deux fois dans le même objet.")
+    return made
+
+
+def _no_constant(_: str) -> Any:
+    raise _JsonRefused("NaN et Infinity ne sont pas du JSON.")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _JsonRefused("Un nombre est trop grand.")
+    return number
+
+
+def _within(text: str) -> int:
+    if len(text) > 40:
+        raise _JsonRefused("Un nombre est trop grand.")
+    return int(text)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite, parse_int=_within)

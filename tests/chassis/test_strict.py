@@ -1,5 +1,6 @@
 """Strict input: texts, query values, answers."""
 
+import json
 import re
 from typing import Annotated, Any
 
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from libs.chassis.strict import Answer, Body, QueryBool, QueryInt, line, prose
+from libs.chassis.refusals import Malformed
+from libs.chassis.strict import MOST_COMMAS, MOST_FIELDS, Answer, Body, QueryBool, QueryInt, line, prose, read_json
 
 LINE: TypeAdapter[str] = TypeAdapter(Annotated[str, line(10)])
 PROSE: TypeAdapter[str] = TypeAdapter(Annotated[str, prose(20)])
@@ -95,3 +97,18 @@ def test_an_answer_has_no_defaults() -> None:
             count: int = 0
 
     assert issubclass(Answer, BaseModel)
+
+
+def fields(count: int) -> dict[str, int]:
+    return {f"x{number}": number for number in range(count)}
+
+
+@pytest.mark.parametrize("value", [fields(MOST_FIELDS + 1), [[{"deep": fields(MOST_FIELDS + 1)}]], [0] * (MOST_COMMAS + 2)])
+def test_json_that_is_too_wide_is_refused(value: Any) -> None:
+    with pytest.raises(Malformed, match=r"champs|valeurs"):
+        read_json(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("value", [fields(MOST_FIELDS), [0] * (MOST_COMMAS + 1), [fields(7)] * 1000, "," * MOST_COMMAS])
+def test_json_as_wide_as_may_be_is_read(value: Any) -> None:
+    assert read_json(json.dumps(value).encode()) == value

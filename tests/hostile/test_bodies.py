@@ -48,6 +48,11 @@ def nested(opening: bytes, closing: bytes) -> bytes:
     return opening * 10_000 + b"1" + closing * 10_000
 
 
+def unknown(count: int) -> bytes:
+    """An object of so many fields that nobody knows."""
+    return b"{" + b",".join(b'"%x":{}' % number for number in range(count)) + b"}"
+
+
 TEXT = '{"note": "é ' + MARK.decode() + '"}'
 UNREADABLE: dict[str, tuple[dict[str, str], bytes, set[int]]] = {
     # what: headers, body, statuses
@@ -55,6 +60,10 @@ UNREADABLE: dict[str, tuple[dict[str, str], bytes, set[int]]] = {
     "nested objects": ({}, nested(b'{"a":', b"}"), {400, 422}),
     "lists that never close": ({}, b"[" * 1_000_000, {400}),
     "objects that never close": ({}, b'{"a":' * 200_000, {400}),
+    "fields without end": ({}, unknown(95_000), {400}),
+    "a person of fields without end": ({}, b'{"persons":[' + unknown(95_000) + b"]}", {400}),
+    "persons without end": ({}, b'{"persons":[' + b",".join([b'{"a":1}'] * 130_000) + b"]}", {400}),
+    "lists without end": ({}, b'{"themes":[' + b",".join([b"[1]"] * 250_000) + b"]}", {400}),
     "UTF-16": ({}, TEXT.encode("utf-16"), {400}),
     "UTF-16 without its mark": ({}, TEXT.encode("utf-16-le"), {400}),
     "Latin-1": ({}, TEXT.encode("latin-1"), {400}),

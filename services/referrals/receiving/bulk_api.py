@@ -11,7 +11,6 @@ from pydantic import Field, ValidationError
 from starlette.requests import ClientDisconnect
 
 from libs.chassis import problems as chassis_problems
-from libs.chassis.app import read_json
 from libs.chassis.gathering import Done
 from libs.chassis.idempotency import KEY_PATTERN, claim_of, key_is_one
 from libs.chassis.limits import TooSlow
@@ -20,7 +19,7 @@ from libs.chassis.problems import is_away, pointers_of, problems
 from libs.chassis.refusals import Invalid, Refusal
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal
-from libs.chassis.strict import Body
+from libs.chassis.strict import Body, read_json
 from libs.chassis.telemetry import Trace, current_trace
 from services.referrals.api import REFERRAL_EXAMPLE, desk
 from services.referrals.receiving.intake import Intake, request_digest
