@@ -251,6 +251,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_header_timer()
+        if not self._is_plain():
+            self._refuse(400, Malformed.type, Malformed.title)
         super().on_headers_complete()
         if len(self.pipeline) > MOST_WAITING:
             last, _ = self.pipeline.popleft()
@@ -258,6 +260,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((last, _too_many_waiting))
             self._full = True
             raise ValueError(TooManyAtOnce.type)  # the parser stops
+
+    def _is_plain(self) -> bool:
+        """One Host (RFC 9112, 3.2; HTTP/1.0 may have none), and no coding of the body but chunks: llhttp lets both pass."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        return codings in ([], [b"chunked"]) and (len(hosts) == 1 or (not hosts and self.parser.get_http_version() == "1.0"))
 
     def _refuse(self, status: int, type: str, title: str) -> None:
         self._refusal = (status, type, title)

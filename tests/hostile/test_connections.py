@@ -16,7 +16,7 @@ from tests.waiting import ended, until
 pytestmark = shows_memory
 
 MOST_GROWTH = 50 * MB
-FLOOD = b"GET / HTTP/1.1\r\n\r\n"
+FLOOD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def sent_at_once(stack: ExitStack, served: Served, count: int, raw: bytes, room: int | None = None) -> list[socket.socket]:
