@@ -9,7 +9,7 @@ from base64 import b64decode, b64encode, urlsafe_b64encode
 from hashlib import sha256
 from ipaddress import ip_network
 from typing import Any, ClassVar, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, field_validator, model_validator
@@ -25,7 +25,9 @@ _MARKS = (DEVELOPMENT_MARK, b64encode(DEVELOPMENT_MARK.encode()).decode()[:26])
 # A bare HOST, PORT or DATABASE_URL in an environment belongs to somebody else, or would be shared by four services.
 _NEVER_BARE = frozenset({"environment", "host", "port", "log_level", "database_url", "public_url", "client_id", "client_secret"})
 
-_TLS_MODES = frozenset({"require", "verify-ca", "verify-full"})
+_VERIFIED = frozenset({"verify-ca", "verify-full"})
+"""`sslmode=require` takes any certificate."""
+
 _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 
 
@@ -241,7 +243,7 @@ class Settings(BaseSettings):
             wrong.append("Kafka n'est pas chiffré : KAFKA_SECURITY_PROTOCOL=SSL, ou KAFKA_ALLOW_PLAINTEXT=true si le réseau l'est déjà.")
         if not self.database_allow_plaintext and not _is_private(self.database_url):
             wrong.append(
-                "La connexion à PostgreSQL n'est pas chiffrée : ajoutez sslmode=verify-full à l'adresse, "
+                "La connexion à PostgreSQL n'est pas chiffrée pour un serveur vérifié : ajoutez sslmode=verify-full à l'adresse, "
                 "ou DATABASE_ALLOW_PLAINTEXT=true si le réseau l'est déjà."
             )
         if not self.http_allow_plaintext:
@@ -289,11 +291,14 @@ def _base_url(value: str) -> str:
 
 
 def _is_private(url: str) -> bool:
-    """A Unix socket, or TLS that cannot fall back to plain text (`prefer` and `allow` can)."""
+    """TLS with a verified certificate, or Unix sockets only: as asyncpg reads an address, which takes `host=` only where no host stands before the path,
+    a list of hosts in either place, and no `ssl=`."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
-    host = query.get("host", [parts.hostname or ""])[-1]
-    return host.startswith("/") or query.get("sslmode", query.get("ssl", [""]))[-1] in _TLS_MODES
+    if query.get("sslmode", [""])[-1] in _VERIFIED:
+        return True
+    hosts = unquote(parts.netloc.partition("@")[2] if "@" in parts.netloc else parts.netloc) or query.get("host", [""])[-1]
+    return all(host.startswith("/") for host in hosts.split(","))
 
 
 def _sentence(service: str, error: dict[str, Any]) -> str:

@@ -2,12 +2,18 @@
 
 import json
 from base64 import b64encode
+from inspect import signature
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from asyncpg.connect_utils import SSLMode, _parse_connect_dsn_and_args  # type: ignore[attr-defined]  # not in its stubs
 from joserfc.jwk import ECKey
 from pydantic import SecretStr
 
+from libs.chassis import settings
 from libs.chassis.settings import Settings, SettingsError, development_secrets, is_development, named_keys, secret_bytes
 from libs.chassis.signing import Signer, verify_detached
 
@@ -150,6 +156,56 @@ def test_production_refuses_plain_connections(environment: pytest.MonkeyPatch, n
     environment.setenv(name, value)
 
     assert sentence in _refusals()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://p:w@db.example/x?sslmode=require",
+        "postgresql://p:w@db.example/x?ssl=verify-full",
+        "postgresql://p:w@db.example/x?sslmode=verify-full&sslmode=prefer",
+        "postgresql://p:w@db.example:5432/x?host=/tmp",
+        "postgresql://p:w@/x?host=/tmp,db.example",
+        "postgresql://p:w@%2Ftmp,db.example/x",
+        "postgresql://p:w@/x",
+    ],
+)
+def test_nothing_that_may_go_over_the_network_passes_for_private(environment: pytest.MonkeyPatch, url: str) -> None:
+    environment.setenv("PARTNERS_DATABASE_URL", url)
+
+    assert "La connexion à PostgreSQL n'est pas chiffrée" in _refusals()
+
+
+BEFORE = ("", "p@", "p:w@", "p:w@x@")
+HOSTS = ("", "db.example", "db.example:5432", "%2Ftmp", "%2Ftmp,db.example", ":5432", "/tmp")
+QUERIES = (
+    "host=/tmp",
+    "host=db.example",
+    "host=/tmp,db.example",
+    "host=/a,/b",
+    "host=/a&host=db.example",
+    "sslmode=require",
+    "sslmode=verify-ca",
+    "sslmode=verify-full&sslmode=prefer",
+    "host=db.example&sslmode=verify-full",
+    "ssl=verify-full",
+)
+
+
+def test_what_we_take_for_private_is_so_to_the_driver(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "authority.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    environment.setenv("PGSSLROOTCERT", str(tmp_path / "authority.pem"))
+    given = dict.fromkeys(list(signature(_parse_connect_dsn_and_args).parameters)[1:])
+    private = 0
+
+    for before, host, query in product(BEFORE, HOSTS, QUERIES):
+        url = f"postgresql://{before}{host}/x?{query}"
+        if settings._is_private(url):
+            addresses, asked = _parse_connect_dsn_and_args(dsn=url, **given)
+            assert asked.sslmode >= SSLMode.verify_ca or all(isinstance(one, str) for one in addresses), url
+            private += 1
+
+    assert 0 < private < len(BEFORE) * len(HOSTS) * len(QUERIES)
 
 
 @pytest.mark.parametrize(
