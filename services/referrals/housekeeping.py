@@ -71,13 +71,14 @@ async def _run(settings: Settings, asked: argparse.Namespace, found: Sequence[tu
 
 
 async def retain(runtime: Runtime, term: Term, *, dry_run: bool) -> str:
-    """Announce what reaches its end, then erase what was announced long enough before, or say how much that is; and what is past the term, but still open."""
+    """Announce what reaches its end, then erase what was announced long enough before, or say how much that is; and what is past the term, but open or held."""
     now, erased, batch = datetime.now(UTC), 0, 50
     async with runtime.database.transaction() as session:
         new = sum((await retention.announce(session, now, term)).values())
-        due, left = await retention.due(session, now, term), await retention.still_open(session, now, term.days)
+        due, left = await retention.due(session, now, term), await retention.still_held(session, now, term.days)
     to_tell = f"\n{new} saisine(s) annoncée(s) maintenant, effaçables dans {term.notice_days} jours au plus tôt : GET /v1/announced-ends."
-    to_tell += "".join(f"\nEncore ouverte au-delà du terme, à clore : {id} (département {departement})." for id, departement in left)
+    why = "encore ouverte, suivie par une structure ou visée par une réquisition sans réponse"
+    to_tell += "".join(f"\nGardée au-delà du terme, car {why} : {id} (département {departement})." for id, departement in left)
     if dry_run:
         return (
             f"{due} saisine(s) seraient effacées : dernier contact il y a plus de {term.days} jours,"

@@ -75,7 +75,10 @@ _OPEN: Final = (
     "La saisine est encore ouverte : la fin de la conservation n'est pas fixée."
     " Une fois close, vos données seront effacées {days} jours après le dernier contact."
 )
-_CLOSED: Final = "Vos données sont effacées {days} jours après le dernier contact : un nouveau contact d'ici là prolonge cette durée."
+_CLOSED: Final = (
+    "Vos données sont effacées {days} jours après le dernier contact : un nouveau contact d'ici là prolonge cette durée,"
+    " comme l'accompagnement d'une personne de cette situation, ou la loi."
+)
 """How long the person's data are kept, by what the retention does (rights/retention.py)."""
 
 _AUDITED = text(

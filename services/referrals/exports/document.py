@@ -192,7 +192,7 @@ def sections(export: ExportOut) -> list[Section]:
             "Durée de conservation",
             ("Donnée", "Valeur"),
             (1, 2),
-            [("Conservées au plus tard jusqu'au", _said(export.kept_until))] if export.kept_until else [],
+            [("Fin prévue de la conservation", _said(export.kept_until))] if export.kept_until else [],
             text=export.kept_because if export.kept_until else "",
             nothing=export.kept_because,
         ),

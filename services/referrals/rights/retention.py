@@ -2,7 +2,8 @@
 
 A contact is the reception, an acceptance or a reopening, an attempt to reach the person, an interview, an assessment, or a step of an orientation;
 not what was noted by mistake and withdrawn.
-Only what is closed is erased: what is still open and past the term is told (`still_open`), so that somebody closes it. And only what was announced long
+Only what is closed is erased, and held by nothing (held.py): what is past the term and still open, supported by a partner or asked for by a requisition is
+told (`still_held`), so that somebody ends it. And only what was announced long
 enough before (`announce`), with the last contact that still holds: a term that was set wrong, or a case that must be kept, shows before anything is gone.
 """
 
@@ -24,6 +25,7 @@ from services.referrals.models import Person, Referral
 from services.referrals.rights import erasure
 from services.referrals.rights.domain import Term
 from services.referrals.rights.erasure import ErasureCause
+from services.referrals.rights.held import ASKED_FOR, SUPPORTED
 from services.referrals.rights.models import AnnouncedEnd
 from services.referrals.rights.schemas import AnnouncedEndOut
 
@@ -43,14 +45,15 @@ _PAST = " AND r.received_at < :before" + "".join(
 )
 _LAST_CONTACT = f"greatest(r.received_at, {', '.join(f'(SELECT max(step.at) FROM ({step}) AS step (at))' for step in _STEPS)})"  # noqa: S608 - constants
 _LAST = text(f"SELECT {_LAST_CONTACT} FROM referrals r WHERE r.id = :id")  # noqa: S608 - constants
-_DUE = f"FROM referrals r WHERE r.status = 'closed'{_PAST}"
-_OPEN = text(
-    f"SELECT r.id, r.departement FROM referrals r WHERE r.status NOT IN ('closed', 'erased'){_PAST}"  # noqa: S608 - constants
+_ENDED = f"r.status = 'closed' AND NOT {SUPPORTED} AND NOT {ASKED_FOR}"
+_DUE = f"FROM referrals r WHERE {_ENDED}{_PAST}"
+_HELD = text(
+    f"SELECT r.id, r.departement FROM referrals r WHERE r.status <> 'erased' AND NOT ({_ENDED}){_PAST}"  # noqa: S608 - constants
     " ORDER BY r.departement, r.received_at, r.id LIMIT :limit"
 )
 _VOID = text(
     "DELETE FROM announced_ends a USING referrals r WHERE r.id = a.referral_id"  # noqa: S608 - constants
-    f" AND (r.status <> 'closed' OR a.counted_from >= :before OR a.counted_from <> {_LAST_CONTACT})"
+    f" AND (NOT ({_ENDED}) OR a.counted_from >= :before OR a.counted_from <> {_LAST_CONTACT})"
 )
 _ANNOUNCE = text(
     "INSERT INTO announced_ends (referral_id, departement, counted_from, announced_at)"  # noqa: S608 - constants
@@ -58,11 +61,12 @@ _ANNOUNCE = text(
     " ON CONFLICT (referral_id) DO NOTHING RETURNING departement"
 )
 _ANNOUNCED = (
-    f"FROM referrals r JOIN announced_ends a ON a.referral_id = r.id WHERE r.status = 'closed'{_PAST}"
+    f"FROM referrals r JOIN announced_ends a ON a.referral_id = r.id WHERE {_ENDED}{_PAST}"
     f" AND a.announced_at <= :announced AND a.counted_from = {_LAST_CONTACT}"
 )
 _COUNT = text(f"SELECT count(*) {_ANNOUNCED}")
 _NEXT = text(f"SELECT r.id {_ANNOUNCED} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE OF r SKIP LOCKED")
+_STILL = text(f"SELECT r.id {_ANNOUNCED} AND r.id = ANY(:ids)")
 
 
 async def last_contact(session: AsyncSession, referral_id: UUID) -> datetime:
@@ -115,16 +119,17 @@ async def due(session: AsyncSession, now: datetime, term: Term) -> int:
     return await session.scalar(_COUNT, _before(now, term)) or 0
 
 
-async def still_open(session: AsyncSession, now: datetime, days: int, limit: int = 1000) -> list[tuple[UUID, str]]:
-    """What is past the term and not closed, with its département."""
-    rows = await session.execute(_OPEN, {"before": now - timedelta(days=days), "limit": limit})
+async def still_held(session: AsyncSession, now: datetime, days: int, limit: int = 1000) -> list[tuple[UUID, str]]:
+    """What is past the term and not closed, or held, with its département."""
+    rows = await session.execute(_HELD, {"before": now - timedelta(days=days), "limit": limit})
     return [(row.id, row.departement) for row in rows]
 
 
 async def erase_due(session: AsyncSession, vault: Vault, now: datetime, term: Term, limit: int = 50) -> int:
     """Erase the oldest of them, at most `limit`. Returns how many."""
     ids = list(await session.scalars(_NEXT, _before(now, term) | {"limit": limit}))
-    for referral_id in ids:
+    # a requisition that was entered while its referral was being found is seen under the lock
+    for referral_id in await session.scalars(_STILL, _before(now, term) | {"ids": ids}):
         referral = await session.get_one(Referral, referral_id, populate_existing=True)
         await erase_whole(session, vault, referral, ErasureCause.RETENTION, now, by="retention")
     await session.execute(delete(AnnouncedEnd).where(col(AnnouncedEnd.referral_id).in_(ids)))

@@ -96,6 +96,14 @@ async def full_life(referrals: Referrals) -> tuple[UUID, list[UUID]]:
     return referral_id, people
 
 
+async def end(referrals: Referrals, referral_id: UUID) -> None:
+    """Both partners answered, and it is closed."""
+    for place, (one, version) in enumerate(await referrals.rows("SELECT id, version FROM orientations ORDER BY requested_at")):
+        answer = await referrals.answer(f"partner-{'95' if place == 0 else '78'}", one, "reject", {"reason": "no_capacity"}, version)
+        assert answer.status_code == 200, answer.text
+    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})).status_code == 200
+
+
 # Completeness
 
 
@@ -275,7 +283,7 @@ async def test_who_was_told_what_is_what_was_said_and_who_read_it_is_named_by_ro
 async def test_it_is_kept_until_the_very_day_on_which_the_retention_ends_it(referrals: Referrals, activity: str) -> None:
     referral_id, [victim, _] = await full_life(referrals)
     then = datetime(2030, 1, 1, 12, tzinfo=UTC)
-    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})).status_code == 200
+    await end(referrals, referral_id)
     async with referrals.runtime.database.transaction() as session:
         await session.execute(text(activity), {"then": then})
 
@@ -377,13 +385,13 @@ async def test_the_document_says_until_when_and_why_it_is_kept(referrals: Referr
     address = f"/v1/referrals/{referral_id}/persons/{victim}/export.pdf"
 
     still_open = (await referrals.get("coordinator-95", address, RIGHTS)).content
-    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "out_of_scope"})).status_code == 200
+    await end(referrals, referral_id)
     closed = (await referrals.get("coordinator-95", address, RIGHTS)).content
 
     because = (await exported(referrals, referral_id, victim))["kept_because"]
     for content, sentence in ((still_open, "encore ouverte"), (closed, because)):
         assert squeezed(sentence) in text_of(content)
-    assert [squeezed("Conservées au plus tard jusqu'au") in text_of(content) for content in (still_open, closed)] == [False, True]
+    assert [squeezed("Fin prévue de la conservation") in text_of(content) for content in (still_open, closed)] == [False, True]
 
 
 @pytest.mark.parametrize("name", ["#[import] $x$ \\ *gras* <label> @ref", "山　田。", "عمر", "Zoé 🙂", "</script> {{x}}", "‮abc"])

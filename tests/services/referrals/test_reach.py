@@ -65,7 +65,9 @@ async def test_a_refusal_ends_nothing_of_anybody_else(referrals: Referrals) -> N
     assert await referrals.said_types() == ["referral.corrected"]
 
 
-async def test_what_rests_on_a_legal_ground_outlives_a_refusal_and_keeps_the_person_until_it_ends(referrals: Referrals) -> None:
+async def test_what_rests_on_a_legal_ground_outlives_a_refusal_and_keeps_the_person_for_the_delay_after_its_end(
+    referrals: Referrals,
+) -> None:
     referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="not_asked"))
     asked = (await orient(referrals, referral_id, legal_ground="vital_danger")).json()["id"]
     await refuse(referrals, referral_id)
@@ -79,7 +81,9 @@ async def test_what_rests_on_a_legal_ground_outlives_a_refusal_and_keeps_the_per
     assert kept == 0
     assert shown["person"]["contact"] is not None
     assert (accepted.status_code, ended.status_code) == (200, 200)
-    assert await run(referrals, later) == 1
+    ended_at = datetime.now(UTC)
+    assert await run(referrals, ended_at + timedelta(hours=71)) == 0
+    assert await run(referrals, ended_at + timedelta(hours=73)) == 1
 
 
 @pytest.mark.parametrize("steps", [(), ("accept",), ("accept", "start")])

@@ -1,0 +1,133 @@
+"""What keeps a person's content for a time: an orientation that lives or has just ended, and a judicial requisition that nobody has answered."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from libs.contracts import demonstration as d
+from services.referrals import housekeeping
+from services.referrals.app import end_retention
+from services.referrals.rights.erasure import ErasureCause
+from tests.services.referrals.conftest import Referrals
+from tests.services.referrals.test_agreement import MINOR, orient, persons_with, run
+from tests.services.referrals.test_erasure import erase as destroy
+from tests.services.referrals.test_justice import requisition
+from tests.services.referrals.test_rights import TERM, announced, ask, close, contacted, old, statuses
+
+LATE = "2026-11-24T18:00:00Z"
+
+
+async def supported(referrals: Referrals) -> UUID:
+    """Closed, the last word of anybody 731 days ago; a partner still supports the person."""
+    referral_id = await contacted(referrals)
+    asked = (await referrals.orient(referral_id)).json()["id"]
+    for version, step in enumerate(("accept", "start"), 1):
+        assert (await referrals.answer("partner-95", asked, step, version=version)).status_code == 200
+    await close(referrals, referral_id)
+    async with referrals.runtime.database.transaction() as session:
+        for of_table in (
+            "referrals SET received_at = received_at",
+            "contact_attempts SET attempted_at = attempted_at",
+            "orientations SET requested_at = requested_at - interval '731 days', answered_at = answered_at",
+        ):
+            await session.execute(text(f"UPDATE {of_table} - interval '731 days'"))
+    return referral_id
+
+
+@pytest.mark.parametrize("ended", ["rejected", "expired"])
+async def test_who_is_oriented_by_law_is_kept_the_whole_delay_after_that_came_to_nothing_so_as_to_be_oriented_again(
+    referrals: Referrals, ended: str
+) -> None:
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="refused", identity=MINOR))
+    asked = (await orient(referrals, referral_id, legal_ground="minor_in_danger")).json()["id"]
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE referrals SET received_at = now() - interval '100 hours'"))
+        await session.execute(text("UPDATE orientations SET requested_at = now() - interval '99 hours'"))
+        if ended == "expired":
+            await session.execute(text("UPDATE orientations SET status = 'expired', ended_at = now()"))
+    if ended == "rejected":
+        assert (await referrals.answer("partner-95", asked, "reject", {"reason": "no_capacity"})).status_code == 200
+
+    at_once = await run(referrals, datetime.now(UTC) + timedelta(hours=71))
+    again = await orient(referrals, referral_id, legal_ground="minor_in_danger", service_id=d.LEGAL_ADVICE_SERVICE, need="legal_advice")
+    await referrals.answer("partner-95", again.json()["id"], "reject", {"reason": "no_capacity"})
+    in_the_end = await run(referrals, datetime.now(UTC) + timedelta(hours=73))
+
+    assert at_once == 0
+    assert again.status_code == 201, again.text
+    assert in_the_end == 1
+    assert [row.gone for row in await referrals.rows("SELECT content = '' AS gone FROM persons ORDER BY position")] == [True, False]
+
+
+async def test_the_retention_takes_nobody_whom_a_partner_still_supports_and_tells_the_case(referrals: Referrals) -> None:
+    referral_id = await supported(referrals)
+    await announced(referrals)
+    await end_retention(referrals.runtime)
+    kept = await statuses(referrals)
+    told = await housekeeping.retain(referrals.runtime, TERM, dry_run=True)
+    announcements = await referrals.rows("SELECT 1 FROM announced_ends")
+
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(
+            text("UPDATE orientations SET status = 'completed', outcome = 'informed', ended_at = now() - interval '731 days'")
+        )
+    await announced(referrals)
+    await end_retention(referrals.runtime)
+
+    assert kept == {referral_id: "closed"}
+    assert announcements == []
+    assert f"{referral_id} (département 95)" in told
+    assert await statuses(referrals) == {referral_id: "erased"}
+
+
+async def test_a_requisition_without_answer_holds_the_erasure_of_what_it_asks_for(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [victim, other] = await referrals.persons(referral_id)
+    entry = (await requisition(referrals, referral_id, person_ids=[victim], handed_over_at=None)).json()["id"]
+
+    held = [
+        await ask(referrals, referral_id, [victim]),
+        await ask(referrals, referral_id, [victim, other]),
+        await ask(referrals, referral_id, [other], narrative=True),
+    ]
+    of_nobody_asked_for = await ask(referrals, referral_id, [other])
+    whole = await ask(referrals, referral_id, [victim])
+    assert (await requisition(referrals, referral_id, person_ids=[victim], handed_over_at=LATE, corrects_id=entry)).status_code == 201
+    answered = await ask(referrals, referral_id, [victim])
+
+    for answer in (*held, whole):
+        assert (answer.status_code, answer.json()["requisition_id"]) == (409, entry)
+        assert answer.json()["type"].endswith("erasure-held-by-requisition")
+    assert (of_nobody_asked_for.status_code, answered.status_code) == (201, 201)
+
+
+async def test_a_requisition_that_names_nobody_holds_everybody(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    assert (await requisition(referrals, referral_id, handed_over_at=None)).status_code == 201
+
+    answer = await ask(referrals, referral_id, (await referrals.persons(referral_id))[:1])
+
+    assert answer.status_code == 409
+    assert await destroy(referrals, referral_id, await referrals.persons(referral_id), ErasureCause.RESTORED), "erased before the backup"
+
+
+async def test_no_job_erases_what_a_requisition_waits_for(referrals: Referrals) -> None:
+    ended = await old(referrals)
+    refused = await referrals.accepted(persons=persons_with(referrals, agreement="refused"))
+    await announced(referrals)
+    later = datetime.now(UTC) + timedelta(hours=100)
+    entries = [(await requisition(referrals, one, handed_over_at=None)).json()["id"] for one in (ended, refused)]
+
+    assert await run(referrals, later) == 0
+    await end_retention(referrals.runtime)
+    assert await statuses(referrals) == {ended: "closed", refused: "accepted"}
+    assert f"{ended} (département 95)" in await housekeeping.retain(referrals.runtime, TERM, dry_run=True)
+    for one, entry in zip((ended, refused), entries, strict=True):
+        assert (await requisition(referrals, one, handed_over_at=LATE, corrects_id=entry)).status_code == 201
+    await announced(referrals)
+    await end_retention(referrals.runtime)
+
+    assert await run(referrals, later) == 1
+    assert (await statuses(referrals))[ended] == "erased"
