@@ -54,7 +54,7 @@ EITHER: Final = ISCG | COORDINATOR
 _S = ReferralStatus
 
 MOVES: Final[Mapping[Move, Legal]] = {
-    Move.ROUTE: Legal(SYSTEM, {_S.RECEIVED: _S.ASSIGNED, _S.UNROUTED: _S.ASSIGNED}),
+    Move.ROUTE: Legal(SYSTEM, {_S.RECEIVED: _S.ASSIGNED, _S.UNROUTED: _S.ASSIGNED, _S.ASSIGNED: _S.ASSIGNED}),
     Move.UNROUTE: Legal(SYSTEM, {_S.RECEIVED: _S.UNROUTED}),
     Move.ASSIGN: Legal(COORDINATOR, {_S.UNROUTED: _S.ASSIGNED, _S.ASSIGNED: _S.ASSIGNED, _S.ACCEPTED: _S.ASSIGNED}),
     Move.ACCEPT: Legal(ISCG, {_S.ASSIGNED: _S.ACCEPTED}),
@@ -72,7 +72,8 @@ MOVES: Final[Mapping[Move, Legal]] = {
     Move.REOPEN_UNROUTED: Legal(COORDINATOR, {_S.CLOSED: _S.UNROUTED}),
     Move.ERASE: Legal(SYSTEM, {_S.CLOSED: _S.ERASED}),
 }
-"""Every legal move of a referral. `received` lasts within one transaction: a referral is routed as it is received."""
+"""Every legal move of a referral. `received` lasts within one transaction: a referral is routed as it is received; again when nobody works at its
+post any more and it was not accepted."""
 
 
 class PoliceStatus(Code):

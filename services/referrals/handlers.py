@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +28,7 @@ from libs.contracts.partners import (
     UnitClosed,
     UnitRegistered,
 )
+from services.referrals import notices
 from services.referrals.delays.due import settle_by_agreement
 from services.referrals.directory import names
 from services.referrals.receiving.routing import mark_due
@@ -101,8 +102,24 @@ async def on_post_filled(session: AsyncSession, heard: Heard[PostFilled]) -> Non
     await mark_due(session, heard.event.departement)
 
 
+_LEFT = text(
+    "SELECT departement, bool_or(urgency = 'immediate' OR danger) AS urgent FROM referrals"
+    " WHERE post_id = :post AND status IN ('assigned', 'accepted') GROUP BY departement"
+)
+
+
+async def _nobody_works_at(session: AsyncSession, post_id: UUID, departement: str, since: datetime) -> None:
+    """Its coordinator is told of the open referrals that it leaves; those not accepted are routed again (receiving/routing.py)."""
+    await mark_due(session, departement)
+    left = await session.execute(_LEFT, {"post": post_id})
+    said = [notices.of_absent(post_id, row.departement, since, urgent=row.urgent) for row in left]
+    await notices.notify(session, *said, now=datetime.now(UTC))
+
+
 async def on_post_vacant(session: AsyncSession, heard: Heard[PostVacant]) -> None:
-    await _post_is(session, heard.event.post_id, "vacant")
+    event = heard.event
+    await _post_is(session, event.post_id, "vacant")
+    await _nobody_works_at(session, event.post_id, event.departement, event.vacant_at)
 
 
 async def on_post_suspended(session: AsyncSession, heard: Heard[PostSuspended]) -> None:
@@ -111,12 +128,13 @@ async def on_post_suspended(session: AsyncSession, heard: Heard[PostSuspended]) 
         text("UPDATE posts_heard SET state = 'suspended', until_on = :until_on, replacement_post_id = :replacement_post_id WHERE id = :id"),
         {"id": event.post_id, "until_on": event.until_on, "replacement_post_id": event.replacement_post_id},
     )
-    if event.replacement_post_id is not None:
-        await mark_due(session, event.departement)
+    await _nobody_works_at(session, event.post_id, event.departement, event.suspended_at)
 
 
 async def on_post_closed(session: AsyncSession, heard: Heard[PostClosed]) -> None:
-    await _post_is(session, heard.event.post_id, "closed")
+    event = heard.event
+    await _post_is(session, event.post_id, "closed")
+    await _nobody_works_at(session, event.post_id, event.departement, event.closed_at)
 
 
 async def on_coverage_changed(session: AsyncSession, heard: Heard[CoverageChanged]) -> None:

@@ -39,6 +39,7 @@ class NoticeKind(Code):
     URGENT_REFERRAL = "urgent_referral", "Une saisine urgente est affectée à votre poste."
     URGENT_UNROUTED_REFERRAL = "urgent_unrouted_referral", "Une saisine urgente n'a pas trouvé de poste : elle attend votre affectation."
     UNROUTED_REFERRAL = "unrouted_referral", "Une saisine n'a pas trouvé de poste : elle attend votre affectation."
+    POST_ABSENT = "post_absent", "Personne ne travaille plus à un poste qui a des saisines en cours : vérifiez à qui elles reviennent."
     OVERDUE_REFERRAL = "overdue_referral", "Une saisine a dépassé son délai de premier contact."
     ORIENTATION_URGENT = "orientation_urgent", "Une orientation urgente attend votre réponse."
     ORIENTATION_TO_ANSWER = "orientation_to_answer", "Une orientation attend votre réponse."
@@ -156,6 +157,10 @@ def of_post(post_id: UUID) -> str:
     return f"post:{post_id}"
 
 
+def of_departement(departement: str) -> str:
+    return f"departement:{departement}"
+
+
 def of_organization(organization_id: UUID) -> str:
     return f"organization:{organization_id}"
 
@@ -172,13 +177,18 @@ def of_assigned(referral_id: UUID, post_id: UUID, now: datetime, *, urgent: bool
 
 def of_unrouted(referral_id: UUID, departement: str, now: datetime, *, urgent: bool) -> Notice:
     kind = NoticeKind.URGENT_UNROUTED_REFERRAL if urgent else NoticeKind.UNROUTED_REFERRAL
-    return Notice(f"referral.unrouted:{referral_id}:{now.isoformat()}", kind, f"departement:{departement}", referral_id, urgent=urgent)
+    return Notice(f"referral.unrouted:{referral_id}:{now.isoformat()}", kind, of_departement(departement), referral_id, urgent=urgent)
+
+
+def of_absent(post_id: UUID, departement: str, since: datetime, *, urgent: bool) -> Notice:
+    """To the coordinator of open referrals that a post leaves behind. `urgent`: one of them is."""
+    return Notice(f"post.absent:{post_id}:{since.isoformat()}", NoticeKind.POST_ABSENT, of_departement(departement), urgent=urgent)
 
 
 def of_overdue(referral_id: UUID, post_id: UUID | None, departement: str, due_at: datetime) -> Sequence[Notice]:
     """Of each due time told once to the post (if any) and to the coordinator."""
     cause = f"referral.overdue:{referral_id}:{due_at.isoformat()}"
-    recipients = [f"departement:{departement}"] + ([of_post(post_id)] if post_id is not None else [])
+    recipients = [of_departement(departement)] + ([of_post(post_id)] if post_id is not None else [])
     return [Notice(cause, NoticeKind.OVERDUE_REFERRAL, recipient, referral_id) for recipient in recipients]
 
 

@@ -118,13 +118,15 @@ def _message(runtime: Runtime, mail_id: UUID, created_at: datetime, address: str
 
 
 def _address(runtime: Runtime, settings: Settings, notice: Any) -> str:
-    """Where to look: the link of a partner without account, else the page of the desk, else the object itself."""
+    """Where to look: the link of a partner without account, else the page of the desk, else the object itself; of an absent post what it leaves."""
     if notice.link_id is not None:
         return Links.of(runtime).url(notice.link_id)
     with_desk = settings.desk_url is not None or settings.desk_client_id is not None
     base = settings.desk_base if with_desk else f"{settings.public_url}/v1"
     if notice.kind == NoticeKind.ENDS_ANNOUNCED:
         return f"{base}/announced-ends"
+    if notice.kind == NoticeKind.POST_ABSENT:
+        return f"{base}/referrals?{'absent=yes' if with_desk else 'post_absent=true'}"
     return f"{base}/orientations/{notice.orientation_id}" if notice.orientation_id is not None else f"{base}/referrals/{notice.referral_id}"
 
 

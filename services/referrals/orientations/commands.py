@@ -31,7 +31,7 @@ from services.referrals.orientations.domain import ORIENTATION_MOVES, Orientatio
 from services.referrals.orientations.links import Links, last_of
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import CancelIn, CompleteIn, FailIn, OrientationSummary, RejectIn
-from services.referrals.orientations.telling import facts_of, of_partner, say, to_partner, to_post
+from services.referrals.orientations.telling import facts_of, of_partner, say, tell_post, to_partner
 from services.referrals.persons import REJECTION
 from services.referrals.rules import check_kept
 from services.referrals.working.work import may_see
@@ -85,7 +85,7 @@ def _delay(orientation: Orientation, now: datetime) -> int:
 async def accept(session: AsyncSession, caller: Principal, orientation_id: UUID, version: int, now: datetime) -> OrientationSummary:
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.ACCEPT)
     orientation.answered_at = now
-    await notices.notify(session, to_post(referral, orientation, NoticeKind.ORIENTATION_ACCEPTED), now=now)
+    await tell_post(session, referral, orientation, NoticeKind.ORIENTATION_ACCEPTED, now)
     event = OrientationAccepted(
         **facts_of(referral, orientation),
         partner_kind=PartnerKind(orientation.partner_kind),
@@ -105,7 +105,7 @@ async def reject(
         person = await session.get_one(Person, orientation.person_id)
         key = await vault.open_key(session, person.key_id)
         orientation.reason_text = key.seal(body.reason_text.encode(), context=REJECTION)
-    await notices.notify(session, to_post(referral, orientation, NoticeKind.ORIENTATION_REJECTED), now=now)
+    await tell_post(session, referral, orientation, NoticeKind.ORIENTATION_REJECTED, now)
     event = OrientationRejected(
         **facts_of(referral, orientation),
         partner_kind=PartnerKind(orientation.partner_kind),
@@ -118,7 +118,7 @@ async def reject(
 
 async def start(session: AsyncSession, caller: Principal, orientation_id: UUID, version: int, now: datetime) -> OrientationSummary:
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.START)
-    await notices.notify(session, to_post(referral, orientation, NoticeKind.ORIENTATION_STARTED), now=now)
+    await tell_post(session, referral, orientation, NoticeKind.ORIENTATION_STARTED, now)
     return await say(session, orientation, OrientationStarted(**facts_of(referral, orientation), started_at=now))
 
 
@@ -128,7 +128,7 @@ async def complete(
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.COMPLETE)
     orientation.ended_at = now
     orientation.outcome = body.outcome
-    await notices.notify(session, to_post(referral, orientation, NoticeKind.ORIENTATION_COMPLETED), now=now)
+    await tell_post(session, referral, orientation, NoticeKind.ORIENTATION_COMPLETED, now)
     return await say(session, orientation, OrientationCompleted(**facts_of(referral, orientation), outcome=body.outcome, completed_at=now))
 
 
@@ -138,7 +138,7 @@ async def fail(
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.FAIL)
     orientation.ended_at = now
     orientation.reason = body.reason
-    await notices.notify(session, to_post(referral, orientation, NoticeKind.ORIENTATION_FAILED), now=now)
+    await tell_post(session, referral, orientation, NoticeKind.ORIENTATION_FAILED, now)
     return await say(session, orientation, OrientationFailed(**facts_of(referral, orientation), reason=body.reason, failed_at=now))
 
 

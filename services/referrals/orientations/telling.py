@@ -21,6 +21,7 @@ from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import OrientationListed, OrientationOut, OrientationSummary
 from services.referrals.persons import REJECTION
+from services.referrals.working.work import is_at_work
 
 
 def summary(orientation: Orientation | PlainRow) -> OrientationSummary:
@@ -62,10 +63,14 @@ def of_partner(orientation: Orientation, kind: NoticeKind, link_id: UUID | None,
     return Notice(cause, kind, notices.of_organization(orientation.organization_id), None, orientation.id, link_id, urgent)
 
 
-def to_post(referral: Referral, orientation: Orientation, kind: NoticeKind) -> Notice:
-    """To who works the referral now: it may have gone to another post since."""
-    recipient = notices.of_post(referral.post_id or orientation.post_id)
-    return Notice(f"{kind}:{orientation.id}", kind, recipient, referral.id, urgent=notices.is_urgent(referral.urgency, referral.danger))
+async def tell_post(session: AsyncSession, referral: Referral, orientation: Orientation, kind: NoticeKind, now: datetime) -> None:
+    """Whoever works the referral now: it may have gone to another post since. While nobody works there, the coordinator too."""
+    recipients = [notices.of_post(referral.post_id or orientation.post_id)]
+    if not await is_at_work(session, referral):
+        recipients.append(notices.of_departement(referral.departement))
+    urgent = notices.is_urgent(referral.urgency, referral.danger)
+    said = [Notice(f"{kind}:{orientation.id}", kind, recipient, referral.id, urgent=urgent) for recipient in recipients]
+    await notices.notify(session, *said, now=now)
 
 
 def facts_of(referral: Referral, orientation: Orientation) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from services.referrals.notices import NoticeKind
 from services.referrals.orientations.domain import OrientationMove, orientation_moved
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
-from services.referrals.orientations.telling import facts_of, say, to_partner, to_post
+from services.referrals.orientations.telling import facts_of, say, tell_post, to_partner
 
 
 async def expire(session: AsyncSession, now: datetime, limit: int = 100) -> int:
@@ -37,7 +37,7 @@ async def expire(session: AsyncSession, now: datetime, limit: int = 100) -> int:
         orientation.version += 1
         referral.version += 1
         await say(session, orientation, OrientationExpired(**facts_of(referral, orientation), expired_at=now))
-        await notices.notify(session, to_post(referral, orientation, NoticeKind.ORIENTATION_EXPIRED), now=now)
+        await tell_post(session, referral, orientation, NoticeKind.ORIENTATION_EXPIRED, now)
     return len(ids)
 
 

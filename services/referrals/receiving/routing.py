@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import outbox
-from libs.chassis.database import Statement, run
+from libs.chassis.database import PlainRow, Statement, run
 from libs.chassis.ids import new_id
 from libs.contracts.referrals import ReferralAssigned
 from libs.contracts.types import departement_of
@@ -165,7 +165,7 @@ def stored(decided: Decision, at: datetime) -> dict[str, Any]:
 
 
 async def mark_due(session: AsyncSession, departement: str) -> None:
-    """Coverage changed in a département, or where one of its unrouted referrals is from: they are worth another try."""
+    """Coverage or a post's presence changed in a département, or where one of its unrouted referrals is from: they are worth another try."""
     await session.execute(
         text(
             "INSERT INTO routing_due (departement, marked_at) VALUES (:departement, clock_timestamp())"
@@ -206,28 +206,28 @@ _STILL_UNROUTED = text(
 """Why they found no post this time, where that is another reason."""
 
 
-async def route_again(session: AsyncSession, delays: Delays, now: datetime, after: Tried | None = None, limit: int = 200) -> Tried | None:
-    """Try the next unrouted referrals, oldest first; a post of a neighbouring département may cover them, so all are tried.
+_TO_ROUTE = text(
+    "SELECT id, client_id, unit_id, commune, departement, channel, urgency, danger, received_at, declined_by, status, post_id FROM referrals"
+    " WHERE (status = 'unrouted' OR (status = 'assigned' AND post_id = ANY(ARRAY(SELECT id FROM posts_heard WHERE state <> 'filled'))))"
+    " AND (CAST(:received AS timestamptz) IS NULL OR (received_at, id) > (:received, CAST(:id AS uuid)))"
+    " ORDER BY received_at, id LIMIT :limit FOR UPDATE"
+)
 
-    Returns where to go on, `None` at the end.
+
+async def route_again(session: AsyncSession, delays: Delays, now: datetime, after: Tried | None = None, limit: int = 200) -> Tried | None:
+    """Try the next referrals that nobody has, oldest first: the unrouted, and those that were assigned to a post where nobody works and not accepted.
+
+    These go where they would go if they were received now, and stay where they are if that is nowhere: their post may be back tomorrow. A post of a
+    neighbouring département may cover them, so all are tried. Returns where to go on, `None` at the end.
     """
-    rows = (
-        await session.execute(
-            text(
-                "SELECT id, client_id, unit_id, commune, departement, channel, urgency, danger, received_at, declined_by FROM referrals"
-                " WHERE status = 'unrouted'"
-                " AND (CAST(:received AS timestamptz) IS NULL OR (received_at, id) > (:received, CAST(:id AS uuid)))"
-                " ORDER BY received_at, id LIMIT :limit FOR UPDATE"
-            ),
-            {"limit": limit, "received": after[0] if after else None, "id": after[1] if after else None},
-        )
-    ).all()
+    given = {"limit": limit, "received": after[0] if after else None, "id": after[1] if after else None}
+    rows = (await session.execute(_TO_ROUTE, given)).all()
     found = await atlas(session, [(row.unit_id, row.commune) for row in rows])
     unrouted: dict[UUID, str] = {}
     for row in rows:
         decided = found.route(row.unit_id, row.commune, Channel(row.channel), frozenset(row.declined_by))
         if decided.post_id is not None and isinstance(decided.reason, RoutingReason):
-            await assign(session, row.id, decided, delays.minutes(row.urgency, found.targets(decided.post_id)), now)
+            await assign(session, row, decided, delays.minutes(row.urgency, found.targets(decided.post_id)), now)
             await outbox.append(
                 session,
                 ReferralAssigned(
@@ -241,27 +241,28 @@ async def route_again(session: AsyncSession, delays: Delays, now: datetime, afte
             )
             urgent = notices.is_urgent(row.urgency, row.danger)
             await notices.notify(session, notices.of_assigned(row.id, decided.post_id, now, urgent=urgent), now=now)
-        else:
+        elif row.status == ReferralStatus.UNROUTED:
             unrouted[row.id] = json.dumps(stored(decided, now))
     if unrouted:
         await session.execute(_STILL_UNROUTED, {"ids": list(unrouted), "decisions": list(unrouted.values())})
     return (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
 
 
-async def assign(session: AsyncSession, referral_id: UUID, decided: Decision, minutes: int, now: datetime) -> None:
-    """Write a decision to an unrouted referral whose row the caller has locked; `minutes`: the target delay at the post it goes to."""
-    status = moved(ReferralStatus.UNROUTED, Move.ROUTE).value
+async def assign(session: AsyncSession, referral: PlainRow, decided: Decision, minutes: int, now: datetime) -> None:
+    """Write a decision to a referral (`id`, `status`, `post_id`) whose row the caller has locked; `minutes`: the target delay at the post it goes to."""
+    status = moved(ReferralStatus(referral.status), Move.ROUTE).value
     await session.execute(
         text(
-            "INSERT INTO moves (id, referral_id, move, status_before, status_after, post_after, reason, at)"
-            " VALUES (:id, :referral, :move, :before, :after, :post, :reason, :at)"
+            "INSERT INTO moves (id, referral_id, move, status_before, status_after, post_before, post_after, reason, at)"
+            " VALUES (:id, :referral, :move, :before, :after, :post_before, :post, :reason, :at)"
         ),
         {
             "id": new_id(),
-            "referral": referral_id,
+            "referral": referral.id,
             "move": Move.ROUTE.value,
-            "before": ReferralStatus.UNROUTED.value,
+            "before": referral.status,
             "after": status,
+            "post_before": referral.post_id,
             "post": decided.post_id,
             "reason": decided.reason.value,
             "at": now,
@@ -274,7 +275,7 @@ async def assign(session: AsyncSession, referral_id: UUID, decided: Decision, mi
             " overdue_said = overdue_said AND due_at = due_from + make_interval(mins => :minutes) WHERE id = :id"
         ),
         {
-            "id": referral_id,
+            "id": referral.id,
             "status": status,
             "post": decided.post_id,
             "minutes": minutes,

@@ -167,3 +167,78 @@ async def test_a_newcomer_reads_absences_in_the_list_of_posts(referrals: Referra
 
     [row] = await referrals.rows("SELECT until_on, replacement_post_id FROM posts_heard")
     assert (row.until_on, row.replacement_post_id) == (UNTIL, d.POST_SARCELLES)
+
+
+async def test_what_an_absent_post_had_not_accepted_goes_to_who_stands_in_and_what_it_had_stays(referrals: Referrals) -> None:
+    """Nobody has worked it yet: it goes where it would go if it were received now."""
+    assigned, accepted = await referrals.receive(urgency="immediate", danger=True), await referrals.accepted()
+    await referrals.said()
+
+    await referrals.hear("partners", absent())
+    await route_unrouted(referrals.runtime)
+
+    rows = {row.id: (row.status, row.post_id) for row in await referrals.rows("SELECT id, status, post_id FROM referrals")}
+    assert rows == {assigned: ("assigned", d.POST_SARCELLES), accepted: ("accepted", d.POST_CERGY)}
+    [(type, data)] = await referrals.said()
+    assert (type, data["referral_id"], data["post_id"], data["reason"]) == (
+        "referral.assigned",
+        str(assigned),
+        str(d.POST_SARCELLES),
+        "unit",
+    )
+    [move] = await referrals.rows(f"SELECT * FROM moves WHERE referral_id = '{assigned}'")
+    assert (move.move, move.status_before, move.post_before, move.post_after) == ("route", "assigned", d.POST_CERGY, d.POST_SARCELLES)
+
+
+@pytest.mark.parametrize("gone", [PostVacant(**of(d.POST_CERGY), vacant_at=MORNING), PostClosed(**of(d.POST_CERGY), closed_at=MORNING)])
+async def test_what_nobody_else_can_take_stays_with_its_post_until_somebody_can(referrals: Referrals, gone: Any) -> None:
+    referral_id = await referrals.receive()
+    await referrals.hear("partners", gone)
+    await route_unrouted(referrals.runtime)
+    [alone] = await referrals.rows(f"SELECT status, post_id FROM referrals WHERE id = '{referral_id}'")
+
+    await referrals.hear("partners", another(units=(d.UNIT_CERGY,)))
+    await route_unrouted(referrals.runtime)
+
+    [row] = await referrals.rows(f"SELECT status, post_id FROM referrals WHERE id = '{referral_id}'")
+    assert [(alone.status, alone.post_id), (row.status, row.post_id)] == [("assigned", d.POST_CERGY), ("assigned", OTHER)]
+
+
+async def told(referrals: Referrals, recipient: str) -> list[str]:
+    rows = await referrals.rows(f"SELECT kind, due_at <= created_at AS at_once FROM notices WHERE recipient = '{recipient}' ORDER BY id")
+    return [row.kind + (" at once" if row.at_once else "") for row in rows]
+
+
+@pytest.mark.parametrize(("urgency", "expected"), [("standard", "post_absent"), ("immediate", "post_absent at once")])
+async def test_the_coordinator_is_told_of_an_absent_post_that_has_open_referrals(referrals: Referrals, urgency: str, expected: str) -> None:
+    await wants_mail(referrals, "departement:95", "digest")
+    await referrals.accepted(urgency=urgency, danger=False)
+
+    await referrals.hear("partners", absent(d.POST_SARCELLES, None))
+    without = await told(referrals, "departement:95")
+    await referrals.hear("partners", absent())
+
+    assert (without, await told(referrals, "departement:95")) == ([], [expected])
+
+
+async def test_what_a_partner_answers_about_a_referral_of_an_absent_post_is_told_to_its_coordinator_too(referrals: Referrals) -> None:
+    for recipient in ("departement:95", f"post:{d.POST_CERGY}"):
+        await wants_mail(referrals, recipient, "immediate")
+    asked = [(await referrals.orient(await referrals.accepted())).json()["id"] for _ in range(2)]
+    await referrals.answer("partner-95", asked[0], "reject", {"reason": "no_capacity"})
+    await referrals.hear("partners", absent())
+
+    await referrals.answer("partner-95", asked[1], "reject", {"reason": "no_capacity"})
+
+    rejected = "orientation_rejected at once"
+    assert (await told(referrals, f"post:{d.POST_CERGY}")).count(rejected) == 2
+    assert await told(referrals, "departement:95") == ["post_absent at once", rejected]
+
+
+async def wants_mail(referrals: Referrals, recipient: str, mode: str) -> None:
+    who = "coordinator-95" if recipient.startswith("departement") else "iscg-95"
+    headers = referrals.token(who) | {"If-Match": '"0"'}
+    answer = await referrals.client.put(
+        f"/v1/notice-preferences/{recipient}", json={"address": "poste@maillon.example", "mode": mode}, headers=headers
+    )
+    assert answer.status_code == 200, answer.text
