@@ -41,8 +41,11 @@ class Withdrawable(Table):
     withdrawn_because: str | None = Field(default=None, sa_type=Text)
 
 
-WAITING = "first_contact_at IS NULL AND status IN ('unrouted', 'assigned', 'accepted')"
+OPEN = "status IN ('unrouted', 'assigned', 'accepted')"
+WAITING = f"first_contact_at IS NULL AND {OPEN}"
 """Of a referral that somebody is still to call."""
+TURN = "((urgency <> 'immediate'::text AND NOT danger)::integer * 2 + (first_contact_at IS NOT NULL)::integer)"
+"""In which turn an open referral is worked; within it, by its due time. 0: urgent, and nobody was called; 1: urgent; 2: nobody was called; 3: the others."""
 
 
 class Referral(Table, table=True):
@@ -64,9 +67,11 @@ class Referral(Table, table=True):
         Index("referrals_theme", "principal_theme", "departement", "received_at", "id"),
         Index("referrals_departement_changed", "departement", "changed_at", "id"),
         Index("referrals_changed", "changed_at", "id"),
-        Index("referrals_due", "departement", "due_at", "id", postgresql_where=text(WAITING)),
         Index("referrals_due_everywhere", "due_at", "id", postgresql_where=text(WAITING)),
         Index("referrals_due_unsaid", "due_at", "id", postgresql_where=text(f"{WAITING} AND NOT overdue_said")),
+        Index("referrals_turn_post", "post_id", text(TURN), "due_at", "id", postgresql_where=text(OPEN)),
+        Index("referrals_turn_departement", "departement", text(TURN), "due_at", "id", postgresql_where=text(OPEN)),
+        Index("referrals_turn", text(TURN), "due_at", "id", postgresql_where=text(OPEN)),
         Index("referrals_kept", "received_at", "id", postgresql_where=text("status <> 'erased'")),
     )
 

@@ -1,9 +1,10 @@
 """Until when the first contact of a referral is to be attempted.
 
-`due_at` = `due_from` + the minutes for its urgency in the agreement of its post that is in force at that moment, else the network's. `due_from` is the
+`due_at` = `due_from` + the minutes for its urgency in the agreement of its post that is in force at that moment, else the network's; where danger was
+flagged those of immediate urgency, as for notices and orientations. `due_from` is the
 reception; a referral that was closed without any contact and is reopened counts from its reopening, for nobody was to call meanwhile.
 
-It is settled anew when the referral is received, gets a post (routed, assigned, transferred), changes its urgency, or is reopened, and when an
+It is settled anew when the referral is received, gets a post (routed, assigned, transferred), changes its urgency or danger, or is reopened, and when an
 agreement is signed for its post; and when its only contact was noted by mistake and is withdrawn, as if it had never been noted. A calendar that
 moves on, an agreement that ends and a post that gives the referral back move nothing: the delay was promised. Contacted once, a referral has no due
 time any more, whatever happens.
@@ -20,7 +21,7 @@ from sqlmodel import col
 
 from libs.chassis.database import PlainRow
 from libs.chassis.runtime import Runtime
-from libs.contracts.vocabularies import ReferralStatus
+from libs.contracts.vocabularies import ReferralStatus, Urgency
 from services.referrals.domain import Move
 from services.referrals.models import Referral
 from services.referrals.settings import Settings
@@ -33,11 +34,12 @@ _TARGETS = text(f"SELECT a.targets FROM agreements_heard a WHERE CAST(:post AS u
 
 _BY_AGREEMENT = text(
     "WITH moving AS ("  # noqa: S608 - our own words
-    "SELECT r.id, r.due_from + make_interval(mins => CAST(agreed.targets ->> r.urgency AS integer)) AS due_at"
+    "SELECT r.id, r.due_from + make_interval(mins => CAST(agreed.targets ->> asked.urgency AS integer)) AS due_at"
     " FROM unnest(CAST(:posts AS uuid[])) AS post (id)"
     f" JOIN LATERAL (SELECT a.targets FROM agreements_heard a WHERE post.id = ANY(a.post_ids) {IN_FORCE}) agreed ON true"
     " JOIN referrals r ON r.post_id = post.id AND r.status IN ('assigned', 'accepted') AND r.first_contact_at IS NULL"
-    " WHERE agreed.targets ->> r.urgency IS NOT NULL ORDER BY r.id FOR UPDATE OF r)"
+    " CROSS JOIN LATERAL (SELECT CASE WHEN r.danger THEN 'immediate' ELSE r.urgency END AS urgency) asked"
+    " WHERE agreed.targets ->> asked.urgency IS NOT NULL ORDER BY r.id FOR UPDATE OF r)"
     " UPDATE referrals SET due_at = moving.due_at, overdue_said = false FROM moving"
     " WHERE referrals.id = moving.id AND referrals.due_at <> moving.due_at"
 )
@@ -58,8 +60,9 @@ class Delays:
             raise TypeError("the settings of another service")
         return cls(runtime.settings.targets())
 
-    def minutes(self, urgency: str, agreed: Mapping[str, int] | None) -> int:
-        return (agreed or {}).get(urgency, self.network[urgency])
+    def minutes(self, urgency: str, agreed: Mapping[str, int] | None, *, danger: bool) -> int:
+        asked = Urgency.IMMEDIATE if danger else urgency
+        return (agreed or {}).get(asked, self.network[asked])
 
     async def resume(self, session: AsyncSession, referral: Referral) -> None:
         """The same of one whose only contact was withdrawn: a reopening meanwhile was one without any contact."""
@@ -69,7 +72,7 @@ class Delays:
     async def settle(self, session: AsyncSession, referral: Referral) -> None:
         """Of a referral that the caller has locked and changed."""
         agreed = await session.scalar(_TARGETS, {"post": referral.post_id}) if referral.post_id is not None else None
-        due_at = referral.due_from + timedelta(minutes=self.minutes(referral.urgency, agreed))
+        due_at = referral.due_from + timedelta(minutes=self.minutes(referral.urgency, agreed, danger=referral.danger))
         if due_at != referral.due_at:
             referral.due_at, referral.overdue_said = due_at, False
 

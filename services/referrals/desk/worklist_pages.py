@@ -28,7 +28,6 @@ router = APIRouter(include_in_schema=False)
 Text = Annotated[str, Query(max_length=40)]
 _COMMUNE: TypeAdapter[str] = TypeAdapter(CommuneCode)
 
-OPEN: Final = (ReferralStatus.UNROUTED, ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED)
 ALL: Final = "all"
 """Closed ones too."""
 UNROUTED_SHOWN: Final = 50
@@ -120,7 +119,7 @@ def _statuses(asked: str, apart: bool) -> Sequence[ReferralStatus]:
     one = code_of(ReferralStatus, asked)
     if one is not None:
         return [one]
-    return [state for state in OPEN if not (apart and state is ReferralStatus.UNROUTED)]
+    return sorted(worklist.OPEN_STATES - ({ReferralStatus.UNROUTED} if apart else set()))
 
 
 def _commune(typed: str, wrong: dict[str, str]) -> str | None:

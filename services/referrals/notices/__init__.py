@@ -194,4 +194,4 @@ def of_overdue(referral_id: UUID, post_id: UUID | None, departement: str, due_at
 
 def of_ends_announced(departement: str, now: datetime) -> Notice:
     """Of all that one look announced there: one notice, however many they are."""
-    return Notice(f"retention.announced:{departement}:{now.isoformat()}", NoticeKind.ENDS_ANNOUNCED, f"departement:{departement}")
+    return Notice(f"retention.announced:{departement}:{now.isoformat()}", NoticeKind.ENDS_ANNOUNCED, of_departement(departement))

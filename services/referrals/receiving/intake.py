@@ -142,7 +142,7 @@ class Intakes:
             intake=intake,
             departement=departement_of(request.commune),
             routing=decided,
-            delay_minutes=self._delays.minutes(request.urgency, atlas.targets(decided.post_id)),
+            delay_minutes=self._delays.minutes(request.urgency, atlas.targets(decided.post_id), danger=request.danger),
             force=atlas.force(request.unit_id),
             narrative=narrative,
             persons=persons,

@@ -227,7 +227,8 @@ async def route_again(session: AsyncSession, delays: Delays, now: datetime, afte
     for row in rows:
         decided = found.route(row.unit_id, row.commune, Channel(row.channel), frozenset(row.declined_by))
         if decided.post_id is not None and isinstance(decided.reason, RoutingReason):
-            await assign(session, row, decided, delays.minutes(row.urgency, found.targets(decided.post_id)), now)
+            minutes = delays.minutes(row.urgency, found.targets(decided.post_id), danger=row.danger)
+            await assign(session, row, decided, minutes, now)
             await outbox.append(
                 session,
                 ReferralAssigned(

@@ -114,10 +114,11 @@ async def correct(
     fields += await _persons(session, vault, search_key, referral, persons, body.persons or [], made, kept)
     joined, returning = await _added(session, vault, search_key, referral, persons, body.added or [], made)
     persons, fields = [*persons, *joined], fields + [f"/persons/{one.id}" for one in joined]
-    if "/urgency" in fields and referral.first_contact_at is None:
-        await delays.settle(session, referral)
-    if {"/urgency", "/danger"}.intersection(fields) and notices.is_urgent(referral.urgency, referral.danger):
-        await notices.hurry(session, referral.id, now)
+    if {"/urgency", "/danger"}.intersection(fields):
+        if referral.first_contact_at is None:
+            await delays.settle(session, referral)
+        if notices.is_urgent(referral.urgency, referral.danger):
+            await notices.hurry(session, referral.id, now)
     if referral.status == ReferralStatus.UNROUTED and _ROUTED_BY.intersection(fields):
         await mark_due(session, referral.departement)
     aged = await _ages(session, vault, referral, persons) if "/occurred_at" in fields else []

@@ -80,7 +80,7 @@ async def page(
     ranges = [[*key, *state, *since] for key in _keys(caller) for state in states]
     if not ranges:
         return []
-    found = head(ranges, wanted.at, ORIENTATIONS.id, after, limit)
+    found = head(ranges, (wanted.at, ORIENTATIONS.id), after, limit)
     rows = (await session.execute(_LISTED.where(ORIENTATIONS.id.in_(found)).order_by(wanted.at, ORIENTATIONS.id))).all()
     names = await called(session, services=[one.service_id for one in rows])
     return [OrientationListed.of(one, **names.of_service(one.service_id)) for one in rows]

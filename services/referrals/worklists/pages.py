@@ -5,24 +5,30 @@ those the first again. One condition `IN (…)` instead would let the database s
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.chassis.pagination import Key
+from libs.chassis.pagination import CursorInvalid, Key
 
 Conditions = Sequence[ColumnElement[bool]]
 
 
-def head(ranges: Sequence[Conditions], at: ColumnElement[datetime], id: ColumnElement[UUID], after: Key | None, limit: int) -> Select[UUID]:
-    """The ids of the first `limit + 1` rows after a key, in the order of `at` and `id`: one branch for each range of conditions."""
-    further = [tuple_(at, id) > tuple_(*after)] if after is not None else []
-    branches = [select(id, at.label("at")).where(*conditions, *further).order_by(at, id).limit(limit + 1) for conditions in ranges]
+def head(ranges: Sequence[Conditions], order: Sequence[ColumnElement[Any]], after: Key | None, limit: int) -> Select[UUID]:
+    """The ids of the first `limit + 1` rows after a key: one branch for each range of conditions. `order` ends with the id.
+
+    Raises CursorInvalid for a key of another order: the list was asked for otherwise meanwhile.
+    """
+    if after is not None and len(after) != len(order):
+        raise CursorInvalid("Ce curseur est d'une liste dans un autre ordre : reprenez celle-ci depuis le début.")
+    further = [tuple_(*order) > tuple_(*after)] if after is not None else []
+    keys = [column.label(f"key_{place}") for place, column in enumerate(order)]
+    branches = [select(*keys).where(*conditions, *further).order_by(*order).limit(limit + 1) for conditions in ranges]
     found = (union_all(*branches) if len(branches) > 1 else branches[0]).subquery("found")
-    return select(found.c.id).order_by(found.c.at, found.c.id).limit(limit + 1)
+    *_, id = found.c
+    return select(id).order_by(*found.c).limit(limit + 1)
 
 
 COUNTED_UP_TO: Final = 1_000

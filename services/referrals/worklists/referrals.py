@@ -1,17 +1,18 @@
 """The worklist of a social worker and of a coordinator, its counts, and the list that the police follows.
 
-The order goes with the question: oldest reception first; longest overdue first for what is overdue; oldest change first for what changed since. Each
-is an index (tests/bench/worklist.py measures every list and filter on a million referrals). A referral that changes while it is paged through by
-change is met again further on, and none is left out; to follow changes without end there is the feed (`Stream-Position`).
+The order goes with the question: what is open in the order in which it is worked (`models.TURN`: urgent first, whom nobody called before the others, by
+due time); with closed ones among it oldest reception first; oldest change first for what changed since. Each is an index (tests/bench/worklist.py measures
+every list and filter on a million referrals). A referral that changes while it is paged through by change is met again further on, and none is left out; one
+that is called, closed or becomes urgent meanwhile takes its new turn. To follow changes without end there is the feed (`Stream-Position`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, exists, func, literal_column, select
+from sqlalchemy import ColumnElement, Integer, exists, func, literal, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -22,7 +23,8 @@ from libs.contracts.types import departement_of
 from libs.contracts.vocabularies import ReferralStatus, Role, Theme, Urgency
 from services.referrals.domain import MINORS, PoliceStatus, police_status
 from services.referrals.justice.alerts import KINDS_SENT
-from services.referrals.models import WAITING, Person, PostHeard, Referral
+from services.referrals.models import OPEN, TURN, Person, PostHeard, Referral
+from services.referrals.notices import is_urgent
 from services.referrals.queries import FOLLOWED, SPOKEN, SUMMARISED, status_of, summary
 from services.referrals.receiving.domain import PostState
 from services.referrals.worklists.pages import Conditions, head, numbers
@@ -34,12 +36,16 @@ PERSONS: Final = columns_of(Person)
 STATES: Final = tuple(one for one in ReferralStatus if one is not ReferralStatus.RECEIVED)
 """Received lasts within one transaction."""
 
+OPEN_STATES: Final = frozenset({ReferralStatus.UNROUTED, ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED})
 _WITH_A_POST: Final = (ReferralStatus.ACCEPTED, ReferralStatus.ASSIGNED)
 
 _PERSONS = select(func.count()).select_from(Person).where(PERSONS.referral_id == REFERRALS.id).scalar_subquery()
 _MINORS = exists().where(PERSONS.referral_id == REFERRALS.id, PERSONS.age_band.in_(sorted(MINORS)))
 _LISTED = select(*SUMMARISED, _PERSONS.label("persons"), _MINORS.label("minors"), KINDS_SENT.label("sent"))
-_WAITING: ColumnElement[bool] = literal_column(f"({WAITING})")
+_OPEN: ColumnElement[bool] = literal_column(f"({OPEN})")
+_TURN: ColumnElement[int] = literal_column(TURN, Integer)
+_WAITING: Final[Conditions] = (literal(0) == _TURN, literal(2) == _TURN)
+"""Turns in which nobody was called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +65,30 @@ class Wanted:
     changed_since: datetime | None = None
 
     @property
-    def at(self) -> Column[datetime]:
-        """By what it is ordered."""
-        if self.overdue:
-            return REFERRALS.due_at
-        return REFERRALS.changed_at if self.changed_since is not None else REFERRALS.received_at
+    def by_turn(self) -> bool:
+        """Nothing but what is open."""
+        return (
+            self.overdue
+            or self.post_absent
+            or (bool(self.statuses) and self.changed_since is None and OPEN_STATES.issuperset(self.statuses))
+        )
+
+    @property
+    def order(self) -> tuple[ColumnElement[Any], ...]:
+        if self.by_turn:
+            return _TURN, REFERRALS.due_at, REFERRALS.id
+        return REFERRALS.changed_at if self.changed_since is not None else REFERRALS.received_at, REFERRALS.id
 
     def place(self, row: ReferralSummary) -> Key:
         """Where a row stands in that order."""
-        if self.overdue:
-            return row.first_contact_due_at, row.id
+        if self.by_turn:
+            return turn(row), row.first_contact_due_at, row.id
         return row.changed_at if self.changed_since is not None else row.received_at, row.id
+
+
+def turn(row: ReferralSummary) -> int:
+    """Written in SQL as `models.TURN`."""
+    return (not is_urgent(row.urgency, row.danger)) * 2 + (row.first_contact_at is not None)
 
 
 def _keys(caller: Principal) -> list[Conditions]:
@@ -80,7 +99,7 @@ def _keys(caller: Principal) -> list[Conditions]:
     return [[]] if departements is None else [[REFERRALS.departement == one] for one in sorted(departements)]
 
 
-def _narrowed(wanted: Wanted, now: datetime) -> list[ColumnElement[bool]]:
+def _narrowed(wanted: Wanted) -> list[ColumnElement[bool]]:
     equal = {
         REFERRALS.urgency: wanted.urgency,
         REFERRALS.unit_id: wanted.unit_id,
@@ -88,8 +107,6 @@ def _narrowed(wanted: Wanted, now: datetime) -> list[ColumnElement[bool]]:
         REFERRALS.principal_theme: wanted.theme,
     }
     conditions = [column == value for column, value in equal.items() if value is not None]
-    if wanted.overdue:
-        conditions += [_WAITING, REFERRALS.due_at <= now]
     if wanted.received_since is not None:
         conditions.append(REFERRALS.received_at >= wanted.received_since)
     if wanted.changed_since is not None:
@@ -98,18 +115,15 @@ def _narrowed(wanted: Wanted, now: datetime) -> list[ColumnElement[bool]]:
 
 
 def _ranges(caller: Principal, wanted: Wanted, now: datetime, absent: Sequence[UUID] = ()) -> list[Conditions]:
-    """By reception each state is a range of its own; what is overdue or changed is few, and filtered by state. `absent`: the posts where nobody works."""
-    narrowed = _narrowed(wanted, now)
-    states: list[Conditions] = [[]]
-    if wanted.statuses:
-        one_by_one = not wanted.overdue and wanted.changed_since is None
-        states = (
-            [[REFERRALS.status == one] for one in sorted(set(wanted.statuses))]
-            if one_by_one
-            else [[REFERRALS.status.in_(sorted(set(wanted.statuses)))]]
-        )
-    if wanted.post_absent:  # few posts, and few referrals of each: one range for all of them
-        states = [[REFERRALS.status.in_(sorted(set(wanted.statuses) or _WITH_A_POST))]]
+    """By reception each state is a range of its own; what is open or changed is few, and filtered by state. `absent`: the posts where nobody works."""
+    narrowed = _narrowed(wanted)
+    asked = sorted(set(wanted.statuses) or (_WITH_A_POST if wanted.post_absent else ()))
+    states: list[Conditions] = [[REFERRALS.status.in_(asked)]] if asked else [[]]
+    if not wanted.by_turn and wanted.changed_since is None:
+        states = [[REFERRALS.status == one] for one in asked] or [[]]
+    if wanted.overdue:  # the beginning of each turn in which nobody was called
+        states = [[*state, _OPEN, waiting, REFERRALS.due_at <= now] for state in states for waiting in _WAITING]
+    if wanted.post_absent:
         narrowed.append(REFERRALS.post_id.in_(absent))
     return [[*key, *state, *narrowed] for key in _keys_of(caller, wanted) for state in states]
 
@@ -126,8 +140,8 @@ async def page(session: AsyncSession, caller: Principal, wanted: Wanted, *, afte
     ranges = _ranges(caller, wanted, datetime.now(UTC), await _absent(session) if wanted.post_absent else ())
     if not ranges:
         return []
-    found = head(ranges, wanted.at, REFERRALS.id, after, limit)
-    rows = await session.execute(_LISTED.where(REFERRALS.id.in_(found)).order_by(wanted.at, REFERRALS.id))
+    found = head(ranges, wanted.order, after, limit)
+    rows = await session.execute(_LISTED.where(REFERRALS.id.in_(found)).order_by(*wanted.order))
     return [ReferralSummary.model_validate(summary(row, row.persons, row.minors, row.sent)) for row in rows]
 
 
@@ -140,7 +154,7 @@ async def counts(session: AsyncSession, caller: Principal) -> ReferralCounts:
     now, keys = datetime.now(UTC), _keys(caller)
     ranges: list[tuple[str, Conditions]] = [(status.value, [*key, REFERRALS.status == status]) for key in keys for status in STATES]
     ranges += [("absent", one) for one in _ranges(caller, Wanted(post_absent=True), now, await _absent(session))]
-    ranges += [("overdue", [*key, *_narrowed(Wanted(overdue=True), now)]) for key in keys]
+    ranges += [("overdue", one) for one in _ranges(caller, Wanted(overdue=True), now)]
     number = await numbers(session, ranges)
     return ReferralCounts(
         states=[StateCount(status=status, **number(status.value)) for status in STATES],
@@ -181,6 +195,6 @@ async def statuses(
         *([REFERRALS.received_at >= received_since] if received_since is not None else []),
     ]
     states = [state for status in sorted(set(wanted)) for state in _seen_as(status)] or [[REFERRALS.status == one] for one in STATES]
-    found = head([[*client, *state] for state in states], REFERRALS.received_at, REFERRALS.id, after, limit)
+    found = head([[*client, *state] for state in states], (REFERRALS.received_at, REFERRALS.id), after, limit)
     rows = await session.execute(FOLLOWED.where(REFERRALS.id.in_(found)).order_by(REFERRALS.received_at, REFERRALS.id))
     return [status_of(row) for row in rows]

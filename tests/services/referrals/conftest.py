@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
@@ -33,11 +33,13 @@ class Referrals(Served):
     """`body()` is a referral as the police posts it; `receive()` posts one and gives its id."""
 
     numbers: int = 0
+    usual: dict[str, Any] = field(default_factory=dict)
+    """What is otherwise than in the example (there, somebody is in danger) unless a test says it."""
 
     def body(self, **changes: Any) -> dict[str, Any]:
         self.numbers += 1
         body: dict[str, Any] = json.loads(json.dumps(REFERRAL_EXAMPLE, default=str))
-        return body | {"external_reference": f"test-{self.numbers}"} | changes
+        return body | {"external_reference": f"test-{self.numbers}"} | self.usual | changes
 
     async def receive(self, who: str = "police-95", **changes: Any) -> UUID:
         answer = await self.post(who, "/v1/referrals", self.body(**changes))
@@ -99,6 +101,12 @@ async def informed(postgres: Postgres, templates: dict[str, str]) -> str:
 async def referrals(database_url: Callable[[str | None], str], informed: str) -> AsyncIterator[Referrals]:
     async with served(SERVICE, database_url(informed)) as up:
         yield Referrals(up.client, up.runtime, up.issuer, up.openapi, heard=len(territory()))
+
+
+@pytest.fixture
+def calm(referrals: Referrals) -> None:
+    """Nobody is in danger unless a test says it: an urgency alone says when a referral is due."""
+    referrals.usual["danger"] = False
 
 
 def territory() -> list[Any]:

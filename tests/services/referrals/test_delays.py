@@ -16,6 +16,8 @@ from services.referrals.app import notice_overdue, route_unrouted
 from services.referrals.delays.overdue import notice
 from tests.services.referrals.conftest import CONTENT, MORNING, Referrals
 
+pytestmark = pytest.mark.usefixtures("calm")
+
 HOUR = timedelta(hours=1)
 AGREEMENT = uuid4()
 
@@ -81,6 +83,31 @@ async def test_the_agreement_of_its_post_overrides_the_network(referrals: Referr
     assert await delay(referrals, await referrals.receive()) == 2 * HOUR
     assert await delay(referrals, await referrals.receive(urgency="standard")) == 72 * HOUR  # the agreement says nothing of it
     assert await delay(referrals, await referrals.receive(unit_id=d.UNIT_SARCELLES)) == 24 * HOUR
+
+
+@pytest.mark.parametrize("urgency", ["priority", "standard"])
+async def test_danger_is_due_like_immediate_urgency_by_the_network_and_by_an_agreement(referrals: Referrals, urgency: str) -> None:
+    danger = await referrals.receive(urgency=urgency, danger=True)
+    calm = await referrals.receive(urgency=urgency)
+    before = [await delay(referrals, danger), await delay(referrals, calm)]
+
+    await referrals.hear("funding", signed(1, urgency=Urgency.IMMEDIATE))
+    agreed = [await delay(referrals, one) for one in (danger, calm, await referrals.receive(urgency=urgency, danger=True))]
+
+    usual = {"priority": 24, "standard": 72}[urgency] * HOUR
+    assert (before, agreed) == ([4 * HOUR, usual], [HOUR, usual, HOUR])
+
+
+async def test_a_danger_that_is_learned_later_moves_the_due_time(referrals: Referrals) -> None:
+    referral_id = await referrals.receive(urgency="standard")
+
+    learned = {"reason": "learned", "danger": True}
+    assert (await referrals.move("iscg-95", referral_id, "corrections", learned)).status_code == 201
+    in_danger = await delay(referrals, referral_id)
+    mistaken = {"reason": "mistake", "danger": False}
+    assert (await referrals.move("iscg-95", referral_id, "corrections", mistaken)).status_code == 201
+
+    assert (in_danger, await delay(referrals, referral_id)) == (4 * HOUR, 72 * HOUR)
 
 
 async def test_an_overdue_referral_is_said_once_to_the_departement_and_the_interior_and_never_to_the_police(referrals: Referrals) -> None:

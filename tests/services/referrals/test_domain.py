@@ -17,6 +17,7 @@ LEGAL = {
     ("received", "route", "assigned"),
     ("received", "unroute", "unrouted"),
     ("unrouted", "route", "assigned"),
+    ("assigned", "route", "assigned"),
     ("unrouted", "assign", "assigned"),
     ("assigned", "assign", "assigned"),
     ("accepted", "assign", "assigned"),

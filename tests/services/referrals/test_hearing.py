@@ -64,7 +64,7 @@ async def test_an_agreement_counts_from_its_first_day_until_it_ends(referrals: R
 
 
 async def test_the_agreement_sets_the_target_delay_of_its_post(referrals: Referrals) -> None:
-    referral_id = await referrals.receive()
+    referral_id = await referrals.receive(danger=False)
 
     async def due() -> timedelta:
         found = await referrals.read_as("iscg-95", referral_id)

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import pytest
 from sqlalchemy import text
 
 from libs.contracts import demonstration as d
@@ -12,6 +13,8 @@ from tests.services.referrals.conftest import CONTENT, Referrals
 from tests.services.referrals.test_delays import HOUR, hours_pass, row, signed
 from tests.services.referrals.test_followup import call, interview
 from tests.services.referrals.test_police import told
+
+pytestmark = pytest.mark.usefixtures("calm")
 
 EARLY, LATE = "2026-11-23T08:00:00Z", "2026-11-23T11:00:00Z"
 

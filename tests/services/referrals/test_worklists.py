@@ -10,9 +10,15 @@ from hypothesis import strategies as st
 from sqlalchemy import event, text
 
 from libs.contracts import demonstration as d
+from libs.contracts.vocabularies import ReferralStatus
 from services.referrals.worklists import pages
+from services.referrals.worklists.referrals import REFERRALS, Wanted
+from tests.bench import worklist as bench
 from tests.services.referrals.conftest import Referrals
 
+pytestmark = pytest.mark.usefixtures("calm")
+
+OPEN = ["unrouted", "assigned", "accepted"]
 UNROUTED: dict[str, Any] = {"unit_id": None, "commune": "95008"}
 SARCELLES: dict[str, Any] = {"unit_id": d.UNIT_SARCELLES, "commune": "95585"}
 
@@ -56,6 +62,7 @@ async def test_each_filter_narrows_and_filters_are_joined(referrals: Referrals) 
     assert await found(theme="addiction") == []  # not its principal one
     assert await found(unrouted="true") == await found(status="unrouted") == [lost]
     assert await found(status=["accepted", "unrouted"]) == [lost, accepted]
+    assert await found(status=OPEN) == [urgent, plain, elsewhere, lost, accepted]
     assert await found(status=["assigned", "accepted"], urgency="priority", unit=str(d.UNIT_CERGY)) == [plain, accepted]
     assert await found(status="accepted", unrouted="true") == [lost, accepted]
     assert await found(urgency="immediate", theme="housing") == []
@@ -74,7 +81,60 @@ async def test_each_caller_finds_what_is_theirs_whatever_the_filter(referrals: R
     assert await states(referrals, "coordinator-95") == {"assigned": 2}
 
 
-async def test_what_is_overdue_comes_longest_overdue_first(referrals: Referrals) -> None:
+async def test_what_is_open_comes_urgent_first_then_whom_nobody_called_then_by_due_time(referrals: Referrals) -> None:
+    """Sixty standard ones before it do not put a danger on the second page."""
+    standard, called, priority = await referrals.receive(urgency="standard"), await referrals.accepted(), await referrals.receive()
+    urgent_called = await referrals.accepted(urgency="immediate")
+    danger, immediate = await referrals.receive(urgency="standard", danger=True), await referrals.receive(urgency="immediate")
+    for referral_id in (called, urgent_called):
+        [person, *_] = await referrals.persons(referral_id)
+        call = {"person_id": person, "mode": "phone", "result": "no_answer", "attempted_at": "2026-11-23T08:00:00Z"}
+        assert (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)).status_code == 201
+    await age(referrals, immediate, 5)
+
+    expected = [str(one) for one in (immediate, danger, urgent_called, priority, standard, called)]
+    assert await listed(referrals, "iscg-95", status=OPEN) == await listed(referrals, "iscg-95", status=OPEN, limit=1) == expected
+    assert await listed(referrals, status="assigned") == [str(one) for one in (immediate, danger, priority, standard)]
+    desk = await listed(referrals, status=[*OPEN, "closed"])
+    assert desk == [str(one) for one in (immediate, standard, called, priority, urgent_called, danger)]  # as they were received
+
+
+async def test_a_cursor_of_a_list_in_another_order_is_refused(referrals: Referrals) -> None:
+    for _ in range(2):
+        await referrals.receive()
+    cursor = (await referrals.get("iscg-95", "/v1/referrals", status="assigned", limit=1)).json()["next"]
+
+    answer = await referrals.get("iscg-95", "/v1/referrals", cursor=cursor)
+
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (400, "cursor-invalid")
+
+
+async def test_a_page_of_what_is_open_is_the_head_of_an_index_and_nothing_is_sorted(referrals: Referrals) -> None:
+    """The first page and a further one, of a post, a département and the nation, in two years of referrals (tests/bench/worklist.py)."""
+    wanted = Wanted(statuses=[ReferralStatus.UNROUTED, ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED])
+    keys: dict[str, list[Any]] = {
+        "referrals_turn_post": [REFERRALS.post_id == d.POST_CERGY],
+        "referrals_turn_departement": [REFERRALS.departement == "95"],
+        "referrals_turn": [],
+    }
+    async with referrals.runtime.database.transaction() as session:
+        await bench.fill(session, 20_000)
+        await session.execute(text("ANALYZE referrals"))
+    async with referrals.runtime.database.transaction() as session:
+        for name in ("seqscan", "bitmapscan", "sort"):  # a post's own are few here: to fetch them all and sort them would be as cheap
+            await session.execute(text(f"SET LOCAL enable_{name} = off"))
+        for after in (None, (2, datetime.now(UTC), UUID(int=1))):
+            for index, key in keys.items():
+                asked = pages.head([[*key, REFERRALS.status.in_(wanted.statuses)]], wanted.order, after, 50)
+                statement = asked.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+
+                plan = "\n".join(await session.scalars(text(f"EXPLAIN {statement}")))
+
+                assert f"using {index} " in plan
+                assert "Sort" not in plan
+
+
+async def test_what_is_overdue_comes_urgent_first_then_longest_overdue(referrals: Referrals) -> None:
     late, later, called = await referrals.receive(urgency="immediate"), await referrals.receive(), await referrals.accepted()
     [person, *_] = await referrals.persons(called)
     call = {"person_id": person, "mode": "phone", "result": "no_answer", "attempted_at": "2026-11-23T08:00:00Z"}
@@ -83,7 +143,7 @@ async def test_what_is_overdue_comes_longest_overdue_first(referrals: Referrals)
     for referral_id, hours in ((late, 5), (later, 40), (called, 100)):
         await age(referrals, referral_id, hours)
 
-    assert await listed(referrals, overdue="true", limit=1) == [str(later), str(late)]
+    assert await listed(referrals, overdue="true", limit=1) == [str(late), str(later)]
     assert await listed(referrals, overdue="true", status="accepted") == []
     assert await listed(referrals, overdue="true", urgency="immediate") == [str(late)]
     assert (await referrals.get("coordinator-95", "/v1/referral-counts")).json()["overdue"] == {"count": 2, "more": False}
