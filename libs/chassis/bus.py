@@ -82,7 +82,7 @@ def _batches(producer: AIOKafkaProducer, records: Sequence[Record]) -> Iterator[
 
 
 class Bus:
-    """Makes producers and consumers with the settings' servers and security; holds one producer, dropped and made anew after an error."""
+    """Makes producers and consumers with the settings' servers and security; holds one producer, to be dropped after an error: it is made anew."""
 
     def __init__(self, settings: ChassisSettings) -> None:
         self._settings = settings
@@ -109,7 +109,10 @@ class Bus:
         }
 
     async def send(self, to: str, records: Sequence[Record]) -> None:
-        """Send records in order and wait until the broker holds them all (acks=all). Raises BusError; then nothing may be assumed of any of them."""
+        """Send records in order and wait until the broker holds them all (acks=all). Raises BusError; then nothing may be assumed of any of them.
+
+        After an error the producer is to be dropped, by whoever knows that nothing else is being sent through it.
+        """
         try:
             async with asyncio.timeout(TIMEOUT):
                 async with self._making:
@@ -117,7 +120,6 @@ class Bus:
                 acknowledged = [await producer.send_batch(batch, to, partition=PARTITION) for batch in _batches(producer, records)]
                 await asyncio.gather(*acknowledged)
         except (KafkaError, OSError, TimeoutError) as error:
-            await self.drop_producer()
             raise BusError(f"{type(error).__name__} on {to}") from error
 
     async def _ready_producer(self, to: str) -> AIOKafkaProducer:

@@ -6,7 +6,7 @@ right to stamp; stand-bys wait for it. Two relays at once would still do no harm
 
 import asyncio
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -32,6 +32,23 @@ class RelayDiverged(Exception):
     """The topics, or a listener, know a later history than this database: it was restored from the past."""
 
 
+class NotSent(BusError):
+    """The broker took nothing of these streams. What it took of others is noted."""
+
+    def __init__(self, streams: Collection[str], first: BusError) -> None:
+        super().__init__(str(first))
+        self.streams = streams
+
+
+_NEW = (
+    "INSERT INTO streams (stream, digest, purged_digest) SELECT name, $2, $2 FROM unnest($1::text[]) AS new (name) ON CONFLICT DO NOTHING"
+)
+_DIVERGED = "SELECT diverged_reason FROM streams WHERE diverged_at IS NOT NULL LIMIT 1"
+# a row's own mark is read once it is locked, those of other streams when the statement begins
+_LOCKED = (
+    f"SELECT stream, epoch, sequence, digest, now() AS now, coalesce(diverged_reason, ({_DIVERGED})) AS diverged"  # noqa: S608 - constants
+    " FROM streams WHERE stream = ANY($1::text[]) ORDER BY stream FOR UPDATE"
+)
 _COLUMNS = ("stream", "sequence", "epoch", "event_id", "type", "subject", "attributes", "data", "digest", "recorded_at")
 
 
@@ -61,19 +78,14 @@ async def stamp(connection: RawConnection, limit: int = BATCH) -> int:
             return 0
         taken = [_Taken(*row) for row in rows]
         names = sorted({row.stream for row in taken})
-        await connection.execute(
-            "INSERT INTO streams (stream, digest, purged_digest) SELECT name, $2, $2 FROM unnest($1::text[]) AS new (name) ON CONFLICT DO NOTHING",
-            names,
-            streams.GENESIS,
-        )
-        locked = await connection.fetch(
-            "SELECT stream, epoch, sequence, digest, now() AS now FROM streams WHERE stream = ANY($1::text[]) ORDER BY stream FOR UPDATE",
-            names,
-        )
+        locked = await connection.fetch(_LOCKED, names)
+        if len(locked) < len(names):
+            await connection.execute(_NEW, names, streams.GENESIS)
+            locked = await connection.fetch(_LOCKED, names)
+        if reason := next((row["diverged"] for row in locked if row["diverged"] is not None), None):
+            raise RelayDiverged(reason)
         heads = {row["stream"]: (row["epoch"], row["sequence"], row["digest"]) for row in locked}
         now = locked[0]["now"]
-        if reason := await connection.fetchval("SELECT diverged_reason FROM streams WHERE diverged_at IS NOT NULL LIMIT 1"):
-            raise RelayDiverged(reason)
         stamped = []
         for row in taken:
             epoch, sequence, previous = heads[row.stream]
@@ -93,43 +105,46 @@ async def stamp(connection: RawConnection, limit: int = BATCH) -> int:
 
 
 async def send(connection: RawConnection, bus: Bus, source: str, limit: int = BATCH, among: Collection[str] | None = None) -> int:
-    """Send what lies after each stream's `sent_sequence`, in order, then move it: one update a batch and stream. Returns how many were sent.
+    """Send what lies after each stream's `sent_sequence`, in order, then move it: one update a batch. Returns how many were sent.
 
     `among`: of these streams only; a stream that is stamped for the first time meanwhile is not among those whose topics were looked at.
 
-    Raises BusError; a part may then be on the topic already and is sent again.
+    Each stream goes on by itself. Raises NotSent when some could not; a part of theirs may then be on the topic already and is sent again.
     """
-    if reason := await connection.fetchval("SELECT diverged_reason FROM streams WHERE diverged_at IS NOT NULL LIMIT 1"):
+    if reason := await connection.fetchval(_DIVERGED):
         raise RelayDiverged(reason)
     rows = await connection.fetch(
         "SELECT next.stream, next.epoch, next.sequence, next.attributes, next.data, next.digest, coalesce(before.digest, streams.purged_digest) AS previous"
         " FROM streams CROSS JOIN LATERAL (SELECT * FROM stream_events WHERE stream = streams.stream AND sequence > streams.sent_sequence"
         " AND sequence <= streams.sequence ORDER BY sequence LIMIT $1) next"
         " LEFT JOIN stream_events before ON before.stream = next.stream AND before.sequence = next.sequence - 1"
-        " WHERE streams.sequence > streams.sent_sequence AND streams.stream <> $2 AND streams.stream NOT LIKE 'organization:%'"
+        " WHERE streams.sequence > streams.sent_sequence AND streams.stream !~ $2"
         " AND ($3::text[] IS NULL OR streams.stream = ANY($3)) ORDER BY next.stream, next.sequence",
         limit,
-        streams.AUDIT,
+        streams.WITHOUT_TOPIC,
         None if among is None else [*among],
     )
     batches = [
         (stream, [streams.Record(stream, row["epoch"], row["sequence"], row["previous"], row["attributes"], row["data"]) for row in part])
         for stream, part in itertools.groupby(rows, itemgetter("stream"))
     ]
-    await asyncio.gather(*(_send_stream(bus, source, stream, records) for stream, records in batches))
-    if batches:
+    ended = await asyncio.gather(*(bus.send(bus.topic(source, stream), records) for stream, records in batches), return_exceptions=True)
+    sent = [batch for batch, error in zip(batches, ended, strict=True) if error is None]
+    if sent:
         await connection.execute(
             "UPDATE streams SET sent_sequence = new.sequence, sent_at = now() FROM unnest($1::text[], $2::bigint[], $3::integer[]) AS new (stream, sequence, epoch)"
             " WHERE streams.stream = new.stream AND streams.epoch = new.epoch AND streams.sent_sequence < new.sequence",
-            [stream for stream, _ in batches],
-            [records[-1].sequence for _, records in batches],
-            [records[-1].epoch for _, records in batches],
+            [stream for stream, _ in sent],
+            [records[-1].sequence for _, records in sent],
+            [records[-1].epoch for _, records in sent],
         )
+    if errors := [error for error in ended if error is not None]:
+        await bus.drop_producer()
+        refused = [error for error in errors if isinstance(error, BusError)]
+        if len(refused) < len(errors):
+            raise next(error for error in errors if not isinstance(error, BusError))
+        raise NotSent([stream for (stream, _), error in zip(batches, ended, strict=True) if error is not None], refused[0])
     return len(rows)
-
-
-async def _send_stream(bus: Bus, source: str, stream: str, records: Sequence[streams.Record]) -> None:
-    await bus.send(bus.topic(source, stream), records)
 
 
 def divergence(mine: streams.Head, own_digest: bytes | None, last: streams.Record) -> str | None:
@@ -157,6 +172,7 @@ class Relay:
         self._source = source
         self._wake = asyncio.Event()
         self._stamped = asyncio.Event()
+        self._compared = asyncio.Event()
         self.leading = False
         self.heartbeat = Heartbeat("relay", 30)
         self.sending = Heartbeat("relay-sending", 60)
@@ -185,6 +201,9 @@ class Relay:
         self._wake.set()
 
     async def _stamp_for_ever(self, connection: RawConnection) -> None:
+        """Not before the topics were looked at, or the broker was found to be away: a number given after a restore is given twice."""
+        while not await _wait(self._compared, POLL_SECONDS):
+            self.heartbeat.beat()
         while True:
             self.heartbeat.beat()
             self._wake.clear()
@@ -215,7 +234,9 @@ class Relay:
                     if self.bus_error is None:
                         _log.warning("relay.broker_absent", error=str(error))
                     self.bus_error = str(error)
-                    looked.clear()
+                    # a refused topic is none but one; when the broker is away, looking fails too
+                    looked.difference_update(error.streams if isinstance(error, NotSent) else list(looked))
+                    self._compared.set()
                     await asyncio.sleep(1)
                     continue
                 except RelayDiverged as stop:
@@ -228,10 +249,11 @@ class Relay:
 
     async def _look_at_topics(self, connection: RawConnection, looked: set[str]) -> None:
         """Before anything of a stream is sent, and again after the broker was away: does its topic know more than this database?"""
-        names = {row["stream"] for row in await connection.fetch("SELECT stream FROM streams")}
-        for name in sorted(names - looked):
+        names = {row["stream"] for row in await connection.fetch("SELECT stream FROM streams WHERE stream !~ $1", streams.WITHOUT_TOPIC)}
+        # all of a database is restored at once, and `internal` is told nearly everything: it is looked at first, and stamping waits for no other
+        for name in sorted(names - looked, key=lambda name: (name != streams.INTERNAL, name)):
             self.sending.beat()
-            last = await self._bus.last_record(self._source, name) if streams.has_topic(name) else None
+            last = await self._bus.last_record(self._source, name)
             if last is not None:
                 async with self._database.transaction() as session:
                     own = await streams.digest_at(session, name, last.sequence)
@@ -239,6 +261,8 @@ class Relay:
                     if reason := divergence(mine, own, last):
                         await streams.mark_diverged(session, name, reason, epoch=mine.epoch)
             looked.add(name)
+            self._compared.set()
+        self._compared.set()
 
     async def _stopped_by(self, stop: RelayDiverged) -> None:
         if self.diverged is None:
@@ -247,12 +271,14 @@ class Relay:
         await asyncio.sleep(1)
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Whether it came within so many seconds."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
     except TimeoutError:
-        return
+        return False
+    return True
 
 
 async def _closed(connection: RawConnection) -> None:

@@ -70,9 +70,13 @@ def digest(previous: bytes, epoch: int, sequence: int, attributes: bytes, data: 
     return link.digest()
 
 
+WITHOUT_TOPIC = f"^({AUDIT}$|organization:|police:)"
+"""As Python and PostgreSQL read it: the audit log, which nobody hears, and the streams of single organizations and police systems, which have feed and webhooks."""
+_WITHOUT_TOPIC = re.compile(WITHOUT_TOPIC)
+
+
 def has_topic(stream: str) -> bool:
-    """Not the audit log, which nobody hears, nor the streams of single organizations and police systems, which have feed and webhooks."""
-    return stream != AUDIT and not stream.startswith(("organization:", "police:"))
+    return _WITHOUT_TOPIC.match(stream) is None
 
 
 def topic(source: str, stream: str, prefix: str = "maillon") -> str:

@@ -1,7 +1,7 @@
 """The relay on a real broker: everything said arrives, in order, with its numbers, whatever the broker does meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
@@ -11,10 +11,13 @@ from aiokafka import TopicPartition
 
 from libs.chassis import relay as relay_module
 from libs.chassis import streams, worker
-from libs.chassis.bus import Bus, record_of, stop_client
-from libs.chassis.relay import Relay
+from libs.chassis.bus import Bus, BusError, record_of, stop_client
+from libs.chassis.database import Database
+from libs.chassis.outbox import SESSION_KEY, Speaker
+from libs.chassis.relay import Relay, send
+from libs.contracts.envelope import Projection
 from libs.embedded.broker import Broker
-from tests.chassis.speaking import broken_links, database, everything, fact, say
+from tests.chassis.speaking import broken_links, database, everything, fact, say, stamp_all
 from tests.settings import settings_for
 from tests.waiting import ended, until
 
@@ -38,6 +41,11 @@ async def on_topic(bus: Bus, stream: str = streams.INTERNAL, at_least: int = 0) 
         return found
     finally:
         await stop_client(consumer)
+
+
+async def sent_up_to(speaker: Database, stream: str, number: int) -> bool:
+    async with speaker.transaction() as session:
+        return (await streams.head(session, stream)).sent_sequence >= number
 
 
 async def arrived_once(bus: Bus, number: int) -> bool:
@@ -65,11 +73,7 @@ async def test_what_is_none_of_ours_on_our_topic_stops_no_relay(database_url: Da
 
     running = asyncio.create_task(Relay(speaker, bus, "partners").run())
 
-    async def sent() -> bool:
-        async with speaker.transaction() as session:
-            return (await streams.head(session, streams.INTERNAL)).sent_sequence == 1
-
-    await until(sent)
+    await until(partial(sent_up_to, speaker, streams.INTERNAL, 1))
     await ended(running)
     await speaker.close()
 
@@ -170,6 +174,113 @@ async def test_sending_that_was_cancelled_by_nobody_ends_the_relay_and_is_begun_
 
     await ended(running)
     await speaker.close()
+
+
+async def test_a_stream_whose_topic_is_refused_stops_no_other_and_none_is_sent_twice(
+    database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster where one topic is missing from the access lists."""
+    speaker, deliver, refused = database(database_url(None)), bus.send, bus.topic("partners", "departement:95")
+
+    async def all_but_one(to: str, records: Sequence[streams.Record]) -> None:
+        if to == refused:
+            raise BusError(f"TopicAuthorizationFailedError on {to}")
+        await deliver(to, records)
+
+    monkeypatch.setattr(bus, "send", all_but_one)
+    relay = Relay(speaker, bus, "partners")
+    running = asyncio.create_task(relay.run())
+    for _ in range(2):
+        await say(speaker, fact())
+        await until(lambda: relay.bus_error is not None)
+    await until(partial(sent_up_to, speaker, streams.INTERNAL, 2))
+
+    assert [record.sequence for record in await on_topic(bus, at_least=2)] == [1, 2]
+    assert not await sent_up_to(speaker, "departement:95", 1)
+    monkeypatch.undo()
+    await until(partial(sent_up_to, speaker, "departement:95", 2))
+    assert [record.sequence for record in await on_topic(bus, "departement:95", at_least=2)] == [1, 2]
+    await until(lambda: relay.bus_error is None)
+    await ended(running)
+    await speaker.close()
+
+
+async def test_a_stream_without_topic_is_not_sent(database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit log is heard by nobody, an organization and a police system read their own by feed and webhook."""
+    names = ["audit", f"organization:{uuid4()}", f"police:{uuid4()}", streams.INTERNAL, "public"]
+    told = [Projection(audience=name, event_id=str(uuid4()), subject="units/1", data=b"{}") for name in names]
+    speaker = Database(database_url(None), info={SESSION_KEY: Speaker("partners", lambda event, event_id: told)})
+    sent: list[str] = []
+
+    async def note(to: str, records: Sequence[streams.Record]) -> None:
+        sent.append(to)
+
+    monkeypatch.setattr(bus, "send", note)
+    await say(speaker, fact())
+    await stamp_all(speaker)
+    connection = await speaker.connect()
+
+    await send(connection, bus, "partners", among=names)
+
+    assert sorted(sent) == sorted(bus.topic("partners", name) for name in (streams.INTERNAL, "public"))
+    await connection.close()
+    await speaker.close()
+
+
+async def test_after_the_broker_was_away_a_topic_is_looked_at_again_before_anything_is_sent(
+    database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile another database spoke to the same topic: what lies there is more than this one knows."""
+    speaker, other, deliver = database(database_url(None)), database(database_url(None)), bus.send
+    away = {bus.topic("partners", stream) for stream in (streams.INTERNAL, "departement:95")}
+    relay = Relay(speaker, bus, "partners")
+    running = asyncio.create_task(relay.run())
+    await say(speaker, fact())
+    await until(partial(sent_up_to, speaker, streams.INTERNAL, 1))
+    await say(other, *(fact() for _ in range(5)))
+    await stamp_all(other)
+    connection = await other.connect()
+    await send(connection, bus, "partners")
+    before = len(await on_topic(bus, at_least=6))
+
+    async def once_away(to: str, records: Sequence[streams.Record]) -> None:
+        if to in away:
+            away.remove(to)
+            raise BusError(f"KafkaConnectionError on {to}")
+        await deliver(to, records)
+
+    monkeypatch.setattr(bus, "send", once_away)
+    await say(speaker, fact())
+    await until(lambda: not away)
+    await until(lambda: relay.diverged is not None)
+
+    assert len(await on_topic(bus)) == before
+    await ended(running)
+    await connection.close()
+    await other.close()
+    await speaker.close()
+
+
+async def test_nothing_is_numbered_before_the_topic_was_looked_at(database_url: DatabaseUrl, bus: Bus) -> None:
+    """A restored database whose outbox held facts: had they been numbered, listeners would have to be told that these numbers were given twice."""
+    speaker, restored = database(database_url(None)), database(database_url(None))
+    await say(speaker, *(fact() for _ in range(3)))
+    await stamp_all(speaker)
+    connection = await speaker.connect()
+    await send(connection, bus, "partners")
+    await say(restored, fact())
+    await stamp_all(restored)
+    await say(restored, fact())
+
+    late = Relay(restored, bus, "partners")
+    running = asyncio.create_task(late.run())
+    await until(lambda: late.diverged is not None)
+
+    assert len(await everything(restored)) == 1
+    await ended(running)
+    await connection.close()
+    await speaker.close()
+    await restored.close()
 
 
 async def test_a_topic_that_holds_more_than_the_database_stops_the_relay(database_url: DatabaseUrl, bus: Bus) -> None:

@@ -185,9 +185,7 @@ async def test_without_a_broker_intake_answers_and_the_events_flow_when_it_comes
 
 
 async def _all_sent(up: House) -> bool:
-    rows = await up["referrals"].rows(
-        "SELECT 1 FROM streams WHERE sent_sequence < sequence AND stream <> 'audit' AND stream NOT LIKE 'organization:%'"
-    )
+    rows = await up["referrals"].rows(f"SELECT 1 FROM streams WHERE sent_sequence < sequence AND stream !~ '{streams.WITHOUT_TOPIC}'")
     sent = await up["referrals"].rows("SELECT 1 FROM streams WHERE sent_sequence > 0")
     return not rows and bool(sent)
 

@@ -149,7 +149,7 @@ async def _refused(up: House, body: dict[str, Any]) -> list[Any]:
 
 async def _all_sent(up: House) -> bool:
     for name in up.urls:
-        behind = "SELECT 1 FROM streams WHERE sent_sequence < sequence AND stream <> 'audit' AND split_part(stream, ':', 1) NOT IN ('organization', 'police')"
+        behind = f"SELECT 1 FROM streams WHERE sent_sequence < sequence AND stream !~ '{streams.WITHOUT_TOPIC}'"
         if await up[name].rows(f"{behind} UNION ALL SELECT 1 FROM outbox"):
             return False
     return bool(await up["referrals"].rows("SELECT 1 FROM streams WHERE stream = 'internal' AND sent_sequence > 0"))
