@@ -252,11 +252,11 @@ async def test_what_is_declined_or_transferred_leads_back_to_the_list_for_it_is_
         assert CHANGES[Move(move)].told in browser.html.text
 
 
-async def test_a_step_that_is_not_open_says_why_and_one_that_does_not_exist_is_not_found(desk: Desk) -> None:
+async def test_a_step_that_is_not_open_or_not_for_this_role_says_why_and_one_that_does_not_exist_is_not_found(desk: Desk) -> None:
     referral_id = await desk.receive()
     browser = await desk.sign_in("iscg-95")
 
-    for move, code in (("contact", 409), ("assign", 404), ("erase", 404), ("route", 404), ("made-up", 404)):
+    for move, code in (("contact", 409), ("assign", 404), ("erase", 403), ("route", 404), ("made-up", 404)):
         answer = await browser.open(f"/desk/referrals/{referral_id}/{move}")
         assert answer.status_code == code, move
         assert browser.html.forms == []
