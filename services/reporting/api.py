@@ -1,6 +1,6 @@
 """Figures over HTTP."""
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Query
 
@@ -13,6 +13,7 @@ from services.reporting.examples import EXAMPLES
 from services.reporting.indicators import MEASURES
 from services.reporting.reading import ask
 from services.reporting.schemas import FiguresOut, IndicatorList
+from services.reporting.settings import Settings
 
 router = APIRouter(tags=["Chiffres"])
 
@@ -48,4 +49,4 @@ async def read_figures(
     """
     asked = ask(measure, by, from_on, until_on, departement)
     async with run.database.transaction(repeatable_read=True) as session:
-        return await queries.figures(session, caller, asked, queries.Rules.of(run.settings))
+        return await queries.figures(session, caller, asked, cast(Settings, run.settings).suppression_threshold)

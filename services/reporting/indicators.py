@@ -34,6 +34,7 @@ class YesNo(Code):
 class Seen(Code):
     NEW = "false", "Nouvelle"
     KNOWN = "true", "Déjà connue"
+    DUPLICATE = "duplicate", "Doublon"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Dimension:
     local: bool = False
     definition: str | None = None
     """What falls into which cell, where the label does not say it."""
+    sql: str | None = None
+    """Of a column that the rows compute out of others: the same in SQL."""
 
     @property
     def partition(self) -> bool:
@@ -63,7 +66,7 @@ def code_expression(dimension: Dimension) -> str:
     """The SQL expression of a row's code, or codes, in a dimension."""
     if dimension.many:
         return f"regexp_split_to_table(coalesce({dimension.column}, ''), ',')"  # of no code it makes the empty one, as the counters hold it
-    return f"coalesce({dimension.column}::text, '')"
+    return f"coalesce({dimension.sql or f'{dimension.column}::text'}, '')"
 
 
 Aggregate = Literal["count", "sum", "median", "ninetieth"]
@@ -99,6 +102,9 @@ _IDENTITY = (
     " (deux homonymes nés le même jour sont confondus), telle que la réception l'a dite"
 )
 
+_TWICE = "Doublon : la saisine est close comme doublon d'une autre, et sera retranchée de qui compte chacune une fois. "
+_SEEN = f"CASE WHEN close_reason = '{vocabularies.CloseReason.DUPLICATE.value}' THEN '{Seen.DUPLICATE.value}' ELSE seen_before::text END"
+
 SITUATION_DIMENSIONS = _table(
     Dimension("unit", "Unité", "unit_id", local=True),
     Dimension("post", "Poste", "post_id", local=True),
@@ -114,11 +120,12 @@ SITUATION_DIMENSIONS = _table(
     Dimension(
         "seen_before",
         "Nouvelle ou déjà connue",
-        "seen_before",
+        "seen",
         Seen,
-        definition=f"Déjà connue : l'une au moins de ses personnes figure dans une saisine antérieure du réseau, {_IDENTITY}. Nouvelle : aucune de"
+        sql=_SEEN,
+        definition=f"{_TWICE}Déjà connue : l'une au moins de ses personnes figure dans une saisine antérieure du réseau, {_IDENTITY}. Nouvelle : aucune de"
         " celles dont l'identité suffit n'y figure. Non renseigné : aucune identité ne suffit. Taux de retour = déjà connues rapportées"
-        " aux deux premières.",
+        " aux déjà connues et nouvelles.",
     ),
     Dimension(
         "alerts",
@@ -138,12 +145,14 @@ PERSON_DIMENSIONS = _table(
     Dimension("age_band", "Tranche d'âge", "age_band", vocabularies.AgeBand),
     Dimension("agreement", "Accord pour être contactée", "agreement", vocabularies.ContactAgreement),
     Dimension("known_to_services", "Connue des services sociaux", "known_to_services", vocabularies.KnownToServices),
+    Dimension("close_reason", "Motif de clôture de la saisine", "close_reason", vocabularies.CloseReason),
     Dimension(
         "seen_before",
         "Nouvelle ou déjà connue",
-        "seen_before",
+        "seen",
         Seen,
-        definition=f"Déjà connue : la personne figure dans une saisine antérieure du réseau, {_IDENTITY}. Non renseigné : l'identité ne suffit pas"
+        sql=_SEEN,
+        definition=f"{_TWICE}Déjà connue : la personne figure dans une saisine antérieure du réseau, {_IDENTITY}. Non renseigné : l'identité ne suffit pas"
         " à le dire. Taux de retour = déjà connues rapportées aux nouvelles et déjà connues.",
     ),
 )
@@ -180,6 +189,11 @@ SHARE_DIMENSIONS = _table(
     Dimension("post", "Poste", "post_id", tallied=False, local=True),
 )
 
+_OVERDUE = "(due_passed_at IS NOT NULL AND (first_contact_at IS NULL OR first_contact_at > due_passed_at))"
+_TARGET = (
+    "Le délai est celui de la convention du poste, à défaut celui du réseau selon l'urgence. Part dans le délai = « contacted_within_target »"
+    " rapportée à « contacted_within_target » et « contact_overdue » ensemble : qui n'est jamais appelé y compte dès que son délai est passé."
+)
 _PLAN_YEARS = "plans des années civiles que l'intervalle touche"
 
 MEASURES: dict[str, Measure] = {
@@ -189,7 +203,9 @@ MEASURES: dict[str, Measure] = {
             "situations",
             "Situations",
             "situations",
-            "Saisines reçues dans l'intervalle, quel que soit leur état, y compris celles dont les données personnelles ont été effacées.",
+            "Saisines reçues dans l'intervalle, quel que soit leur état, y compris celles dont les données personnelles ont été effacées et"
+            " celles closes comme doublons : celles-ci se retranchent par « close_reason ». Une affaire transmise deux fois et non close comme"
+            " doublon compte deux fois.",
             "situations",
             SITUATION_DIMENSIONS,
             day="received_on",
@@ -198,7 +214,8 @@ MEASURES: dict[str, Measure] = {
             "persons",
             "Personnes",
             "personnes",
-            "Personnes concernées par les saisines reçues dans l'intervalle ; une personne de deux saisines compte deux fois.",
+            "Personnes concernées par les saisines reçues dans l'intervalle ; une personne de deux saisines compte deux fois. Celles de saisines closes"
+            " comme doublons se retranchent par « close_reason », ou par « seen_before ».",
             "persons",
             PERSON_DIMENSIONS,
             day="received_on",
@@ -226,13 +243,21 @@ MEASURES: dict[str, Measure] = {
             "contacted_within_target",
             "Situations contactées dans le délai cible",
             "situations",
-            "Saisines reçues dans l'intervalle dont le premier contact a été tenté dans le délai cible du réseau selon l'urgence. "
-            "Part dans le délai = cette mesure rapportée à « contacted ».",
+            f"Saisines reçues dans l'intervalle dont le premier contact a été tenté avant que le délai cible ne passe. {_TARGET}",
             "situations",
             DELAY_DIMENSIONS,
             day="received_on",
-            given="first_contact_minutes <= CASE urgency WHEN 'immediate' THEN CAST(:immediate AS integer)"
-            " WHEN 'priority' THEN CAST(:priority AS integer) ELSE CAST(:standard AS integer) END",
+            given=f"first_contact_minutes IS NOT NULL AND NOT {_OVERDUE}",
+        ),
+        Measure(
+            "contact_overdue",
+            "Situations dont le délai cible est passé sans contact",
+            "situations",
+            f"Saisines reçues dans l'intervalle qui attendaient un premier contact quand leur délai cible est passé, tenté depuis ou non. {_TARGET}",
+            "situations",
+            DELAY_DIMENSIONS,
+            day="received_on",
+            given=_OVERDUE,
         ),
         Measure(
             "first_contact_median",

@@ -53,6 +53,8 @@ class SituationRow(Table, table=True):
     first_contact_minutes: int | None
     seen_before: bool | None
     alerts: str = Field(sa_type=Text)
+    first_contact_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
+    due_passed_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
 
 
 class PersonRow(Table, table=True):
@@ -69,6 +71,7 @@ class PersonRow(Table, table=True):
     agreement: str = Field(sa_type=Text)
     known_to_services: str = Field(sa_type=Text)
     seen_before: bool | None
+    close_reason: str | None = Field(sa_type=Text)
 
 
 class OrientationRow(Table, table=True):

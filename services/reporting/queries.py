@@ -1,7 +1,5 @@
 """Figures, read from the counters where they hold the answer and from the rows where they do not, in one snapshot with how far was heard."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,9 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis.projector import reached
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
-from libs.chassis.settings import Settings as ChassisSettings
 from libs.contracts.territories import DEPARTEMENTS
-from libs.contracts.vocabularies import Role, Urgency
+from libs.contracts.vocabularies import Role
 from services.reporting import indicators
 from services.reporting.domain import (
     DEPARTEMENT,
@@ -28,24 +25,8 @@ from services.reporting.indicators import TALLIED, Dimension, Measure
 from services.reporting.projections.rows import TABLES
 from services.reporting.reading import Asked, breakdowns, check, suppressed_for
 from services.reporting.schemas import BreakdownOut, CellOut, FiguresOut, IndicatorOut, SeenOut, TotalOut
-from services.reporting.settings import Settings
 
 _UNKNOWN = "Non renseigné"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the settings say of reading: the threshold of suppression, the network's target delays in minutes."""
-
-    threshold: int
-    targets: Mapping[str, int]
-
-    @classmethod
-    def of(cls, settings: ChassisSettings) -> "Rules":
-        if not isinstance(settings, Settings):
-            raise TypeError("the settings of another service")
-        minutes = (settings.target_immediate_minutes, settings.target_priority_minutes, settings.target_standard_minutes)
-        return cls(settings.suppression_threshold, {urgency.value: one for urgency, one in zip(Urgency, minutes, strict=True)})
 
 
 def reader_of(caller: Principal) -> Reader:
@@ -78,7 +59,7 @@ async def lock_names(session: AsyncSession) -> None:
     await session.execute(text(f"LOCK TABLE {', '.join(TABLES)}, tallies IN ACCESS SHARE MODE"))
 
 
-async def figures(session: AsyncSession, caller: Principal, asked: Asked, rules: Rules) -> FiguresOut:
+async def figures(session: AsyncSession, caller: Principal, asked: Asked, threshold: int) -> FiguresOut:
     """One measure, broken down. Raises NotFound (a département outside the perimeter) and the refusals of `reading.check`.
 
     Cells that rest on fewer than the threshold are suppressed, unless the caller is the département's own coordinator: `value` is null and `suppressed` true.
@@ -90,9 +71,10 @@ async def figures(session: AsyncSession, caller: Principal, asked: Asked, rules:
         raise NotFound
     check(asked, reader)
     await lock_names(session)
-    cells = await _cells(session, asked, reader, rules)
-    whole = next(iter(cells), None) if asked.by == TOTAL else await _total(session, asked, reader, rules, cells)
-    threshold = rules.threshold if suppressed_for(asked, reader) else 0
+    cells = await _cells(session, asked, reader)
+    whole = next(iter(cells), None) if asked.by == TOTAL else await _total(session, asked, reader, cells)
+    if not suppressed_for(asked, reader):
+        threshold = 0
     hidden = [too_small(cell.behind, threshold) for cell in cells]
     total_hidden = whole is not None and (too_small(whole.behind, threshold) or (asked.by != TOTAL and sum(hidden) == 1))
     dimension = asked.dimension
@@ -134,20 +116,20 @@ def _label(by: str, dimension: Dimension | None, code: str) -> str:
     return code
 
 
-async def _total(session: AsyncSession, asked: Asked, reader: Reader, rules: Rules, cells: list[Cell]) -> Cell | None:
+async def _total(session: AsyncSession, asked: Asked, reader: Reader, cells: list[Cell]) -> Cell | None:
     """Of a partition the sum of its cells; else asked for by itself."""
     partition = asked.dimension is None or asked.dimension.partition
     if partition and asked.measure.aggregate in ("count", "sum"):
         return Cell("", sum(cell.value for cell in cells), sum(cell.behind for cell in cells)) if cells else None
-    found = await _cells(session, Asked(asked.measure, TOTAL, asked.from_on, asked.until_on, asked.departement), reader, rules)
+    found = await _cells(session, Asked(asked.measure, TOTAL, asked.from_on, asked.until_on, asked.departement), reader)
     return next(iter(found), None)
 
 
-async def _cells(session: AsyncSession, asked: Asked, reader: Reader, rules: Rules) -> list[Cell]:
+async def _cells(session: AsyncSession, asked: Asked, reader: Reader) -> list[Cell]:
     """In the order of their codes; only those that something stands at."""
     tallied = asked.measure.code in TALLIED and (asked.by in (TOTAL, DEPARTEMENT, MONTH) or asked.by in TALLIED[asked.measure.code])
     statement, parameters = (_from_counters if tallied else _from_rows)(asked, reader)
-    rows = await session.execute(text(statement), parameters | dict(rules.targets))
+    rows = await session.execute(text(statement), parameters)
     return [Cell(code, value, behind) for code, value, behind in rows]
 
 

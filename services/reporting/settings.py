@@ -15,7 +15,3 @@ class Settings(ChassisSettings):
 
     suppression_threshold: int = Field(default=5, ge=1, le=100)
     """Cells about fewer situations or persons are hidden (DOMAIN §8: 5 inside ministries)."""
-    target_immediate_minutes: int = Field(default=4 * 60, ge=1)
-    target_priority_minutes: int = Field(default=24 * 60, ge=1)
-    target_standard_minutes: int = Field(default=72 * 60, ge=1)
-    """The network's own target delays to the first contact (DOMAIN §3: unconfirmed, so never constants). Those of agreements do not count here yet."""

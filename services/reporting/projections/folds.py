@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from libs.contracts import funding, partners, referrals
 from libs.contracts.envelope import Event
-from libs.contracts.vocabularies import OrientationStatus, ReferralStatus
+from libs.contracts.vocabularies import CloseReason, OrientationStatus, ReferralStatus
 from services.reporting.indicators import PlanState, PostState
 from services.reporting.projections.rows import Key, Orientation, Person, Plan, Post, Share, Situation, State
 
@@ -60,6 +60,7 @@ def _whole(state: State, event: referrals.ReferralReceived | referrals.ReferralC
             person.agreement,
             person.known_to_services,
             _seen_before(person, before.get((event.referral_id, person.person_id))),
+            row.close_reason,
         )
         for person in event.persons
     }
@@ -93,15 +94,21 @@ def _accepted(state: State, event: referrals.ReferralAccepted) -> None:
 def _closed(state: State, event: referrals.ReferralClosed) -> None:
     row = _situation(state, event)
     row.status = ReferralStatus.CLOSED
-    row.close_reason = event.reason
     row.post_id = event.post_id
+    _close_reason(state, row, event.reason)
 
 
 def _reopened(state: State, event: referrals.ReferralReopened) -> None:
     row = _situation(state, event)
     row.status = ReferralStatus.UNROUTED if event.post_id is None else ReferralStatus.ACCEPTED
-    row.close_reason = None
     row.post_id = event.post_id
+    _close_reason(state, row, None)
+
+
+def _close_reason(state: State, situation: Situation, reason: CloseReason | None) -> None:
+    """Of the situation and of its persons, so that either is counted without those of duplicates."""
+    for row in (situation, *state.rows["persons"].get(situation.referral_id, {}).values()):
+        row.close_reason = reason
 
 
 def _erased(state: State, event: referrals.ReferralErased) -> None:
@@ -111,11 +118,17 @@ def _erased(state: State, event: referrals.ReferralErased) -> None:
 
 
 def _contacted(state: State, event: referrals.ContactAttempted) -> None:
-    _situation(state, event).first_contact_minutes = event.delay_minutes
+    row = _situation(state, event)
+    row.first_contact_minutes, row.first_contact_at = event.delay_minutes, event.attempted_at
 
 
 def _contact_withdrawn(state: State, event: referrals.ContactWithdrawn) -> None:
-    _situation(state, event).first_contact_minutes = event.delay_minutes
+    row = _situation(state, event)
+    row.first_contact_minutes, row.first_contact_at = event.delay_minutes, event.first_attempted_at
+
+
+def _overdue(state: State, event: referrals.ReferralOverdue) -> None:
+    _situation(state, event).due_passed_at = event.due_at
 
 
 def _alerted(state: State, event: referrals.AlertRecorded) -> None:
@@ -237,9 +250,10 @@ FOLDS: dict[type[Event], Fold] = {
     referrals.ReferralAssigned: Fold(_assigned, "referral_id", ("situations",)),
     referrals.ReferralUnrouted: Fold(_unrouted, "referral_id", ("situations",)),
     referrals.ReferralAccepted: Fold(_accepted, "referral_id", ("situations",)),
-    referrals.ReferralClosed: Fold(_closed, "referral_id", ("situations",)),
-    referrals.ReferralReopened: Fold(_reopened, "referral_id", ("situations",)),
+    referrals.ReferralClosed: Fold(_closed, "referral_id", ("situations", "persons")),
+    referrals.ReferralReopened: Fold(_reopened, "referral_id", ("situations", "persons")),
     referrals.ReferralErased: Fold(_erased, "referral_id", ("situations",)),
+    referrals.ReferralOverdue: Fold(_overdue, "referral_id", ("situations",)),
     referrals.ContactAttempted: Fold(_contacted, "referral_id", ("situations",), when=attrgetter("first")),
     referrals.ContactWithdrawn: Fold(_contact_withdrawn, "referral_id", ("situations",)),
     referrals.AlertRecorded: Fold(_alerted, "referral_id", ("situations",)),
@@ -262,8 +276,7 @@ FOLDS: dict[type[Event], Fold] = {
     funding.PlanBalanced: Fold(_planned, "plan_id", ("plans", "shares")),
     funding.PlanGapped: Fold(_planned, "plan_id", ("plans", "shares")),
 }
-"""Types that are not here are kept in the log of facts and change no projection yet: interviews, overdue referrals (the share within target is of the
-contacts), agreements, contributions, instalments, coverage..."""
+"""Types that are not here are kept in the log of facts and change no projection yet: interviews, agreements, contributions, instalments, coverage..."""
 
 
 def effective(events: Iterable[Event]) -> list[tuple[Event, Fold]]:

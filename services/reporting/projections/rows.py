@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
+
+from libs.contracts.vocabularies import CloseReason
+from services.reporting.indicators import Seen
 
 
 @dataclass(slots=True)
@@ -31,6 +34,13 @@ class Situation:
     """Whether one of its persons was in an earlier referral, as reception told; `None`: of nobody it could be told."""
     alerts: str = ""
     """The kinds of alerts that were sent and not withdrawn, in order, joined by commas."""
+    first_contact_at: datetime | None = None
+    due_passed_at: datetime | None = None
+    """The last due time that passed without a contact, as it was noticed: a contact that is noted later may have been tried before."""
+
+    @property
+    def seen(self) -> str | bool | None:
+        return _seen(self)
 
 
 @dataclass(slots=True)
@@ -47,6 +57,17 @@ class Person:
     agreement: str
     known_to_services: str
     seen_before: bool | None = None
+    close_reason: str | None = None
+    """The referral's."""
+
+    @property
+    def seen(self) -> str | bool | None:
+        return _seen(self)
+
+
+def _seen(row: Situation | Person) -> str | bool | None:
+    """What is closed as a duplicate is neither new nor known: it was counted with the other (`indicators.Seen`)."""
+    return Seen.DUPLICATE if row.close_reason == CloseReason.DUPLICATE else row.seen_before
 
 
 @dataclass(slots=True)
@@ -141,6 +162,8 @@ TABLES: dict[str, Table] = {
                 "first_contact_minutes": "integer",
                 "seen_before": "boolean",
                 "alerts": "text",
+                "first_contact_at": "timestamptz",
+                "due_passed_at": "timestamptz",
             },
         ),
         Table(
@@ -158,6 +181,7 @@ TABLES: dict[str, Table] = {
                 "agreement": "text",
                 "known_to_services": "text",
                 "seen_before": "boolean",
+                "close_reason": "text",
             },
         ),
         Table(

@@ -131,7 +131,17 @@ def contacted(number: int, departement: str = "95", *, first: bool = True, minut
         result=ContactResult.REACHED,
         first=first,
         delay_minutes=minutes,
-        attempted_at=NOON,
+        attempted_at=NOON + timedelta(minutes=minutes),
+    )
+
+
+def overdue(number: int, departement: str = "95", *, minutes: int = 60) -> referrals.ReferralOverdue:
+    return referrals.ReferralOverdue(
+        **_of(number, departement),
+        post_id=POST,
+        urgency=Urgency.STANDARD,
+        due_at=NOON + timedelta(minutes=minutes),
+        noticed_at=NOON + timedelta(minutes=minutes, seconds=5),
     )
 
 
@@ -182,8 +192,8 @@ def assessment_withdrawn(number: int, known: KnownToServices) -> referrals.Asses
     )
 
 
-def closed(number: int, departement: str = "95") -> referrals.ReferralClosed:
-    return referrals.ReferralClosed(**_of(number, departement), post_id=POST, reason=CloseReason.ORIENTED, closed_at=NOON)
+def closed(number: int, departement: str = "95", reason: CloseReason = CloseReason.ORIENTED) -> referrals.ReferralClosed:
+    return referrals.ReferralClosed(**_of(number, departement), post_id=POST, reason=reason, closed_at=NOON)
 
 
 def reopened(number: int, departement: str = "95") -> referrals.ReferralReopened:
@@ -284,6 +294,8 @@ def a_life(number: int, departement: str, choice: int, *, within_days: int = 36_
         [*work, closed(number, departement), reopened(number, departement), contacted(number, departement, first=False)],
         [*work, assessed(number, departement), closed(number, departement), erased(number, departement)],
         [corrected(number, departement, at=at, persons=()), erased(number, departement)],
+        [overdue(number, departement), *work, closed(number, departement, CloseReason.DUPLICATE), corrected(number, departement, at=at)],
+        [overdue(number, departement), closed(number, departement, CloseReason.DUPLICATE), reopened(number, departement)],
     ]
     return start + lives[choice % len(lives)]
 

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from libs.contracts import demonstration as d
 from libs.contracts.envelope import Event
+from libs.contracts.vocabularies import CloseReason
 from services.reporting import handlers
 from services.reporting.app import SERVICE
 from services.reporting.domain import months_of
@@ -113,6 +114,44 @@ async def test_a_correction_leaves_a_person_seen_before_as_reception_told(report
 
     assert cells(await figure(reporting, "coordinator-95", "persons", "seen_before")) == {"": 2, "false": 11, "true": 2}
     assert cells(await figure(reporting, "coordinator-95", "situations", "seen_before")) == {"false": 6, "true": 2}
+
+
+async def tell(reporting: Served, *events: Event, after: int = 100) -> None:
+    async with reporting.runtime.database.transaction() as session:
+        await handlers.on_batch(session, telling.heard("referrals", events, after=after))
+
+
+async def test_duplicates_are_neither_new_nor_known_and_are_subtracted_by_their_reason(reporting: Served) -> None:
+    await tell(reporting, telling.closed(2, reason=CloseReason.DUPLICATE), telling.closed(4))
+
+    persons = await figure(reporting, "coordinator-95", "persons", "seen_before")
+    assert cells(persons) == {"": 2, "duplicate": 2, "false": 10, "true": 2}
+    assert {cell["code"]: cell["label"] for cell in persons["cells"]}["duplicate"] == "Doublon"
+    assert "retranchée" in persons["by"]["definition"]
+    assert cells(await figure(reporting, "coordinator-95", "situations", "seen_before")) == {"duplicate": 1, "false": 5, "true": 2}
+    assert cells(await figure(reporting, "coordinator-95", "persons", "close_reason")) == {"": 12, "duplicate": 2, "oriented": 2}
+    edges = {"from": "2026-03-02", "until": "2026-03-30"}  # out of the rows
+    assert cells(await figure(reporting, "coordinator-95", "persons", "seen_before", **edges))["duplicate"] == 2
+
+    await tell(reporting, telling.reopened(2), after=200)
+    assert cells(await figure(reporting, "coordinator-95", "persons", "seen_before")) == {"": 2, "false": 11, "true": 3}
+
+
+async def test_who_is_never_called_lowers_the_share_within_target_which_is_the_agreements(reporting: Served) -> None:
+    """Five were contacted after one to five hours; of the sixth and seventh nothing was heard."""
+    assert (await figure(reporting, "coordinator-95", "contact_overdue"))["total"]["value"] == 0
+    await tell(
+        reporting,
+        telling.overdue(3, minutes=120),  # an agreement's two hours, where the network has three days
+        telling.overdue(1, minutes=120),  # noted late: it was called after one hour
+        telling.overdue(6),
+    )
+
+    assert (await figure(reporting, "coordinator-95", "contacted_within_target"))["total"]["value"] == 4
+    assert (await figure(reporting, "coordinator-95", "contact_overdue"))["total"]["value"] == 2
+    await tell(reporting, telling.contacted(6, minutes=600), after=200)
+    assert (await figure(reporting, "coordinator-95", "contact_overdue"))["total"]["value"] == 2
+    assert (await figure(reporting, "coordinator-95", "contacted"))["total"]["value"] == 6
 
 
 async def test_themes_that_overlap_are_no_partition_and_say_so(reporting: Served) -> None:
