@@ -105,6 +105,15 @@ class _Quota:
             raise TooManyRequests(detail, headers={"Retry-After": str(seconds)})
 
 
+    def spend_up_to(self, key: str, amount: int) -> int:
+        """How many of so many are still within the window; these are spent."""
+        _, remaining = self._limiter.get_window_stats(self._item, key)
+        within = min(amount, remaining)
+        if within:
+            self._limiter.hit(self._item, key, cost=within)
+        return within
+
+
 class _Share:
     """So many requests in work for each caller, until `Limits` says that one is over."""
 
@@ -147,6 +156,10 @@ class Rates:
                 "Trop de demandes de ce client sont en cours : attendez la réponse des premières, puis reprenez.",
                 headers={"Retry-After": "1"},
             )
+
+    def spend_lines(self, client_id: str, lines: int) -> int:
+        """Counts lines of a request as requests of their own. Gives how many of them are within the client's rate."""
+        return self._clients.spend_up_to(client_id, lines)
 
     def admit(self, scope: Scope) -> None:
         """Counts that a request which needs no token is in work, for its address. Raises Unavailable."""

@@ -16,6 +16,7 @@ from libs.chassis.idempotency import KEY_PATTERN, claim_of, key_is_one
 from libs.chassis.limits import TooSlow
 from libs.chassis.ndjson import MEDIA_TYPE, Lines, LineTooLong, expect_lines, lines
 from libs.chassis.problems import is_away, pointers_of, problems
+from libs.chassis.rates import Rates
 from libs.chassis.refusals import Invalid, Refusal
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal
@@ -94,7 +95,8 @@ async def receive_referrals(request: Request, caller: Caller, runtime: Run) -> R
     """Receive any number of referrals: one line in, one line out, in the same order, while the rest is still coming.
 
     Broken off, the request is sent again with the same keys: what was done is replayed. A line without a result (the answer ended before) is sent
-    again too. Read the answer while you send, or send a thousand lines at a time: who does not read is not read from either.
+    again too. Each line counts as a request: where the client's rate is spent, the answer ends, and the next request is told when to come back (429).
+    Read the answer while you send, or send a thousand lines at a time: who does not read is not read from either.
     """
     expect_lines(request)
     return Lines(_answers(request, caller, runtime))
@@ -102,15 +104,19 @@ async def receive_referrals(request: Request, caller: Caller, runtime: Run) -> R
 
 async def _answers(request: Request, caller: Principal, runtime: Runtime) -> AsyncIterator[bytes]:
     number, trace = 0, current_trace()
+    rates: Rates = request.app.state.rates
+    paid = 1  # the request was counted, and with it its first line
     try:
         async for came in lines(request, runtime.settings.body_limit_bytes, runtime.settings.body_timeout_seconds):
             for first in range(0, len(came), _AT_ONCE):
                 part = came[first : first + _AT_ONCE]
-                said, away = await _receive(runtime, caller, trace, number, part)
-                number += len(part)
+                within = paid + rates.spend_lines(caller.client_id, len(part) - paid)
+                paid = 0
+                said, away = await _receive(runtime, caller, trace, number, part[:within])
+                number += within
                 yield said
-                if away:
-                    return  # the database: what has no result is to be sent again
+                if away or within < len(part):
+                    return  # the database, or the client's rate: what has no result is to be sent again
     except TooSlow as refusal:
         yield _said(number + 1, None, refusal)
     except ClientDisconnect:

@@ -4,13 +4,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from libs.chassis.gathering import Gathering
 from libs.chassis.idempotency import Claim
+from libs.chassis.rates import Rates
 from services.referrals.receiving import bulk_api
 from tests.services.referrals.conftest import Referrals
 
@@ -63,6 +64,23 @@ async def test_sent_again_it_replays_and_does_only_what_was_missing(referrals: R
     assert [one["outcome"] for one in again] == ["replayed", "replayed", "created", "created"]
     assert [one["referral"] for one in again[:2]] == [one["referral"] for one in first]
     assert await count(referrals) == 4
+
+
+async def test_each_line_counts_as_a_request_and_what_is_beyond_the_rate_is_sent_again_later(referrals: Referrals) -> None:
+    few = referrals.runtime.settings.model_copy(update={"rate_limit_requests": 3, "rate_limit_seconds": 600})
+    state = cast(Any, referrals.client)._transport.app.state
+    state.rates = Rates(few)
+    sent = b"".join(line(referrals, f"k-{number}") for number in range(4))
+
+    said = results(await send(referrals, sent))
+    again = await send(referrals, sent)
+    state.rates = Rates(few)
+    later = results(await send(referrals, sent.partition(b"\n")[2]))
+
+    assert [one["outcome"] for one in said] == ["created"] * 3
+    assert again.status_code == 429
+    assert 1 <= int(again.headers["retry-after"]) <= 600
+    assert [one["outcome"] for one in later] == ["replayed", "replayed", "created"]
 
 
 async def test_bad_lines_are_refused_with_pointers_and_their_neighbours_are_created(referrals: Referrals) -> None:
