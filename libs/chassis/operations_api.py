@@ -102,17 +102,21 @@ async def read_metrics(runtime: Run) -> Response:
     try:
         async with asyncio.timeout(_DATABASE_SECONDS):
             troubles = await runtime.troubles()
+            diverged = await runtime.diverged()
             seen = await runtime.completeness()
             if runtime.service.measure is not None:
                 async with runtime.database.transaction() as session:
                     await runtime.service.measure(session)
     except Exception as error:  # a scrape tells of a database that is away; it does not fail with it
-        troubles, seen = [f"database:{type(error).__name__}"], []
-    for labels in list(telemetry.TROUBLES._metrics):
-        if labels[0] == service:
-            telemetry.TROUBLES.labels(*labels).set(0)
+        troubles, diverged, seen = [f"database:{type(error).__name__}"], {}, []
+    for gauge in (telemetry.TROUBLES, telemetry.DIVERGED):
+        for labels in list(gauge._metrics):
+            if labels[0] == service:
+                gauge.labels(*labels).set(0)
     for trouble in troubles:
         telemetry.TROUBLES.labels(service, trouble).set(1)
+    for stream, reason in diverged.items():
+        telemetry.DIVERGED.labels(service, stream, reason).set(1)
     for source in seen:
         telemetry.SEEN_SEQUENCE.labels(service, source.source).set(source.sequence)
         if source.head_sequence is not None:

@@ -104,7 +104,6 @@ class _Quota:
         if not within:
             raise TooManyRequests(detail, headers={"Retry-After": str(seconds)})
 
-
     def spend_up_to(self, key: str, amount: int) -> int:
         """How many of so many are still within the window; these are spent."""
         _, remaining = self._limiter.get_window_stats(self._item, key)

@@ -97,11 +97,15 @@ class Runtime:
                 if (state := self.consumer.states.get(row.source)) is not None
             ]
 
+    async def diverged(self) -> dict[str, str]:
+        """The streams that say nothing more, each with the reason."""
+        async with self.database.transaction() as session:
+            return {head.stream: head.diverged_reason for head in await streams.heads(session) if head.diverged_reason}
+
     async def troubles(self) -> list[str]:
         """Short codes of what an operator should look at: for /readyz and the metrics. Empty when all is well."""
-        found = []
+        found = [f"stream-diverged:{stream}" for stream in await self.diverged()]
         async with self.database.transaction() as session:
-            found += [f"stream-diverged:{head.stream}" for head in await streams.heads(session) if head.diverged_reason]
             found += [f"parked:{source}" for source in await parking.counts(session)]
         if "worker" in self.roles:
             if self.relay.bus_error is not None:

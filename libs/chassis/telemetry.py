@@ -278,6 +278,7 @@ SEEN_SEQUENCE = Gauge("maillon_source_seen_sequence", "Last number heard of a so
 HEAD_SEQUENCE = Gauge("maillon_source_head_sequence", "Head of a source when it was last asked", ["service", "source"], registry=REGISTRY)
 HEAD_SEEN_AT = Gauge("maillon_source_head_seen_timestamp_seconds", "When that was", ["service", "source"], registry=REGISTRY)
 TROUBLES = Gauge("maillon_troubles", "What an operator should look at", ["service", "trouble"], registry=REGISTRY)
+DIVERGED = Gauge("maillon_stream_diverged", "Streams that say nothing more, and why", ["service", "stream", "reason"], registry=REGISTRY)
 SILENCE = Gauge("maillon_loop_silence_seconds", "Time since a loop last made progress", ["service", "loop"], registry=REGISTRY)
 
 
