@@ -259,7 +259,8 @@ _CHANNEL_TEXTS: Final[Mapping[Kind, str]] = {
     "justice": f"La part du ministère de la Justice : {_MINISTRY} {_FEED}",
     "departement": f"La part de la coordination d'un département. {_FEED}",
     "organization": "La part d'une structure : ce qui la concerne. Sans sujet Kafka ; par GET /v1/streams/organization:{id}/events et par webhook.",
-    "police": "La part d'un système de police : l'avancement de ses propres saisines. Sans sujet Kafka ; par GET /v1/streams/police:{id}/events et par webhook.",
+    "police": "La part d'un système de police : l'avancement de ses propres saisines. referral_id est l'identifiant de leur reçu ; leur référence"
+    " externe se lit par GET /v1/referral-statuses/{referral_id}. Sans sujet Kafka ; par GET /v1/streams/police:{id}/events et par webhook.",
 }
 
 

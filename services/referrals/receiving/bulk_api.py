@@ -154,6 +154,10 @@ async def _line(runtime: Runtime, caller: Principal, trace: Trace, line: bytes |
         return key, await desk(runtime)(claim, intake)
     except ValidationError as error:
         return key, Invalid("Cette ligne est à corriger.", pointers=pointers_of(error, ReferralLine))
+    except Refusal as refusal:
+        # the intake speaks of the referral, which is a part of the line
+        refusal.pointers = tuple((f"/referral{pointer}", sentence) for pointer, sentence in refusal.pointers)
+        return key, refusal
     except Exception as error:
         return key, error  # told on its line: the neighbours go on
 

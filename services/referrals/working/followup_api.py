@@ -86,7 +86,7 @@ async def withdraw_contact(referral_id: Id, contact_id: Id, body: WithdrawIn, ca
     ),
 )
 async def hold_interview(referral_id: Id, body: InterviewIn, caller: Caller, runtime: Run, once: Once) -> Response:
-    """Note an interview, once a contact attempt is noted."""
+    """Note an interview, once each adult who was there was reached by a contact that is noted; a minor may come with one of them."""
     return await once(lambda session: followup.interview(session, caller, runtime.vault, referral_id, body, _now()), status=201)
 
 

@@ -100,6 +100,7 @@ async def test_bad_lines_are_refused_with_pointers_and_their_neighbours_are_crea
         b"\n",
         line(referrals, "b", occurred_at="2199-01-01T00:00:00Z"),
         line(referrals, "c"),
+        line(referrals, "d", commune="78646"),
     ]
 
     answer = await send(referrals, b"".join(sent))
@@ -110,10 +111,12 @@ async def test_bad_lines_are_refused_with_pointers_and_their_neighbours_are_crea
         *((number, "refused") for number in (2, 3, 4, 5, 6, 7)),
         (9, "refused"),
         (10, "created"),
+        (11, "refused"),
     ]
-    assert [one["problem"]["status"] for one in said if one["problem"]] == [400, 422, 400, 422, 400, 422, 422]
+    assert [one["problem"]["status"] for one in said if one["problem"]] == [400, 422, 400, 422, 400, 422, 422, 422]
     assert "/referral/persons/0/identity/family_name" in [error["pointer"] for error in said[2]["problem"]["errors"]]
-    assert said[7]["problem"]["errors"][0]["pointer"] == "/occurred_at"
+    assert said[7]["problem"]["errors"][0]["pointer"] == "/referral/occurred_at"
+    assert said[9]["problem"]["errors"][0]["pointer"] == "/referral/commune"
     assert marker not in answer.text
     assert await count(referrals) == 2
 

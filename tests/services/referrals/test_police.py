@@ -101,6 +101,18 @@ async def test_another_police_system_is_told_nothing_of_it(referrals: Referrals)
     assert only["stream"] == STREAM
 
 
+async def test_an_event_leads_to_the_polices_own_reference_which_it_does_not_hold(referrals: Referrals) -> None:
+    """A reference is the police's own words: it may hold a name, and no event does."""
+    await referrals.receive(external_reference="Dossier Exemple 42")
+
+    said = await told(referrals)
+    status = await referrals.get("police-95", f"/v1/referral-statuses/{said[0][1]['referral_id']}")
+
+    assert status.json()["external_reference"] == "Dossier Exemple 42"
+    rows = await referrals.rows("SELECT data FROM outbox")
+    assert not any(b"Exemple 42" in bytes(row.data) for row in rows)
+
+
 async def test_a_police_system_subscribes_to_its_own_stream_only(referrals: Referrals) -> None:
     url = "https://93.184.215.14/maillon"
 
