@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
@@ -153,15 +153,16 @@ NOTED: Final = (
 
 
 def _pages(noted: Noted) -> None:
-    path = f"/desk/referrals/{{referral_id}}/{noted.what}/{{noted_id}}/withdraw"
+    name = f"{noted.what.removesuffix('s')}_id"
+    path, which = f"/desk/referrals/{{referral_id}}/{noted.what}/{{{name}}}/withdraw", Path(alias=name)
 
     @router.get(path, operation_id=f"show_{noted.move}_withdrawal", response_class=Response)
-    async def show(referral_id: Id, noted_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
+    async def show(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run, noted_id: Id = which) -> Response:
         """What it is, and why it is to be withdrawn."""
         return await _form(noted, referral_id, noted_id, request, caller, purpose, runtime)
 
     @router.post(path, operation_id=f"withdraw_noted_{noted.move}", response_class=Response)
-    async def withdraw(referral_id: Id, noted_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
+    async def withdraw(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run, noted_id: Id = which) -> Response:
         """Withdraw it by the API's own command."""
         form = form_of(request)
         try:
