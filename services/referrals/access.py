@@ -112,6 +112,7 @@ ACCESS = AccessTable(
         "show_requisition_correction": Rule(roles={Role.COORDINATOR}, page=True, purpose=True),
         "correct_requisition": Rule(roles={Role.COORDINATOR}, page=True, purpose=True),
         "show_announced_ends": Rule(roles={Role.COORDINATOR}, page=True),
+        "show_erasures": Rule(roles={Role.COORDINATOR}, page=True),
         "show_notices": Rule(roles=_AT_DESK, page=True),
         "show_notice_preference": Rule(roles=_AT_DESK, page=True),
         "change_notice_preference": Rule(roles=_AT_DESK, page=True),

@@ -17,6 +17,7 @@ from services.referrals.desk import (
     announced_pages,
     correction_pages,
     erasure_pages,
+    erasure_register_pages,
     export_pages,
     guard,
     move_pages,
@@ -92,6 +93,12 @@ async def look_at_erasures(runtime: Runtime) -> None:
         await acknowledgements.look(session, cast(Settings, runtime.settings).expected_readers())
 
 
+async def tell_unconfirmed(runtime: Runtime) -> None:
+    after = timedelta(days=cast(Settings, runtime.settings).erasure_unconfirmed_days)
+    async with runtime.database.transaction() as session:
+        await acknowledgements.tell_unconfirmed(session, datetime.now(UTC), after)
+
+
 async def end_retention(runtime: Runtime) -> None:
     """What will reach its end is announced; what has reached it, and was announced long enough before, is erased."""
     settings = cast(Settings, runtime.settings)
@@ -129,6 +136,7 @@ SERVICE = Service(
         announced_pages.router,
         person_pages.router,
         erasure_pages.router,
+        erasure_register_pages.router,
         notice_pages.router,
         move_pages.router,
         sign_in_pages.router,
@@ -142,6 +150,7 @@ SERVICE = Service(
         Job("route-unrouted", 1, route_unrouted),
         Job("expire-orientations", 60, expire_orientations),
         Job("look-at-erasures", 5, look_at_erasures),
+        Job("tell-unconfirmed", 3_600, tell_unconfirmed),
         Job("end-retention", 86_400, end_retention),
         Job("remind-partners", 300, remind_partners),
         Job("erase-refused", 600, erase_refused),

@@ -88,6 +88,8 @@ class Settings(ChassisSettings):
         return self.desk_url or f"{self.public_url}/desk"
 
     # Personal data
+    erasure_unconfirmed_days: int = Field(default=14, ge=1, le=90)
+    """How long an erasure may wait for who was given the data before the coordinator is told, each week."""
     persons_retention_days: int = Field(default=730, ge=30, le=3650)
     """How long after the last contact with the person everything sealed of a referral is kept (CNIL: two years). Events have RETENTION_DAYS."""
     persons_retention_notice_days: int = Field(default=14, ge=0, le=90)

@@ -55,6 +55,14 @@ class NoticeKind(Code):
     ORIENTATION_FAILED = "orientation_failed", "Une orientation est restée sans suite : la personne peut être réorientée."
     ORIENTATION_REJECTED = "orientation_rejected", "Une orientation a été refusée : la personne peut être réorientée."
     ORIENTATION_EXPIRED = "orientation_expired", "Une orientation a expiré sans réponse : la personne peut être réorientée."
+    ORIENTATION_ERASED = (
+        "orientation_erased",
+        "Les données d'une personne qui vous avait été orientée sont effacées : effacez aussi vos copies, puis confirmez-le à la coordination départementale.",
+    )
+    ERASURES_UNCONFIRMED = (
+        "erasures_unconfirmed",
+        "Des effacements ne sont pas encore confirmés par tous ceux qui avaient reçu ces données : relancez-les.",
+    )
     ENDS_ANNOUNCED = (
         "ends_announced",
         "Des saisines closes arrivent à la fin de leur conservation : leurs données seront effacées au jour annoncé.",
@@ -195,3 +203,9 @@ def of_overdue(referral_id: UUID, post_id: UUID | None, departement: str, due_at
 def of_ends_announced(departement: str, now: datetime) -> Notice:
     """Of all that one look announced there: one notice, however many they are."""
     return Notice(f"retention.announced:{departement}:{now.isoformat()}", NoticeKind.ENDS_ANNOUNCED, of_departement(departement))
+
+
+def of_erasures_unconfirmed(departement: str, now: datetime) -> Notice:
+    """Of all that wait there: one notice a week, however many they are and however often they are looked at."""
+    year, week, _ = now.astimezone(PARIS).isocalendar()
+    return Notice(f"erasures.unconfirmed:{departement}:{year}-{week}", NoticeKind.ERASURES_UNCONFIRMED, of_departement(departement))

@@ -11,7 +11,7 @@ after `GIVE_UP_AFTER`, is not asked again: its mails wait for another address. B
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -44,6 +44,8 @@ LEASE: Final = timedelta(minutes=3)
 SEND_SECONDS: Final = 60.0
 GIVE_UP_AFTER: Final = timedelta(days=3)
 """From then on a mail that nobody took is told as undelivered."""
+_LISTS: Final[Mapping[str, str]] = {NoticeKind.ENDS_ANNOUNCED: "announced-ends", NoticeKind.ERASURES_UNCONFIRMED: "erasures?waiting=true"}
+"""Where to look when it is about several."""
 _MOST_NOTICES = 50
 """Of one mail; more go into the next."""
 
@@ -123,8 +125,8 @@ def _address(runtime: Runtime, settings: Settings, notice: Any) -> str:
         return Links.of(runtime).url(notice.link_id)
     with_desk = settings.desk_url is not None or settings.desk_client_id is not None
     base = settings.desk_base if with_desk else f"{settings.public_url}/v1"
-    if notice.kind == NoticeKind.ENDS_ANNOUNCED:
-        return f"{base}/announced-ends"
+    if notice.kind in _LISTS:
+        return f"{base}/{_LISTS[notice.kind]}"
     if notice.kind == NoticeKind.POST_ABSENT:
         return f"{base}/referrals?{'absent=yes' if with_desk else 'post_absent=true'}"
     return f"{base}/orientations/{notice.orientation_id}" if notice.orientation_id is not None else f"{base}/referrals/{notice.referral_id}"

@@ -12,11 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.contracts.vocabularies import ContactAgreement, OrientationCancellation, OrientationStatus, OrientedContent
+from services.referrals import notices
 from services.referrals.models import Person, Referral
+from services.referrals.notices import NoticeKind
 from services.referrals.orientations.commands import say_cancelled, say_updated
 from services.referrals.orientations.domain import ORIENTATION_LIVES, OrientationMove, orientation_moved
-from services.referrals.orientations.links import Links
+from services.referrals.orientations.links import Links, last_of
 from services.referrals.orientations.models import Orientation
+from services.referrals.orientations.telling import of_partner
 
 
 async def end_refused(session: AsyncSession, referral: Referral, now: datetime) -> None:
@@ -34,10 +37,16 @@ async def end_declined(session: AsyncSession, referral: Referral, person: Person
 
 
 async def end_erased(session: AsyncSession, referral: Referral, person_ids: Collection[UUID], now: datetime) -> None:
-    """What lives of who is erased ends, and what partners wrote of them goes."""
+    """What lives of who is erased ends, what partners wrote of them goes, and who was asked, be it long ago, is told to erase too.
+
+    The fact is in their stream (referral.erased); who answers by links, or reads at the desk, reads no stream.
+    """
     of_them = col(Orientation.person_id).in_(person_ids)
     await session.execute(update(Orientation).where(of_them).values(reason_text=None))
     await _withdraw(session, referral, OrientationCancellation.PERSON_ERASED, now, of_them)
+    asked = (await session.scalars(select(Orientation).where(of_them).order_by(col(Orientation.id)))).all()
+    told = [of_partner(one, NoticeKind.ORIENTATION_ERASED, await last_of(session, one)) for one in asked]
+    await notices.notify(session, *told, now=now)
 
 
 async def tell_changed(

@@ -11,7 +11,7 @@ beginning another after the erasure. Who was last given anything before the refe
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from libs.chassis.refusals import Conflict, Invalid, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.streams import INTERNAL
 from libs.contracts.vocabularies import Purpose, Role
+from services.referrals import notices
 from services.referrals.rights.models import Erasure, ErasureNotice
 from services.referrals.rights.schemas import Acknowledgement, ConfirmationIn, ConfirmationOut, ErasureOut, NoticeOut
 from services.referrals.rules import check_day_since
@@ -77,6 +78,7 @@ _COMPLETE = text(
     "UPDATE erasures e SET completed_at = now() WHERE e.completed_at IS NULL"
     " AND NOT EXISTS (SELECT FROM erasure_notices n WHERE n.erasure_id = e.id AND n.acknowledged_at IS NULL)"
 )
+_UNCONFIRMED = text("SELECT DISTINCT departement FROM erasures WHERE completed_at IS NULL AND erased_at <= :until ORDER BY departement")
 _WAITING = text(
     f"WITH {_READERS} SELECT erasure_id, stream, client_id, ended FROM waiting WHERE erasure_id = ANY(CAST(:ids AS uuid[])) ORDER BY 1, 2, 3"  # noqa: S608 - a constant
 )
@@ -96,6 +98,12 @@ async def look(session: AsyncSession, expected: Expected) -> None:
     await session.execute(_PLACE)
     await session.execute(_ACKNOWLEDGE, _pairs(expected))
     await session.execute(_COMPLETE)
+
+
+async def tell_unconfirmed(session: AsyncSession, now: datetime, after: timedelta) -> None:
+    """The coordinators of départements where an erasure has waited for somebody longer than `after`: once a week, as long as it waits."""
+    late = (await session.scalars(_UNCONFIRMED, {"until": now - after})).all()
+    await notices.notify(session, *(notices.of_erasures_unconfirmed(departement, now) for departement in late), now=now)
 
 
 async def confirm(

@@ -161,6 +161,7 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
             "requisition": f"/requisitions/{entry}",
             "requisition-correct": f"/requisitions/{entry}/correct",
             "announced-ends": "/announced-ends",
+            "erasures": "/erasures",
             "persons": "/persons",
             "erase": f"/referrals/{accepted}/erase?person={first}",
             "notices": "/notices",
@@ -290,7 +291,7 @@ async def test_a_text_whose_session_ended_a_search_and_an_erasure_by_keyboard_an
         await screen.press('button:text-is("Effacer définitivement")')
         assert "L'effacement est fait." in await page.inner_text("main")
 
-        for path in ("/notices", "/notices/departement/95", "/announced-ends"):
+        for path in ("/notices", "/notices/departement/95", "/announced-ends", "/erasures", "/erasures?waiting=false"):
             await page.goto(url + path)
             await fits(screen, path)
         await page.goto(f"{url}/notices/departement/95")

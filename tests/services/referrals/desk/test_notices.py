@@ -1,12 +1,13 @@
 """Notices at the desk: how one is told by e-mail, and the ends of retention that a coordinator is told of."""
 
 import pytest
+from sqlalchemy import text
 
 from libs.contracts import demonstration as d
 from services.referrals.app import end_retention
 from tests.services.referrals.desk.browser import Browser
 from tests.services.referrals.desk.conftest import Desk, call_by_name
-from tests.services.referrals.test_rights import old
+from tests.services.referrals.test_rights import ask, old
 
 POST, DEPARTEMENT, ASSOCIATION = f"post:{d.POST_CERGY}", "departement:95", f"organization:{d.ASSOCIATION}"
 CHOSEN = {"address": "poste@maillon.example", "mode": "digest"}
@@ -110,3 +111,28 @@ async def test_announced_ends_are_read_by_pages(desk: Desk) -> None:
 
     assert first == ids[:2]
     assert f"/desk/referrals/{ids[2]}" in browser.html.links.values()
+
+
+async def test_the_coordinator_reads_which_erasures_wait_and_for_whom(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    assert (await desk.orient(referral_id)).status_code == 201
+    assert (await ask(desk, referral_id, await desk.persons(referral_id))).status_code == 201
+    browser = await desk.sign_in("coordinator-95")
+
+    await browser.follow("Effacements")
+
+    assert f"/desk/referrals/{referral_id}" in browser.html.links.values()
+    assert f"…{str(d.ASSOCIATION)[-8:]}" in browser.html.text
+    async with desk.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE erasures SET completed_at = now()"))
+    await browser.open("/desk/erasures")
+    assert "Tous les effacements sont confirmés." in browser.html.text
+    await browser.follow("Effacements confirmés par tous")
+    assert f"/desk/referrals/{referral_id}" in browser.html.links.values()
+    other = await desk.sign_in("coordinator-78")
+    await other.open("/desk/erasures?waiting=false")
+    assert f"/desk/referrals/{referral_id}" not in other.html.links.values()
+    for who in ("iscg-95", "partner-95"):
+        browser = await desk.sign_in(who)
+        assert "Effacements" not in browser.html.links
+        assert (await browser.open("/desk/erasures")).status_code == 403
