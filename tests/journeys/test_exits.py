@@ -259,8 +259,8 @@ async def test_a_rejected_orientation_is_replaced_by_another_of_which_the_police
     both = "orientation.requested orientation.rejected orientation.requested orientation.accepted"
     assert await seen(world, referral_id) == Seen(
         police_status="closed",
-        timeline="received, accept, orientation_requested, orientation_answered, orientation_ended,"
-        " orientation_requested, orientation_answered, close oriented",
+        timeline="received, accept, orientation_requested, orientation_rejected, orientation_requested, orientation_accepted,"
+        " close oriented",
         police="received assigned accepted closed",
         interior=f"received assigned accepted {both} closed",
         justice=f"received accepted {both} closed",
@@ -284,7 +284,7 @@ async def test_an_expired_orientation_is_no_relay_to_close_on(world: World) -> N
     assert relayed.json()["type"].endswith("close-reason-unfounded")
     assert await seen(world, referral_id) == Seen(
         police_status="closed",
-        timeline="received, accept, orientation_requested, orientation_ended, close out_of_scope",
+        timeline="received, accept, orientation_requested, orientation_expired, close out_of_scope",
         police="received assigned accepted closed",
         interior="received assigned accepted orientation.requested orientation.expired closed",
         justice="received accepted orientation.requested orientation.expired closed",
@@ -306,7 +306,7 @@ async def test_an_erased_referral_is_over_for_the_police_stays_counted_and_says_
     assert answer.status_code == 201, answer.text
     assert await seen(world, referral_id) == Seen(
         police_status="closed",
-        timeline="received, accept, orientation_requested, close declined_by_person, erase request, orientation_ended",
+        timeline="received, accept, orientation_requested, close declined_by_person, erase request, orientation_cancelled",
         police="received assigned accepted closed",
         interior="received assigned accepted orientation.requested orientation.cancelled closed erased",
         justice="received accepted orientation.requested orientation.cancelled closed erased",

@@ -50,15 +50,16 @@ _WAITS = frozenset({ReferralStatus.UNROUTED, ReferralStatus.ASSIGNED, ReferralSt
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """`network`: the network's own target delays, in minutes by urgency."""
+    """`network`: the network's own target delays, in minutes by urgency; `answers`: how long a partner's answer is waited for."""
 
     network: Mapping[str, int]
+    answers: Mapping[str, timedelta]
 
     @classmethod
     def of(cls, runtime: Runtime) -> "Delays":
         if not isinstance(runtime.settings, Settings):
             raise TypeError("the settings of another service")
-        return cls(runtime.settings.targets())
+        return cls(runtime.settings.targets(), runtime.settings.answer_times())
 
     def minutes(self, urgency: str, agreed: Mapping[str, int] | None, *, danger: bool) -> int:
         asked = Urgency.IMMEDIATE if danger else urgency

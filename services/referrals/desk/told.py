@@ -44,9 +44,7 @@ _CODES: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.INTERVIEW_WITHDRAWN: (InterviewPlace,),
     Step.ALERT: (AlertKind,),
     Step.ALERT_WITHDRAWN: (AlertKind,),
-    Step.ORIENTATION_REQUESTED: (Need,),
-    Step.ORIENTATION_ANSWERED: (Need,),
-    Step.ORIENTATION_ENDED: (Need,),
+    **dict.fromkeys((step for step in Step if step.startswith("orientation_")), (Need,)),
     Step.OVERDUE: (Urgency,),
 }
 _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
@@ -57,7 +55,10 @@ _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.ASSESSMENT_WITHDRAWN: (Misnoted,),
     Step.CORRECTION: (CorrectionReason,),
     Step.ALERT_WITHDRAWN: (Mistake,),
-    Step.ORIENTATION_ENDED: (OrientationRejection, OrientationFailure, OrientationOutcome, OrientationCancellation),
+    Step.ORIENTATION_REJECTED: (OrientationRejection,),
+    Step.ORIENTATION_COMPLETED: (OrientationOutcome,),
+    Step.ORIENTATION_FAILED: (OrientationFailure,),
+    Step.ORIENTATION_CANCELLED: (OrientationCancellation,),
 }
 """Which vocabularies the code and the reason of a step come from; the first that knows it says it."""
 

@@ -87,7 +87,8 @@ async def _withdraw_alert(session: AsyncSession, it: Doing, noted_id: UUID, body
 
 
 async def _withdraw_contact(session: AsyncSession, it: Doing, noted_id: UUID, body: Any) -> BaseModel:
-    return await withdrawals.withdraw_contact(session, it.caller, Delays.of(it.runtime), it.id, noted_id, body, it.now)
+    links, delays = Links.of(it.runtime), Delays.of(it.runtime)
+    return await withdrawals.withdraw_contact(session, it.caller, links, delays, it.id, noted_id, body, it.now)
 
 
 async def _withdraw_interview(session: AsyncSession, it: Doing, noted_id: UUID, body: Any) -> BaseModel:
@@ -122,7 +123,8 @@ NOTED: Final = (
         told="La tentative de contact est retirée.",
         missing="Cette tentative de contact n'est pas dans la saisine.",
         explanation="Seulement ce qui a été noté par erreur. La tentative reste visible, et n'est plus comptée : s'il n'en reste aucune, le premier"
-        " contact est de nouveau attendu. Si l'accord de la personne a été noté avec elle, corrigez-le aussi.",
+        " contact est de nouveau attendu. L'accord noté avec elle est retiré aussi, et les orientations qui reposaient sur lui, sauf si la personne a été"
+        " jointe une autre fois.",
     ),
     Noted(
         Move.INTERVIEW,

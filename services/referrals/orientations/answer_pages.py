@@ -105,7 +105,7 @@ async def _opened(session: AsyncSession, link_id: UUID, token: str, now: datetim
     if not person.content:
         raise LinkOver("Cette demande a été effacée : elle n'attend plus de réponse.")
     if not may_still_be_contacted(person.agreement, found.orientation.legal_ground):
-        raise LinkOver("Cette personne a refusé depuis d'être contactée : cette demande n'attend plus de réponse.")
+        raise LinkOver("Cette personne n'accepte plus d'être contactée : cette demande n'attend plus de réponse.")
     return found
 
 

@@ -40,6 +40,7 @@ from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import LinkMade, OrientationIn, OrientationRequestedOut
 from services.referrals.orientations.telling import facts_of, summary, to_partner
+from services.referrals.orientations.waiting import until
 from services.referrals.working.work import locked_for, may_see, person_of, post_of
 
 
@@ -98,7 +99,7 @@ async def request(
         replaces_id=body.replaces_id,
         legal_ground=ground,
         requested_at=now,
-        expires_at=now + answer_times[Urgency.IMMEDIATE if urgent else referral.urgency],
+        expires_at=until(referral, answer_times, now),
         reminded_at=None,
         answered_at=None,
         ended_at=None,

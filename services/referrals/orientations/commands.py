@@ -68,7 +68,7 @@ async def check_reach(session: AsyncSession, orientation: Orientation) -> None:
     person = await session.get_one(Person, orientation.person_id)
     check_kept(person.content)
     if not may_still_be_contacted(person.agreement, orientation.legal_ground):
-        raise PersonRefused("Cette personne a refusé depuis d'être contactée : ses coordonnées ne sont plus communiquées.")
+        raise PersonRefused("Cette personne n'accepte plus d'être contactée : ses coordonnées ne sont plus communiquées.")
 
 
 def sees(caller: Principal, referral: Referral, orientation: Orientation) -> bool:
@@ -118,6 +118,7 @@ async def reject(
 
 async def start(session: AsyncSession, caller: Principal, orientation_id: UUID, version: int, now: datetime) -> OrientationSummary:
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.START)
+    orientation.started_at = now
     await tell_post(session, referral, orientation, NoticeKind.ORIENTATION_STARTED, now)
     return await say(session, orientation, OrientationStarted(**facts_of(referral, orientation), started_at=now))
 
@@ -160,11 +161,19 @@ async def say_cancelled(
 
 
 async def say_updated(
-    session: AsyncSession, links: Links, referral: Referral, orientation: Orientation, changed: Collection[OrientedContent], now: datetime
+    session: AsyncSession,
+    links: Links,
+    referral: Referral,
+    orientation: Orientation,
+    changed: Collection[OrientedContent],
+    now: datetime,
+    *,
+    mailed: bool,
 ) -> OrientationSummary:
-    """Of one that the caller has locked: its partner is told at once to read it again, and answers nothing from what it read before."""
+    """Of one that the caller has locked: its partner answers nothing from what it read before, and is told at once to read it again; by mail if `mailed`."""
     orientation.updated_at = now
     orientation.version += 1
-    await notices.notify(session, await to_partner(session, links, orientation, NoticeKind.ORIENTATION_UPDATED, now), now=now)
+    if mailed:
+        await notices.notify(session, await to_partner(session, links, orientation, NoticeKind.ORIENTATION_UPDATED, now), now=now)
     parts = tuple(one for one in OrientedContent if one in changed)
     return await say(session, orientation, OrientationUpdated(**facts_of(referral, orientation), changed=parts, updated_at=now))

@@ -178,8 +178,8 @@ class BothSides(Conflict):
 
 
 def may_still_be_contacted(agreement: str, ground: str | None) -> bool:
-    """Whether an orientation still leads to the person: a refusal ends that, unless the orientation rests on a legal ground."""
-    return agreement != ContactAgreement.REFUSED or ground is not None
+    """Whether an orientation still leads to the person: it rests on their agreement or on a legal ground."""
+    return agreement == ContactAgreement.ACCEPTED or ground is not None
 
 
 LEGAL_GROUNDS: Final[Mapping[LegalGround, tuple[frozenset[Role], Callable[[AgeBand], bool]]]] = {

@@ -1,10 +1,11 @@
-"""What lives of a person follows that person: a refusal and an erasure end it, what is corrected is to be read again.
+"""What lives of a person follows that person: an agreement that is gone and an erasure end it, what is corrected is to be read again.
 
 The caller has locked the referral and raises its version.
 """
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, select, update
@@ -21,12 +22,18 @@ from services.referrals.orientations.links import Links, last_of
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.telling import of_partner
 
+_WITHOUT_AGREEMENT: Final[Mapping[ContactAgreement, OrientationCancellation]] = {
+    ContactAgreement.REFUSED: OrientationCancellation.PERSON_REFUSED,
+    ContactAgreement.NOT_ASKED: OrientationCancellation.MISTAKE,  # it was noted, and never given
+}
 
-async def end_refused(session: AsyncSession, referral: Referral, now: datetime) -> None:
-    """What lives of who refused goes, answered or not, unless it rests on a legal ground."""
-    refusing = select(col(Person.id)).where(col(Person.referral_id) == referral.id, col(Person.agreement) == ContactAgreement.REFUSED)
-    of_them = col(Orientation.person_id).in_(refusing), col(Orientation.legal_ground).is_(None)
-    await _withdraw(session, referral, OrientationCancellation.PERSON_REFUSED, now, *of_them)
+
+async def end_unagreed(session: AsyncSession, referral: Referral, now: datetime) -> None:
+    """What lives of who does not agree any more goes, answered or not, unless it rests on a legal ground."""
+    for agreement, reason in _WITHOUT_AGREEMENT.items():
+        persons = select(col(Person.id)).where(col(Person.referral_id) == referral.id, col(Person.agreement) == agreement)
+        of_them = col(Orientation.person_id).in_(persons), col(Orientation.legal_ground).is_(None)
+        await _withdraw(session, referral, reason, now, *of_them)
 
 
 async def end_declined(session: AsyncSession, referral: Referral, person: Person, now: datetime) -> None:
@@ -50,11 +57,17 @@ async def end_erased(session: AsyncSession, referral: Referral, person_ids: Coll
 
 
 async def tell_changed(
-    session: AsyncSession, links: Links, referral: Referral, changed: Mapping[UUID, Collection[OrientedContent]], now: datetime
+    session: AsyncSession,
+    links: Links,
+    referral: Referral,
+    changed: Mapping[UUID, Collection[OrientedContent]],
+    now: datetime,
+    *,
+    mailed: bool = True,
 ) -> None:
-    """`changed`: by person, what is read of them with an orientation and is another now."""
+    """`changed`: by person, what is read of them with an orientation and is another now. `mailed`: it matters before the next call."""
     for orientation in await _living(session, referral, col(Orientation.person_id).in_(list(changed))):
-        await say_updated(session, links, referral, orientation, changed[orientation.person_id], now)
+        await say_updated(session, links, referral, orientation, changed[orientation.person_id], now, mailed=mailed)
 
 
 async def _withdraw(

@@ -55,6 +55,7 @@ class Orientation(Table, table=True):
     expires_at: datetime = Field(sa_column=instant())
     reminded_at: datetime | None = Field(sa_column=instant(nullable=True))
     answered_at: datetime | None = Field(sa_column=instant(nullable=True))
+    started_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     ended_at: datetime | None = Field(sa_column=instant(nullable=True))
     version: int
     updated_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))

@@ -1,13 +1,14 @@
 """Nobody answers: the partner is reminded once, then the orientation expires."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.contracts.referrals import OrientationExpired
-from libs.contracts.vocabularies import OrientationStatus
+from libs.contracts.vocabularies import OrientationStatus, Urgency
 from services.referrals import notices
 from services.referrals.models import Referral
 from services.referrals.notices import NoticeKind
@@ -15,6 +16,19 @@ from services.referrals.orientations.domain import OrientationMove, orientation_
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.telling import facts_of, say, tell_post, to_partner
+
+
+def until(referral: Referral, answers: Mapping[str, timedelta], now: datetime) -> datetime:
+    """When an orientation asked now expires. `answers`: how long an answer is waited for, by urgency; danger is as urgent as can be."""
+    urgent = notices.is_urgent(referral.urgency, referral.danger)
+    return now + answers[Urgency.IMMEDIATE if urgent else referral.urgency]
+
+
+async def hasten(session: AsyncSession, referral: Referral, answers: Mapping[str, timedelta], now: datetime) -> None:
+    """It turned out to be more urgent: whoever has not answered yet has no longer than if asked now. A promised time is never put off."""
+    sooner = until(referral, answers, now)
+    waiting = update(Orientation).where(col(Orientation.referral_id) == referral.id, col(Orientation.status) == OrientationStatus.REQUESTED)
+    await session.execute(waiting.where(col(Orientation.expires_at) > sooner).values(expires_at=sooner))
 
 
 async def expire(session: AsyncSession, now: datetime, limit: int = 100) -> int:

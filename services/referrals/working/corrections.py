@@ -37,8 +37,9 @@ from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, local_day
 from services.referrals.models import Person, Referral, UnitHeard
 from services.referrals.orientations.asking import check_sides_of
-from services.referrals.orientations.following import end_refused, tell_changed
+from services.referrals.orientations.following import end_unagreed, tell_changed
 from services.referrals.orientations.links import Links
+from services.referrals.orientations.waiting import hasten
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of, reseal
 from services.referrals.queries import visible
 from services.referrals.receiving import repeats
@@ -82,6 +83,8 @@ _READ_WITH_ORIENTATIONS: Final[Mapping[str, OrientedContent]] = {
     **dict.fromkeys((*_PLAIN_OF_A_PERSON, "identity", "approximate_age", "age_band"), OrientedContent.PERSON),
 }
 """What partners read of the situation and of the person (schemas.OrientationOut)."""
+_OF_NO_CALL: Final = frozenset({"known_to_services"})
+"""What of it changes nothing about who is called, or how: nobody is mailed for it."""
 
 
 async def correct(
@@ -132,8 +135,11 @@ async def correct(
             await check_sides_of(session, referral.id)
         await outbox.append(session, await _event(session, referral, persons, now, returning))
         if any(field.endswith("/agreement") for field in fields):
-            await end_refused(session, referral, now)
-        await tell_changed(session, links, referral, _read_by_partners([*fields, *aged], persons), now)
+            await end_unagreed(session, referral, now)
+        if {"/urgency", "/danger"}.intersection(fields):
+            await hasten(session, referral, delays.answers, now)
+        mailed = not {field.rpartition("/")[2] for field in [*fields, *aged]}.isdisjoint(_READ_WITH_ORIENTATIONS.keys() - _OF_NO_CALL)
+        await tell_changed(session, links, referral, _read_by_partners([*fields, *aged], persons), now, mailed=mailed)
     return CorrectedOut(id=made.id, referral_id=referral.id, fields=fields, corrected_at=now, version=referral.version)
 
 
@@ -150,21 +156,40 @@ def _read_by_partners(fields: Sequence[str], persons: Sequence[Person]) -> dict[
 
 
 async def note_agreement(
-    session: AsyncSession, caller: Principal, links: Links, referral: Referral, person: Person, agreement: ContactAgreement, now: datetime
-) -> None:
+    session: AsyncSession,
+    caller: Principal,
+    links: Links,
+    referral: Referral,
+    person: Person,
+    agreement: ContactAgreement,
+    now: datetime,
+    reason: CorrectionReason = CorrectionReason.LEARNED,
+) -> Correction:
     """What a person said about being contacted, when they were. The caller has locked the referral and raised its version."""
-    change = {f"/persons/{person.id}/agreement": {"before": person.agreement, "after": str(agreement)}}
-    session.add(
-        Correction(
-            id=new_id(), referral_id=referral.id, reason=CorrectionReason.LEARNED, actor=caller.subject, changes=change, corrected_at=now
-        )
-    )
+    change = {_agreement_of(person): {"before": person.agreement, "after": str(agreement)}}
+    made = Correction(id=new_id(), referral_id=referral.id, reason=reason, actor=caller.subject, changes=change, corrected_at=now)
+    session.add(made)
     _agree(person, agreement, now)
     await session.flush()
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
     await outbox.append(session, await _event(session, referral, persons, now))
-    await end_refused(session, referral, now)
+    await end_unagreed(session, referral, now)
     await tell_changed(session, links, referral, {person.id: {OrientedContent.PERSON}}, now)
+    return made
+
+
+async def take_agreement_back(
+    session: AsyncSession, caller: Principal, links: Links, referral: Referral, person: Person, noted: Correction, now: datetime
+) -> None:
+    """As before what they said was noted, which was a mistake; left as it is when it was corrected since, or the person was erased."""
+    change = noted.changes[_agreement_of(person)]
+    if person.content and person.agreement == change["after"]:
+        before = ContactAgreement(change["before"])
+        await note_agreement(session, caller, links, referral, person, before, now, CorrectionReason.MISTAKE)
+
+
+def _agreement_of(person: Person) -> str:
+    return f"/persons/{person.id}/agreement"
 
 
 def _agree(person: Person, agreement: str, now: datetime) -> None:

@@ -89,7 +89,7 @@ async def contact(
         occurred_at=body.attempted_at,
     )
     if body.agreement is not None and body.agreement != person.agreement:
-        await note_agreement(session, caller, links, referral, person, body.agreement, now)
+        attempt.correction_id = (await note_agreement(session, caller, links, referral, person, body.agreement, now)).id
     if body.result is ContactResult.DECLINED:
         await end_declined(session, referral, person, now)
     return ContactMadeOut(
@@ -162,13 +162,15 @@ async def interview(
     )
 
 
-async def spoken_with(session: AsyncSession, referral_id: UUID) -> bool:
-    """Whether somebody of the referral was reached: the police is told so once (report 1.2.5)."""
+async def spoken_with(session: AsyncSession, referral_id: UUID, person_id: UUID | None = None) -> bool:
+    """Whether somebody of the referral was reached, or this person: the police is told so once (report 1.2.5)."""
     reached = select(col(ContactAttempt.id)).where(
         col(ContactAttempt.referral_id) == referral_id,
         col(ContactAttempt.result).in_(SPOKEN_WITH),
         col(ContactAttempt.withdrawn_at).is_(None),
     )
+    if person_id is not None:
+        reached = reached.where(col(ContactAttempt.person_id) == person_id)
     return await session.scalar(reached.limit(1)) is not None
 
 
@@ -250,7 +252,7 @@ async def assess(
         ),
     )
     if learnt:
-        await tell_changed(session, links, referral, {person.id: {OrientedContent.PERSON}}, now)
+        await tell_changed(session, links, referral, {person.id: {OrientedContent.PERSON}}, now, mailed=False)
     return AssessmentOut(
         id=made.id, referral_id=referral.id, recorded_at=now, withdrawn_at=None, withdrawn_because=None, **body.model_dump()
     )

@@ -71,8 +71,13 @@ class Step(Code):
     ALERT = "alert", "Information préoccupante ou signalement"
     ALERT_WITHDRAWN = "alert_withdrawn", "Information préoccupante ou signalement retiré"
     ORIENTATION_REQUESTED = "orientation_requested", "Orientation demandée"
-    ORIENTATION_ANSWERED = "orientation_answered", "Réponse du partenaire"
-    ORIENTATION_ENDED = "orientation_ended", "Fin de l'orientation"
+    ORIENTATION_ACCEPTED = "orientation_accepted", "Orientation acceptée par le partenaire"
+    ORIENTATION_REJECTED = "orientation_rejected", "Orientation refusée par le partenaire"
+    ORIENTATION_STARTED = "orientation_started", "Accompagnement commencé par le partenaire"
+    ORIENTATION_COMPLETED = "orientation_completed", "Accompagnement terminé par le partenaire"
+    ORIENTATION_FAILED = "orientation_failed", "Orientation restée sans suite"
+    ORIENTATION_EXPIRED = "orientation_expired", "Orientation expirée sans réponse"
+    ORIENTATION_CANCELLED = "orientation_cancelled", "Orientation annulée"
     OVERDUE = "overdue", "Délai de premier contact dépassé"
 
 

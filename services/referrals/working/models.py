@@ -25,6 +25,8 @@ class ContactAttempt(Withdrawable, table=True):
     override_reason: str | None = Field(sa_type=Text)
     """Why a safe-contact rule was passed over, and which ones were."""
     overridden: list[str] = Field(sa_column=texts())
+    correction_id: UUID | None = Field(default=None, sa_column=Column(Uuid, ForeignKey("corrections.id"), nullable=True))
+    """By which the person's agreement became what they said then."""
 
 
 class Interview(Withdrawable, table=True):

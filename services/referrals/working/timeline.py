@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from libs.chassis.ids import created_at
 from libs.chassis.security import Principal
-from libs.contracts.vocabularies import ReferralStatus
+from libs.contracts.vocabularies import OrientationStatus, ReferralStatus
 from services.referrals.delays.models import Overdue
 from services.referrals.justice.models import Alert
 from services.referrals.models import Referral
@@ -78,10 +78,13 @@ async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) 
     for asked in await session.scalars(select(Orientation).where(col(Orientation.referral_id) == referral.id)):
         common = {"code": asked.need, "post_id": asked.post_id, "person_ids": [asked.person_id]}
         found.append(_entry(Step.ORIENTATION_REQUESTED, asked, asked.requested_at, **common))
-        if asked.answered_at is not None:
-            found.append(_entry(Step.ORIENTATION_ANSWERED, asked, asked.answered_at, **common))
+        if asked.answered_at is not None and asked.status != OrientationStatus.REJECTED:
+            found.append(_entry(Step.ORIENTATION_ACCEPTED, asked, asked.answered_at, **common))
+        if asked.started_at is not None:
+            found.append(_entry(Step.ORIENTATION_STARTED, asked, asked.started_at, **common))
         if asked.ended_at is not None:
-            found.append(_entry(Step.ORIENTATION_ENDED, asked, asked.ended_at, **common, reason=asked.reason or asked.outcome))
+            ended = Step(f"orientation_{asked.status}")
+            found.append(_entry(ended, asked, asked.ended_at, **common, reason=asked.reason or asked.outcome))
     for passed in await session.scalars(select(Overdue).where(col(Overdue.referral_id) == referral.id)):
         found.append(_entry(Step.OVERDUE, passed, passed.due_at, code=passed.urgency, post_id=passed.post_id))
     return TimelineOut(items=sorted(found, key=place_of))  # stable: of one instant, reception and moves come first

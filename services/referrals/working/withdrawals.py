@@ -21,6 +21,7 @@ from services.referrals.models import Person, Referral
 from services.referrals.orientations.following import tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.rules import are_met
+from services.referrals.working.corrections import take_agreement_back
 from services.referrals.working.domain import SPOKEN_WITH
 from services.referrals.working.followup import reached, spoken_with
 from services.referrals.working.followup_schemas import AssessmentWithdrawnOut, ContactWithdrawnOut, InterviewWithdrawnOut, WithdrawIn
@@ -58,9 +59,16 @@ class AssessmentRestsOnIt(Conflict):
 
 
 async def withdraw_contact(
-    session: AsyncSession, caller: Principal, delays: Delays, referral_id: UUID, contact_id: UUID, body: WithdrawIn, now: datetime
+    session: AsyncSession,
+    caller: Principal,
+    links: Links,
+    delays: Delays,
+    referral_id: UUID,
+    contact_id: UUID,
+    body: WithdrawIn,
+    now: datetime,
 ) -> ContactWithdrawnOut:
-    """Where a contact may be noted. What the person said with it about being contacted was noted as a correction, and is corrected as one.
+    """Where a contact may be noted. What the person said with it about being contacted goes too, unless another contact with them stands.
 
     Raises NotFound, MoveRefused, WithdrawnAlready, InterviewRestsOnIt, AssessmentRestsOnIt.
     """
@@ -87,6 +95,10 @@ async def withdraw_contact(
             police_id=police_id_of(referral.client_id) if told_the_police else None,
         ),
     )
+    noted = await session.get(Correction, attempt.correction_id) if attempt.correction_id is not None else None
+    if noted is not None and not await spoken_with(session, referral.id, attempt.person_id):
+        person = await anybody_of(session, referral.id, attempt.person_id)
+        await take_agreement_back(session, caller, links, referral, person, noted, now)
     return ContactWithdrawnOut(id=attempt.id, referral_id=referral.id, first_contact_at=first, version=referral.version)
 
 
@@ -135,7 +147,7 @@ async def withdraw_assessment(
         ),
     )
     if known != believed:
-        await tell_changed(session, links, referral, {person.id: {OrientedContent.PERSON}}, now)
+        await tell_changed(session, links, referral, {person.id: {OrientedContent.PERSON}}, now, mailed=False)
     return AssessmentWithdrawnOut(
         id=made.id, referral_id=referral.id, person_id=person.id, known_to_services=known, version=referral.version
     )

@@ -331,8 +331,7 @@ async def test_a_timeline_tells_every_step_in_order_and_nothing_personal(referra
         ("interview", "station", None, None),
         ("assessment", None, None, None),
         ("orientation_requested", "victim_support", None, None),
-        ("orientation_answered", "victim_support", None, None),
-        ("orientation_ended", "victim_support", None, "no_capacity"),
+        ("orientation_rejected", "victim_support", None, "no_capacity"),
         ("moved", "close", "closed", "completed"),
     }
     for word in ("Exemple", "Camille", "+33639980001", "bibliothèque", "1991"):

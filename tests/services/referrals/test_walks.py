@@ -208,7 +208,7 @@ class Walk:
             " (SELECT known_to_services FROM persons WHERE referral_id = r.id ORDER BY position LIMIT 1) AS known,"
             f" (SELECT jsonb_object_agg(id, status) FROM orientations WHERE referral_id = r.id) AS orientations, {counts}, {left}"
             " , (SELECT count(*) FROM orientations o JOIN persons p ON p.id = o.person_id WHERE o.referral_id = r.id"
-            " AND (p.agreement = 'refused' OR p.content = ''::bytea) AND o.status IN ('requested', 'accepted', 'in-progress')) AS reached"
+            " AND (p.agreement <> 'accepted' OR p.content = ''::bytea) AND o.status IN ('requested', 'accepted', 'in-progress')) AS reached"
             f" FROM referrals r WHERE id = '{self.referral_id}'"
         )
         found: dict[str, Any] = dict(row._mapping)

@@ -1,0 +1,139 @@
+"""An agreement that is gone, a contact that never was, an urgency that grew: what was asked of partners follows."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.services.referrals.conftest import CONTENT, Referrals
+from tests.services.referrals.test_agreement import orient, persons_with
+from tests.services.referrals.test_links import status
+from tests.services.referrals.test_orientations import CALM, PARTNER, told_at_once, wishes
+from tests.services.referrals.test_reach import read
+from tests.services.referrals.test_read_again import correct, living
+from tests.services.referrals.test_withdrawals import EARLY, LATE, noted, withdraw
+
+
+async def agreement(referrals: Referrals, referral_id: UUID) -> str:
+    return str((await referrals.read_as("iscg-95", referral_id))["people"][0]["agreement"])
+
+
+@pytest.mark.parametrize("steps", [(), ("accept",), ("accept", "start")])
+async def test_an_agreement_that_was_never_given_carries_no_orientation_and_its_partner_is_told_at_once(
+    referrals: Referrals, steps: tuple[str, ...]
+) -> None:
+    await wishes(referrals, PARTNER, mode="digest")
+    referral_id = await referrals.accepted(**CALM)
+    asked = await living(referrals, referral_id, *steps)
+
+    await correct(referrals, referral_id, agreement="not_asked")
+
+    assert [(type, data.get("reason")) for type, data in await referrals.said()] == [
+        ("referral.corrected", None),
+        ("orientation.cancelled", "mistake"),
+    ]
+    assert await told_at_once(referrals) == [(PARTNER, "orientation_withdrawn")]
+    assert (await read(referrals, asked)).json()["type"].endswith("orientation-over")
+    assert (await referrals.answer("partner-95", asked, "accept", version=len(steps) + 2)).status_code == 409
+
+
+async def test_what_rests_on_a_legal_ground_needs_no_agreement_to_last(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="refused"))
+    asked = (await orient(referrals, referral_id, legal_ground="vital_danger")).json()["id"]
+
+    await correct(referrals, referral_id, agreement="not_asked")
+
+    assert await status(referrals, asked) == "requested"
+
+
+@pytest.mark.parametrize(("result", "said", "before"), [("reached", "accepted", "not_asked"), ("declined", "refused", "accepted")])
+async def test_a_contact_that_is_withdrawn_takes_what_the_person_said_with_it(
+    referrals: Referrals, result: str, said: str, before: str
+) -> None:
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement=before))
+    contact = await noted(referrals, referral_id, result=result, agreement=said)
+    asked = (await orient(referrals, referral_id)).json().get("id") if said == "accepted" else None
+    await referrals.said()
+
+    assert (await withdraw(referrals, referral_id, contact, "other_person")).status_code == 200
+
+    assert await agreement(referrals, referral_id) == before
+    log = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/corrections", CONTENT)).json()["items"]
+    assert [(one["reason"], one["changes"][0]["after"]) for one in log] == [("learned", said), ("mistake", before)]
+    ended = ["orientation.cancelled"] if asked else []
+    assert await referrals.said_types() == ["contact.withdrawn", "referral.corrected", *ended]
+    assert (await orient(referrals, referral_id)).status_code == (409 if asked else 201)
+
+
+async def test_what_the_person_said_stays_while_another_contact_with_them_stands_or_once_it_was_corrected(referrals: Referrals) -> None:
+    reached_twice, corrected = [await referrals.accepted(persons=persons_with(referrals, agreement="not_asked")) for _ in range(2)]
+    for referral_id in (reached_twice, corrected):
+        contact = await noted(referrals, referral_id, attempted_at=EARLY, agreement="accepted")
+        if referral_id == reached_twice:
+            await noted(referrals, referral_id, attempted_at=LATE)
+        else:
+            await correct(referrals, referral_id, agreement="refused")
+        assert (await withdraw(referrals, referral_id, contact, "noted_twice")).status_code == 200
+
+    assert [await agreement(referrals, one) for one in (reached_twice, corrected)] == ["accepted", "refused"]
+
+
+@pytest.mark.parametrize("more_urgent", [{"urgency": "immediate"}, {"danger": True}])
+async def test_a_partner_who_has_not_answered_what_turns_out_urgent_has_no_longer_than_if_asked_now(
+    referrals: Referrals, more_urgent: dict[str, Any]
+) -> None:
+    await wishes(referrals, PARTNER)
+    referral_id = await referrals.accepted(**CALM | {"urgency": "standard"})
+    asked = await living(referrals, referral_id)
+
+    async def left() -> timedelta:
+        found = (await read(referrals, asked)).json()
+        return datetime.fromisoformat(found["expires_at"]) - datetime.fromisoformat(found["requested_at"])
+
+    assert await left() == timedelta(days=14)
+    await correct(referrals, referral_id, **more_urgent)
+    assert timedelta(days=1) <= await left() < timedelta(days=1, minutes=10)
+    assert (PARTNER, "orientation_updated") in await told_at_once(referrals)
+
+    await correct(referrals, referral_id, **{name: CALM[name] for name in more_urgent})
+    assert await left() < timedelta(days=1, minutes=10), "a promised answer is not put off"
+
+
+async def test_an_urgent_correction_leaves_who_has_answered_as_they_are(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(**CALM)
+    asked = await living(referrals, referral_id, "accept")
+    before = (await read(referrals, asked)).json()["expires_at"]
+
+    await correct(referrals, referral_id, urgency="immediate")
+
+    assert (await read(referrals, asked)).json()["expires_at"] == before
+
+
+async def test_the_timeline_tells_what_the_partner_answered_and_that_its_support_began(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    asked = await living(referrals, referral_id, "accept", "start")
+    assert (await referrals.answer("partner-95", asked, "complete", {"outcome": "supported"}, version=3)).status_code == 200
+
+    items = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/timeline", CONTENT)).json()["items"]
+
+    assert [(one["step"], one["reason"]) for one in items if one["step"].startswith("orientation")] == [
+        ("orientation_requested", None),
+        ("orientation_accepted", None),
+        ("orientation_started", None),
+        ("orientation_completed", "supported"),
+    ]
+
+
+@pytest.mark.parametrize(("changed", "mailed"), [({"known_to_services": "known"}, False), ({"role": "witness"}, True)])
+async def test_what_changes_nothing_about_calling_is_said_and_mailed_to_nobody(
+    referrals: Referrals, changed: dict[str, Any], mailed: bool
+) -> None:
+    await wishes(referrals, PARTNER, mode="digest")
+    referral_id = await referrals.accepted(**CALM)
+    await living(referrals, referral_id)
+
+    await correct(referrals, referral_id, **changed)
+
+    assert await referrals.said_types() == ["referral.corrected", "orientation.updated"]
+    assert await told_at_once(referrals) == ([(PARTNER, "orientation_updated")] if mailed else [])
