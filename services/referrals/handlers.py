@@ -31,6 +31,7 @@ from libs.contracts.partners import (
 from services.referrals import notices
 from services.referrals.delays.due import settle_by_agreement
 from services.referrals.directory import names
+from services.referrals.orientations.telling import tell_closed
 from services.referrals.receiving.routing import mark_due
 
 _UNIT = text(
@@ -165,6 +166,7 @@ async def on_service(session: AsyncSession, heard: Heard[ServiceRegistered] | He
 
 async def on_service_closed(session: AsyncSession, heard: Heard[ServiceClosed]) -> None:
     await session.execute(text("UPDATE services_heard SET closed = true WHERE id = :id"), {"id": heard.event.service_id})
+    await tell_closed(session, heard.event.service_id, datetime.now(UTC))
 
 
 async def on_capacity_changed(session: AsyncSession, heard: Heard[CapacityChanged]) -> None:

@@ -1,6 +1,6 @@
 """Names for one page: read at once, by id; what has none yet is called by the end of its id, or by its code."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,7 +11,9 @@ from libs.chassis.security import Principal
 from services.referrals.directory.names import COMMUNES, POSTS, SERVICES, UNITS
 
 _NAMES = text(
-    "SELECT kind, key, name, organization FROM directory_names WHERE (kind, key) IN"
+    "SELECT kind, key, name, organization,"
+    " CASE WHEN kind = 'services' THEN EXISTS (SELECT FROM services_heard s WHERE s.id = CAST(key AS uuid) AND s.closed) ELSE false END AS closed"
+    " FROM directory_names WHERE (kind, key) IN"
     " (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:keys AS text[])))"
 )
 
@@ -21,6 +23,8 @@ class Called:
     """How ids are called."""
 
     names: Mapping[tuple[str, str], tuple[str, str | None]]
+    closed: Collection[str] = ()
+    """The services that have closed."""
 
     def post(self, id: UUID) -> str:
         return self._of(POSTS, id, "Poste")
@@ -29,7 +33,7 @@ class Called:
         return self._of(UNITS, id, "Unité")
 
     def service(self, id: UUID) -> str:
-        return self._of(SERVICES, id, "Service")
+        return self._of(SERVICES, id, "Service") + (" (fermé)" if str(id) in self.closed else "")
 
     def organization(self, service_id: UUID) -> str:
         """Whose service it is, "" while that is not known."""
@@ -84,5 +88,5 @@ async def called(
     )
     if not asked:
         return Called({})
-    rows = await session.execute(_NAMES, {"kinds": [one for one, _ in asked], "keys": [one for _, one in asked]})
-    return Called({(row.kind, row.key): (row.name, row.organization) for row in rows})
+    rows = (await session.execute(_NAMES, {"kinds": [one for one, _ in asked], "keys": [one for _, one in asked]})).all()
+    return Called({(row.kind, row.key): (row.name, row.organization) for row in rows}, {row.key for row in rows if row.closed})

@@ -54,6 +54,10 @@ class NoticeKind(Code):
     ORIENTATION_COMPLETED = "orientation_completed", "Une structure a terminé l'accompagnement demandé par une orientation."
     ORIENTATION_FAILED = "orientation_failed", "Une orientation est restée sans suite : la personne peut être réorientée."
     ORIENTATION_REJECTED = "orientation_rejected", "Une orientation a été refusée : la personne peut être réorientée."
+    ORIENTATION_SERVICE_CLOSED = (
+        "orientation_service_closed",
+        "Un service à qui une orientation est adressée a fermé : vérifiez que la personne y est encore attendue, ou réorientez-la.",
+    )
     ORIENTATION_EXPIRED = "orientation_expired", "Une orientation a expiré sans réponse : la personne peut être réorientée."
     ORIENTATION_ERASED = (
         "orientation_erased",

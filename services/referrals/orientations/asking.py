@@ -23,6 +23,7 @@ from services.referrals.orientations.commands import check_reach
 from services.referrals.orientations.domain import (
     ORIENTATION_LIVES,
     Asked,
+    Mismatch,
     Offer,
     OrientationMove,
     OrientationOver,
@@ -39,7 +40,7 @@ from services.referrals.orientations.domain import (
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import LinkMade, OrientationIn, OrientationRequestedOut
-from services.referrals.orientations.telling import facts_of, summary, to_partner
+from services.referrals.orientations.telling import facts_of, hears, summary, to_partner
 from services.referrals.orientations.waiting import until
 from services.referrals.working.work import locked_for, may_see, person_of, post_of
 
@@ -127,9 +128,10 @@ async def request(
     )
     kind = NoticeKind.ORIENTATION_URGENT if urgent else NoticeKind.ORIENTATION_TO_ANSWER
     await notices.notify(session, await to_partner(session, links, orientation, kind, now, urgent=urgent), now=now)
-    return OrientationRequestedOut(
-        **summary(orientation).model_dump(), warnings=mismatches(offer, body.need, referral.commune, PersonRole(person.role))
-    )
+    doubts = mismatches(offer, body.need, referral.commune, PersonRole(person.role))
+    if not await hears(session, service.organization_id):
+        doubts.append(Mismatch.UNTOLD)
+    return OrientationRequestedOut(**summary(orientation).model_dump(), warnings=doubts)
 
 
 async def _check_sides(session: AsyncSession, referral_id: UUID, person: Person, organization_id: UUID) -> None:

@@ -108,6 +108,10 @@ class Mismatch(Code):
     AREA = "area", "Ce service n'annonce pas intervenir dans cette commune."
     CAPACITY = "capacity", "Ce service annonce ne plus avoir de place."
     PUBLIC = "public", "Ce service n'est pas fait pour une personne de ce rôle."
+    UNTOLD = (
+        "untold",
+        "Rien ne prévient cette structure, qui n'a donné ni adresse ni abonnement : appelez-la, ou remettez-lui un lien de réponse.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from libs.chassis import outbox
 from libs.chassis.database import PlainRow
@@ -61,6 +63,28 @@ async def to_partner(
 def of_partner(orientation: Orientation, kind: NoticeKind, link_id: UUID | None, *, urgent: bool = False) -> Notice:
     cause = f"{kind}:{orientation.id}:{orientation.version}"
     return Notice(cause, kind, notices.of_organization(orientation.organization_id), None, orientation.id, link_id, urgent)
+
+
+_HEARS = text(
+    "SELECT EXISTS (SELECT FROM notice_preferences WHERE recipient = :organization AND mode <> 'off')"
+    " OR EXISTS (SELECT FROM subscriptions WHERE stream = :organization) OR EXISTS (SELECT FROM stream_readers WHERE stream = :organization)"
+)
+
+
+async def hears(session: AsyncSession, organization_id: UUID) -> bool:
+    """Whether something tells an organization that it is asked: a mail, a webhook, its feed."""
+    return bool(await session.scalar(_HEARS, {"organization": notices.of_organization(organization_id)}))
+
+
+async def tell_closed(session: AsyncSession, service_id: UUID, now: datetime) -> None:
+    """The posts that asked a service which closed: what it has not ended stays as it is, for them to look after."""
+    asked = (
+        select(Referral, Orientation)
+        .join(Referral, col(Referral.id) == col(Orientation.referral_id))
+        .where(col(Orientation.service_id) == service_id, col(Orientation.status).in_(ORIENTATION_LIVES))
+    )
+    for referral, orientation in (await session.execute(asked)).all():
+        await tell_post(session, referral, orientation, NoticeKind.ORIENTATION_SERVICE_CLOSED, now)
 
 
 async def tell_post(session: AsyncSession, referral: Referral, orientation: Orientation, kind: NoticeKind, now: datetime) -> None:

@@ -6,10 +6,12 @@ from uuid import UUID
 
 import pytest
 
-from tests.services.referrals.conftest import CONTENT, Referrals
+from libs.contracts import demonstration as d
+from libs.contracts.partners import ServiceClosed
+from tests.services.referrals.conftest import CONTENT, MORNING, Referrals
 from tests.services.referrals.test_agreement import orient, persons_with
 from tests.services.referrals.test_links import status
-from tests.services.referrals.test_orientations import CALM, PARTNER, told_at_once, wishes
+from tests.services.referrals.test_orientations import CALM, PARTNER, POST, execute, told_at_once, wishes
 from tests.services.referrals.test_reach import read
 from tests.services.referrals.test_read_again import correct, living
 from tests.services.referrals.test_withdrawals import EARLY, LATE, noted, withdraw
@@ -137,3 +139,36 @@ async def test_what_changes_nothing_about_calling_is_said_and_mailed_to_nobody(
 
     assert await referrals.said_types() == ["referral.corrected", "orientation.updated"]
     assert await told_at_once(referrals) == ([(PARTNER, "orientation_updated")] if mailed else [])
+
+
+async def test_who_is_asked_and_told_by_nothing_is_named_to_the_social_worker(referrals: Referrals) -> None:
+    async def warned() -> bool:
+        return "untold" in (await orient(referrals, await referrals.accepted())).json()["warnings"]
+
+    assert await warned()
+    await execute(referrals, f"INSERT INTO stream_readers (stream, client_id, epoch, sequence) VALUES ('{PARTNER}', 'partner-95', 0, 0)")
+    by_feed = await warned()
+    await execute(referrals, "DELETE FROM stream_readers")
+    await wishes(referrals, PARTNER)
+    by_mail = await warned()
+    await execute(referrals, "UPDATE notice_preferences SET mode = 'off'")
+
+    assert (by_feed, by_mail, await warned()) == (False, False, True)
+
+
+async def test_a_post_learns_that_a_service_it_asked_has_closed_and_the_orientation_stays_for_it_to_look_after(
+    referrals: Referrals,
+) -> None:
+    await wishes(referrals, POST)
+    living, ended = await referrals.accepted(), await referrals.accepted()
+    asked = (await orient(referrals, living)).json()["id"]
+    over = (await orient(referrals, ended)).json()["id"]
+    assert (await referrals.answer("iscg-95", over, "cancel", {"reason": "mistake"})).status_code == 200
+    closed = ServiceClosed(departement="95", service_id=d.VICTIM_SUPPORT_SERVICE, organization_id=d.ASSOCIATION, closed_at=MORNING)
+
+    await referrals.hear("partners", closed)
+    await referrals.hear("partners", closed)
+
+    told = await referrals.rows("SELECT kind, referral_id FROM notices WHERE kind = 'orientation_service_closed'")
+    assert [one.referral_id for one in told] == [living]
+    assert await status(referrals, asked) == "requested"

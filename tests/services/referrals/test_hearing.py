@@ -129,7 +129,7 @@ async def test_a_full_service_warns_and_a_closed_one_is_refused(referrals: Refer
     await referrals.hear("partners", ServiceClosed(closed_at=MORNING, **service))
     closed = await referrals.orient(await referrals.accepted())
 
-    assert (full.status_code, full.json()["warnings"]) == (201, ["capacity"])
+    assert (full.status_code, full.json()["warnings"]) == (201, ["capacity", "untold"])
     assert (closed.status_code, closed.json()["type"].rpartition("/")[2]) == (422, "unknown-service")
 
 

@@ -23,7 +23,7 @@ async def test_the_whole_way_of_a_referral(referrals: Referrals) -> None:
     call = {"person_id": victim, "mode": "phone", "result": "reached", "attempted_at": "2026-11-23T08:00:00Z"}
     assert (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)).json()["first"] is True
     asked = (await referrals.orient(referral_id)).json()
-    assert asked["warnings"] == []
+    assert asked["warnings"] == ["untold"]
     assert (await referrals.answer("partner-95", asked["id"], "accept")).json()["status"] == "accepted"
     assert (await referrals.answer("partner-95", asked["id"], "start", version=2)).json()["status"] == "in-progress"
     assert (await referrals.answer("partner-95", asked["id"], "complete", {"outcome": "supported"}, version=3)).json()[
@@ -154,7 +154,7 @@ async def test_a_service_that_may_not_fit_is_asked_with_a_warning(referrals: Ref
     asked = await referrals.orient(referral_id, d.SERVICE_78, "shelter")
 
     assert asked.status_code == 201
-    assert asked.json()["warnings"] == ["need", "area"]
+    assert asked.json()["warnings"] == ["need", "area", "untold"]
 
 
 async def test_a_service_that_is_not_in_the_directory_is_refused(referrals: Referrals) -> None:

@@ -64,7 +64,7 @@ async def test_what_may_not_fit_is_told_before_and_after(desk: Desk) -> None:
 
     await browser.submit(person_id=form.choices["person_id"][0], service_id=form.choices["service_id"][0])
 
-    assert "La demande est partie, mais d'après l'annuaire" in browser.html.text
+    assert "La demande est partie, mais :" in browser.html.text
     assert "Ce service annonce ne plus avoir de place." in browser.html.text
 
 
