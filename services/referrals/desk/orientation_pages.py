@@ -1,12 +1,14 @@
 """Orientations: a partner's service is searched and asked; the orientation, its answer, and the list of them."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
 from libs.chassis.audit import audit
@@ -29,13 +31,16 @@ from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.directory.called import called
 from services.referrals.domain import Move, moved
 from services.referrals.orientations import telling
-from services.referrals.orientations.domain import ORIENTATION_LIVES, Mismatch, OrientationMove
+from services.referrals.orientations.domain import ORIENTATION_LIVES, Mismatch, OrientationMove, OrientationOver
 from services.referrals.orientations.links import Links
+from services.referrals.orientations.models import Orientation
 from services.referrals.worklists import orientations as worklist
 
 router = APIRouter(include_in_schema=False)
 
 Text = Annotated[str, Query(max_length=40)]
+_AT_ANY_TIME = datetime.max.replace(tzinfo=UTC)
+"""Of what is to be answered the first to expire comes first, whenever that is."""
 _ENDS_FOR_THE_PARTNER = frozenset({OrientationMove.REJECT, OrientationMove.COMPLETE, OrientationMove.FAIL})
 
 
@@ -115,22 +120,29 @@ async def _search(
 
 
 @router.get("/desk/orientations", operation_id="show_orientations", response_class=Response)
-async def show_orientations(request: Request, caller: Caller, runtime: Run, asked: Page, status: Text = "", done: Text = "") -> Response:
-    """A partner's own; those of a social worker's posts, of a coordinator's département. No personal content."""
-    of_status = code_of(OrientationStatus, status)
-    wanted = worklist.WantedOrientations(statuses=[of_status] if of_status is not None else [])
+async def show_orientations(
+    request: Request, caller: Caller, runtime: Run, asked: Page, status: Annotated[str | None, Query(max_length=40)] = None, done: Text = ""
+) -> Response:
+    """A partner's own, at first those it has to answer; those of a social worker's posts, of a coordinator's département. No personal content."""
+    chosen = status if status is not None else OrientationStatus.REQUESTED.value if caller.role is Role.PARTNER else ""
+    of_status = code_of(OrientationStatus, chosen)
+    to_answer = of_status is OrientationStatus.REQUESTED
+    wanted = worklist.WantedOrientations(
+        statuses=[of_status] if of_status is not None else [], answer_before=_AT_ANY_TIME if to_answer else None
+    )
     async with runtime.database.reading() as session:
         rows = await worklist.page(session, caller, wanted, after=asked.after, limit=asked.limit)
         counts = await worklist.counts(session, caller)
         names = await called(session, services=[row.service_id for row in rows], posts=[row.post_id for row in rows])
     items, following = page_of(rows, asked, wanted.place)
-    given = [("status", of_status.value)] if of_status is not None else []
+    given = [("status", of_status.value if of_status is not None else "")]
     return page(
         request,
         "desk_orientations.html",
         items=[telling.told(caller, runtime.pseudonyms, row) for row in items],
         called=names,
         state=of_status,
+        to_answer=to_answer,
         counts=counts,
         statuses=list(OrientationStatus),
         done=_told(done),
@@ -195,7 +207,10 @@ async def _shown(
     orientation_id: UUID, request: Request, caller: Principal, purpose: Stated, runtime: Runtime, status: int = 200, **said: Any
 ) -> Response:
     async with runtime.database.transaction() as session:
-        found = await queries.orientation(session, caller, runtime.vault, orientation_id)
+        try:
+            found = await queries.orientation(session, caller, runtime.vault, orientation_id)
+        except OrientationOver as over:
+            return await _over(session, orientation_id, request, caller, runtime, said, over)
         await audit(session, caller, operation="read_orientation", subject=f"orientations/{orientation_id}", purpose=purpose)
         names = await called(session, services=[found.service_id], communes=[found.commune])
     orientation = telling.told(caller, runtime.pseudonyms, found)
@@ -212,6 +227,23 @@ async def _shown(
         changes=[(move, CHANGES[move]) for move in orientation.moves],
         keys={move: fresh_key() for move in [*orientation.moves, "link"]},
     )
+
+
+async def _over(
+    session: AsyncSession,
+    orientation_id: UUID,
+    request: Request,
+    caller: Principal,
+    runtime: Runtime,
+    said: Mapping[str, Any],
+    over: Refusal,
+) -> Response:
+    """What a partner answered and what came of it, without the person, whom it reads no longer. A step that came too late is refused as ever."""
+    if said.get("wrongs"):
+        raise over
+    found = telling.summary(await session.get_one(Orientation, orientation_id))
+    names = await called(session, services=[found.service_id])
+    return page(request, "desk_orientation_over.html", orientation=found, called=names, done=said.get("done", ""))
 
 
 def _told(step: str) -> str:

@@ -44,6 +44,10 @@ class NoticeKind(Code):
     ORIENTATION_URGENT = "orientation_urgent", "Une orientation urgente attend votre réponse."
     ORIENTATION_TO_ANSWER = "orientation_to_answer", "Une orientation attend votre réponse."
     ORIENTATION_REMINDER = "orientation_reminder", "Une orientation attend toujours votre réponse et va expirer."
+    ORIENTATION_TO_FOLLOW = (
+        "orientation_to_follow",
+        "Votre réponse est enregistrée : dites par ce nouveau lien la suite que vous donnez à l'orientation.",
+    )
     ORIENTATION_UPDATED = "orientation_updated", "Une orientation qui vous est adressée a changé : relisez-la avant d'appeler la personne."
     ORIENTATION_WITHDRAWN = "orientation_withdrawn", "Une orientation qui vous était adressée est annulée : ne contactez plus la personne."
     ORIENTATION_ACCEPTED = (

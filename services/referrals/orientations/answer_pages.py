@@ -36,6 +36,7 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals.directory.called import called
+from services.referrals.domain import PARIS
 from services.referrals.forms import read_pairs, whole_number
 from services.referrals.models import Person, Referral
 from services.referrals.orientations import commands as orientations
@@ -44,6 +45,7 @@ from services.referrals.orientations.domain import OrientationMove, may_still_be
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation, OrientationLink
 from services.referrals.orientations.schemas import CompleteIn, FailIn, RejectIn
+from services.referrals.orientations.telling import hand_on
 from services.referrals.working.safe_contact import days_in_words
 from services.referrals.working.work import contents_of
 
@@ -81,11 +83,13 @@ _CANCELLED = "Cette orientation est annulée : elle n'attend plus de réponse. N
 
 
 class _Opened:
-    """What a link leads to, while it holds. `moves`: what may be answered."""
+    """What a link leads to, while it holds. `moves`: what may be answered; `until`: it may since expire sooner than the link."""
 
     def __init__(self, link: OrientationLink, orientation: Orientation) -> None:
         self.link, self.orientation = link, orientation
         self.moves = orientation_moves_open_to(Role.PARTNER, OrientationStatus(orientation.status))
+        asked = orientation.status == OrientationStatus.REQUESTED
+        self.until = min(link.expires_at, orientation.expires_at) if asked else link.expires_at
         self.caller = Principal(
             "answer-link", f"link:{link.id}", Role.PARTNER, orientation.organization_id, perimeter=frozenset(), scope=frozenset()
         )
@@ -154,7 +158,7 @@ async def _shown(
         modes=[mode.label for mode in safe.modes] if safe else [],
         windows=[(days_in_words(sorted(one.days)), one.begins, one.ends) for one in safe.windows] if safe else [],
         moves=[str(move) for move in found.moves],
-        until=found.link.expires_at,
+        until=found.until.astimezone(PARIS),
         rejections=list(OrientationRejection),
         failures=list(OrientationFailure),
         outcomes=list(OrientationOutcome),
@@ -219,9 +223,10 @@ async def answer_by_link(token: str, request: Request, runtime: Run) -> Response
             if not await links.use(session, link_id, now):
                 raise LinkOver(_OVER)
             await _audit(session, found, "answer_by_link", answer=form["answer"])
+            mailed = await hand_on(session, Links.of(runtime), found.orientation, now)
     except Refusal as refusal:
         return _refused(refusal)
-    return _page(_PAGES.get_template("answered.html").render(answer=form["answer"]))
+    return _page(_PAGES.get_template("answered.html").render(answer=form["answer"], mailed=mailed))
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -60,6 +60,17 @@ async def to_partner(
     return of_partner(orientation, kind, await links.for_partner(session, orientation, now), urgent=urgent)
 
 
+async def hand_on(session: AsyncSession, links: Links, orientation: Orientation, now: datetime) -> bool:
+    """After an answer by link, which is spent: mail the next one to an organization that answers by link, unless nothing is left to answer. Whether it was."""
+    if orientation.status not in ORIENTATION_LIVES:
+        return False
+    notice = await to_partner(session, links, orientation, NoticeKind.ORIENTATION_TO_FOLLOW, now)
+    if notice.link_id is None:
+        return False
+    await notices.notify(session, notice, now=now)
+    return True
+
+
 def of_partner(orientation: Orientation, kind: NoticeKind, link_id: UUID | None, *, urgent: bool = False) -> Notice:
     cause = f"{kind}:{orientation.id}:{orientation.version}"
     return Notice(cause, kind, notices.of_organization(orientation.organization_id), None, orientation.id, link_id, urgent)

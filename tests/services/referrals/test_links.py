@@ -155,8 +155,9 @@ async def test_who_answered_by_link_learns_from_it_that_the_orientation_was_take
 
     assert (await referrals.answer("coordinator-95", orientation, "cancel", {"reason": "other"}, 2)).status_code == 200
 
-    [told] = await referrals.rows("SELECT link_id FROM notices WHERE kind = 'orientation_withdrawn'")
-    assert told.link_id == first.link_id
+    told = await referrals.rows("SELECT kind, link_id FROM notices WHERE kind <> 'orientation_urgent' ORDER BY id")
+    assert [one.kind for one in told] == ["orientation_to_follow", "orientation_withdrawn"]
+    assert told[0].link_id == told[1].link_id != first.link_id
     shown = await referrals.client.get(path)
     assert shown.status_code == 410
     assert "Ne contactez plus la personne" in shown.text
@@ -306,3 +307,31 @@ async def test_what_was_erased_is_not_shown_by_a_link(referrals: Referrals) -> N
         await session.execute(text("UPDATE vault_keys SET wrapped = NULL, destroyed_at = now()"))
 
     assert (await referrals.client.get(path)).status_code == 410
+
+
+async def test_who_answers_by_link_is_mailed_the_next_link_until_nothing_is_left_to_answer(referrals: Referrals) -> None:
+    await answers_by_link(referrals)
+    orientation = (await ask(referrals, await referrals.accepted(), d.VICTIM_SUPPORT_SERVICE)).json()["id"]
+
+    async def mailed() -> list[tuple[str, str]]:
+        rows = await referrals.rows("SELECT kind, link_id FROM notices ORDER BY id")
+        return [(row.kind, urllib.parse.urlsplit(Links.of(referrals.runtime).url(row.link_id)).path) for row in rows]
+
+    for version, fields in enumerate(({"answer": "accept"}, {"answer": "start"}, {"answer": "complete", "outcome": "supported"}), 1):
+        answered = await fill(referrals, (await mailed())[-1][1], version=str(version), **fields)
+        assert answered.status_code == 200, answered.text
+        assert ("nouveau lien vous est envoyé" in answered.text) == (fields["answer"] != "complete")
+
+    assert [kind for kind, _ in await mailed()] == ["orientation_urgent", "orientation_to_follow", "orientation_to_follow"]
+    assert await status(referrals, orientation) == "completed"
+
+
+async def test_the_page_says_until_which_hour_of_paris_it_may_be_answered_and_no_later_than_the_orientation(referrals: Referrals) -> None:
+    orientation, path = await link(referrals)
+    await execute(referrals, "UPDATE orientation_links SET expires_at = '2030-12-02T01:16:00Z'")
+    await execute(referrals, f"UPDATE orientations SET expires_at = '2030-12-01T23:30:00Z' WHERE id = '{orientation}'")
+
+    assert "jusqu'au 02/12/2030 à 00:30 (heure de Paris)" in (await referrals.client.get(path)).text.replace("&#39;", "'")
+
+    await execute(referrals, "UPDATE orientations SET status = 'accepted'")
+    assert "jusqu'au 02/12/2030 à 02:16 (heure de Paris)" in (await referrals.client.get(path)).text.replace("&#39;", "'")

@@ -127,8 +127,12 @@ async def test_the_link_of_a_mail_leads_the_partner_to_the_orientation_that_it_a
 
     assert await state(desk, orientation) == "completed"
     assert "L'orientation est terminée." in browser.html.text
-    assert (await browser.open(f"/desk/orientations/{orientation}")).status_code == 409, "the content is told no longer"
-    assert "Camille" not in browser.page.text
+    assert (await browser.open(f"/desk/orientations/{orientation}")).status_code == 200
+    assert "le contenu sur la personne n'est plus communiqué" in browser.html.text
+    assert "Personne accompagnée" in browser.html.text
+    for personal in ("Camille", "+33639980001", "bibliothèque"):
+        assert personal not in browser.page.text
+    assert browser.html.forms == []
 
 
 @pytest.mark.parametrize(
@@ -239,3 +243,26 @@ async def test_lists_are_paged_and_filtered(desk: Desk) -> None:
     assert "Aucune orientation ne correspond." in worker.html.text
     partner = await desk.sign_in("partner-95", "/desk/orientations")
     assert len({link for link in partner.html.links.values() if link.startswith("/desk/orientations/")}) == 1
+
+
+async def test_a_partner_begins_with_what_it_has_to_answer_the_first_to_expire_first(desk: Desk) -> None:
+    calm, ended, urgent = [await desk.accepted(urgency=urgency, danger=False) for urgency in ("standard", "standard", "immediate")]
+    first, over, second = [(await desk.orient(one)).json()["id"] for one in (calm, ended, urgent)]
+    assert (await desk.answer("partner-95", over, "reject", {"reason": "no_capacity"})).status_code == 200
+    partner = await desk.sign_in("partner-95", "/desk/orientations")
+
+    def listed() -> list[str]:
+        of_rows = (link for link in partner.html.links.values() if link.startswith("/desk/orientations/"))
+        return [link.removeprefix("/desk/orientations/") for link in dict.fromkeys(of_rows)]
+
+    assert listed() == [second, first]
+    await partner.open("/desk/orientations?limit=1")
+    await partner.follow("Page suivante")
+    assert listed() == [first]
+    await partner.open("/desk/orientations?status=")
+    assert listed() == [first, over, second]
+    await partner.open(f"/desk/orientations/{over}")
+    assert "Pas de place" in partner.html.text
+    assert "Camille" not in partner.page.text
+    worker = await desk.sign_in("iscg-95", "/desk/orientations")
+    assert f"/desk/orientations/{over}" in worker.html.links.values(), "who asks sees all"
