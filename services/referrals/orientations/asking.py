@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from libs.chassis import outbox
@@ -76,7 +77,7 @@ async def request(
     )
     if asked is not None:
         raise OrientedAlready("Cette personne est déjà orientée vers ce service.", more={"orientation_id": str(asked)})
-    await _check_sides(session, referral.id, person, service.organization_id)
+    check_sides(person.role, [one.role for one in await _asked(session, referral.id, service.organization_id)])
     if body.replaces_id is not None:
         await _check_replaced(session, referral.id, person.id, body.replaces_id)
     offer = Offer(
@@ -134,23 +135,24 @@ async def request(
     return OrientationRequestedOut(**summary(orientation).model_dump(), warnings=doubts)
 
 
-async def _check_sides(session: AsyncSession, referral_id: UUID, person: Person, organization_id: UUID) -> None:
-    roles = await session.scalars(
-        select(col(Person.role))
-        .join(Orientation, col(Orientation.person_id) == col(Person.id))
-        .where(col(Orientation.referral_id) == referral_id, col(Orientation.organization_id) == organization_id)
+async def _asked(session: AsyncSession, referral_id: UUID, organization_id: UUID | None = None) -> list[Asked]:
+    """What was asked for the persons of a referral, here or in another that knows them by the same name and birth: a duplicate, an earlier one."""
+    here, there = aliased(Person), aliased(Person)
+    asked = (
+        select(col(Orientation.organization_id), col(here.role), col(Orientation.status))
+        .select_from(here)
+        .join(there, or_(col(there.id) == col(here.id), col(there.identity_hash) == col(here.identity_hash)))
+        .join(Orientation, and_(col(Orientation.referral_id) == col(there.referral_id), col(Orientation.person_id) == col(there.id)))
+        .where(col(here.referral_id) == referral_id)
     )
-    check_sides(person.role, roles.all())
+    if organization_id is not None:
+        asked = asked.where(col(Orientation.organization_id) == organization_id)
+    return [Asked(organization, role, OrientationStatus(status)) for organization, role, status in await session.execute(asked)]
 
 
 async def check_sides_of(session: AsyncSession, referral_id: UUID) -> None:
     """After a role was corrected, its row locked and flushed. Raises BothSides."""
-    asked = await session.execute(
-        select(col(Orientation.organization_id), col(Person.role), col(Orientation.status))
-        .join(Person, col(Orientation.person_id) == col(Person.id))
-        .where(col(Orientation.referral_id) == referral_id)
-    )
-    check_sides_apart([Asked(organization_id, role, OrientationStatus(status)) for organization_id, role, status in asked])
+    check_sides_apart(await _asked(session, referral_id))
 
 
 async def _check_replaced(session: AsyncSession, referral_id: UUID, person_id: UUID, replaced_id: UUID) -> None:

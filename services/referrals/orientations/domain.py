@@ -233,15 +233,17 @@ def check_replaced(status: OrientationStatus) -> None:
 
 
 def check_sides(role: str, others: Collection[str]) -> None:
-    """`others`: the roles of those of this situation whom the same organization was asked to take, whatever came of it. Raises BothSides.
+    """`others`: the roles, in this situation, of those whom the same organization was asked to take, in this referral or another, whatever came of it.
+
+    Raises BothSides.
 
     A witness or a child lives with the victim: whoever is not the alleged perpetrator is on one side.
     """
     accused = PersonRole.ALLEGED_PERPETRATOR
     if any((role == accused) != (other == accused) for other in others):
         raise BothSides(
-            "Cette structure a déjà été sollicitée pour l'autre partie de cette situation : choisissez-en une autre,"
-            " pour que personne n'y lise les coordonnées des deux."
+            "Cette structure a déjà été sollicitée pour l'autre partie de cette situation, dans cette saisine ou une autre :"
+            " choisissez-en une autre, pour que personne n'y lise les coordonnées des deux."
         )
 
 

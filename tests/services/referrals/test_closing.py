@@ -89,7 +89,7 @@ async def test_what_declining_does_not_end(referrals: Referrals) -> None:
     unasked = await referrals.accepted(persons=persons_with(referrals, agreement="not_asked"))
     by_law = await asked(referrals, unasked, ground="vital_danger")
     both = await referrals.accepted(persons=[one | {"agreement": "accepted"} for one in referrals.body()["persons"]])
-    body = {"person_id": (await referrals.persons(both))[1], "service_id": d.LEGAL_ADVICE_SERVICE, "need": "legal_advice"}
+    body = {"person_id": (await referrals.persons(both))[1], "service_id": d.SHELTER_SERVICE, "need": "shelter"}
     of_another = (await referrals.post("iscg-95", f"/v1/referrals/{both}/orientations", body)).json()["id"]
 
     for referral_id in (begun, unasked, both):

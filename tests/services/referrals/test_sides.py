@@ -162,6 +162,28 @@ async def test_no_organization_is_asked_for_both_whatever_came_of_the_first(
     assert elsewhere.status_code == 201
 
 
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 0)])
+async def test_no_organization_is_asked_for_both_over_two_referrals_of_one_situation(referrals: Referrals, first: int, second: int) -> None:
+    couple = [person("victim", "female", HERS), person("alleged_perpetrator", "male", HIS)]
+    one, again = await referrals.accepted(persons=couple), await referrals.accepted(persons=couple)
+    assert (await ask(referrals, one, d.VICTIM_SUPPORT_SERVICE, place=first)).status_code == 201
+
+    other = await ask(referrals, again, d.LEGAL_ADVICE_SERVICE, place=second)
+    elsewhere = await ask(referrals, again, d.SHELTER_SERVICE, place=second)
+    the_same = await ask(referrals, again, d.LEGAL_ADVICE_SERVICE, place=first)
+
+    assert (other.status_code, elsewhere.status_code, the_same.status_code) == (409, 201, 201)
+    assert other.json()["type"].endswith("both-sides")
+
+
+async def test_who_was_accused_before_may_be_helped_as_a_victim_by_who_took_them_then(referrals: Referrals) -> None:
+    then = await referrals.accepted(persons=[person("alleged_perpetrator", "male", HIS)])
+    assert (await ask(referrals, then, d.LEGAL_ADVICE_SERVICE)).status_code == 201
+    now = await referrals.accepted(persons=[person("victim", "male", HIS), person("alleged_perpetrator", "female", HERS)])
+
+    assert (await ask(referrals, now, d.VICTIM_SUPPORT_SERVICE)).status_code == 201
+
+
 async def test_a_child_and_its_mother_may_go_to_one_organization(referrals: Referrals) -> None:
     persons = referrals.body()["persons"]
     persons.append({"role": "witness", "sex": "male", "approximate_age": 9, "agreement": "accepted"})
