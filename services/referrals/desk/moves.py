@@ -147,7 +147,13 @@ CHANGES: Final[Mapping[Move, Change]] = {
         (
             _person(),
             Field("mode", "Moyen", "select", of_codes(ContactMode)),
-            Field("result", "Résultat", "select", of_codes(ContactResult)),
+            Field(
+                "result",
+                "Résultat",
+                "select",
+                of_codes(ContactResult),
+                hint="« La personne décline l'aide » annule ses orientations qui n'ont pas commencé, sauf motif légal ; les structures en sont prévenues.",
+            ),
             Field("attempted_at", "Jour et heure", "moment", otherwise=now_in_paris),
             Field(
                 "agreement",
@@ -155,7 +161,7 @@ CHANGES: Final[Mapping[Move, Change]] = {
                 "select",
                 of_codes(ContactAgreement),
                 required=False,
-                hint="À noter quand une personne à qui cela n'avait pas été demandé est jointe.",
+                hint="À noter quand une personne à qui cela n'avait pas été demandé répond.",
             ),
             _OVERRIDE,
         ),

@@ -141,6 +141,8 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
     accepted = await desk.accepted(**body(desk))
     [first, *_] = await desk.persons(accepted)
     orientation = (await desk.orient(accepted)).json()["id"]
+    over = (await desk.orient(accepted, d.LEGAL_ADVICE_SERVICE, "legal_advice")).json()["id"]
+    assert (await desk.answer("partner-95", over, "reject", {"reason": "no_capacity"})).status_code == 200
     entry = (await desk.post("coordinator-95", f"/v1/referrals/{accepted}/requisitions", REQUISITION)).json()["id"]
     sent = {"kind": "prosecutor_report", "court": "95127", "person_ids": [first], "sent_at": "2026-11-24T15:30:00Z", "reference": "CRIP-1"}
     noted = (await desk.post("iscg-95", f"/v1/referrals/{accepted}/alerts", sent)).json()["id"]
@@ -189,7 +191,11 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
             "orientation-asked": f"/orientations/{orientation}",
             "not-open": f"/referrals/{accepted}/reopen",
         },
-        "partner-95": {"orientations": "/orientations", "orientation-to-answer": f"/orientations/{orientation}"},
+        "partner-95": {
+            "orientations": "/orientations",
+            "orientation-to-answer": f"/orientations/{orientation}",
+            "orientation-over": f"/orientations/{over}",
+        },
     }.items():
         async with window(browser) as screen:
             await sign_in(screen, desk, who)
