@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -19,7 +19,7 @@ from libs.chassis.ahead import BATCH, Ahead, Fetched
 from libs.chassis.bus import Bus, record_of, stop_client
 from libs.chassis.database import Database
 from libs.chassis.endless import endless
-from libs.chassis.feed import Feed, FeedError, FeedPast, FeedReplaced
+from libs.chassis.feed import Feed, FeedDiverged, FeedError, FeedPast, FeedReplaced
 from libs.chassis.health import Heartbeat
 from libs.chassis.listener import Heard, Listener, Source
 from libs.chassis.projector import ChainBroken, Projector, Read, TooManyParked, transient
@@ -73,6 +73,7 @@ class Consumer:
         self._kafka_progress = time.monotonic()
         self._kafka_connected = False
         self._behind: set[str] = set()
+        self._acknowledged: dict[str, tuple[int, int]] = {}
 
     async def run(self) -> None:
         await self.projector.ensure_cursors()
@@ -153,16 +154,11 @@ class Consumer:
         while True:
             self.heartbeat.beat()
             try:
-                while not (done := await self.projector.apply_read(source, run)):
-                    if not await self.catch_up(source):
-                        break
-                if done:
+                if await self._apply(source, run):
                     self._well(source)
                 break
-            except ChainBroken as error:
+            except (ChainBroken, FeedDiverged) as error:
                 self._ill(source, "diverged", str(error))
-                if await self.catch_up(source):
-                    continue
                 await asyncio.sleep(5)
             except TooManyParked as error:
                 self._ill(source, "paused", str(error))
@@ -173,6 +169,19 @@ class Consumer:
                 self._ill(source, "retrying", type(error).__name__)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5)
+
+    async def _apply(self, source: str, run: Sequence[Read]) -> bool:
+        """Whether the records lie behind the cursor, once the feed has brought what it can: what is missing, or the history that replaced another."""
+        while True:
+            try:
+                if await self.projector.apply_read(source, run):
+                    return True
+            except ChainBroken:
+                if not await self.catch_up(source):
+                    raise
+            else:
+                if not await self.catch_up(source):
+                    return False
 
     async def _pause(self) -> None:
         for _ in range(int(PAUSE_SECONDS)):
@@ -191,14 +200,14 @@ class Consumer:
     # The feed, the truth
 
     async def catch_up(self, source: str) -> bool:
-        """Read the feed from the cursor to its end. Returns whether the cursor moved. Raises FeedError, TooManyParked."""
+        """Read the feed from the cursor to its end. Returns whether the cursor moved. Raises FeedError, FeedDiverged, ChainBroken, TooManyParked."""
         start = await self.projector.where(source)
         while True:
             cursor = await self.projector.where(source)
             try:
-                page = await self.feed.events(source, streams.INTERNAL, cursor.epoch, cursor.sequence, cursor.digest)
+                page = await self.feed.events(source, streams.INTERNAL, cursor)
             except FeedReplaced as replaced:
-                await self._enter_epoch(source, replaced)
+                await self._enter_epoch(source, cursor, replaced.last)
                 continue
             except FeedPast as past:
                 listing = self.feed.listing(source)
@@ -208,46 +217,50 @@ class Consumer:
                 continue
             if not page.records:
                 if page.head.epoch > cursor.epoch:
-                    await self._enter_epoch(source, FeedReplaced(page.head.epoch, cursor.sequence, cursor.digest))
+                    await self._enter_epoch(source, cursor, replace(cursor, epoch=page.head.epoch))
                 return await self.projector.where(source) != start
             first = page.records[0]
             if first.epoch > cursor.epoch and first.sequence == cursor.sequence + 1:
-                await self._enter_epoch(source, FeedReplaced(first.epoch, cursor.sequence, cursor.digest))
+                await self._enter_epoch(source, cursor, replace(cursor, epoch=first.epoch))
             before = await self.projector.where(source)
             await self.projector.apply(source, page.records)
             self.heartbeat.beat()
             if await self.projector.where(source) == before:
                 return before != start
 
-    async def _enter_epoch(self, source: str, replaced: FeedReplaced) -> None:
+    async def _enter_epoch(self, source: str, heard: Place, last: Place) -> None:
         listing = self.feed.listing(source)
-        last = Place(replaced.epoch, replaced.last_sequence, replaced.last_digest)
-        await self.projector.enter_epoch(source, replaced.epoch, last, listing.read, listing.position)
+        await self.projector.enter_epoch(source, heard, last, listing.read, listing.position)
 
     async def _look_at_heads_for_ever(self) -> None:
         """A lost tail shows no gap: ask each source for its head, and read the feed when Kafka did not bring what it counts."""
         last_seen: dict[str, int] = defaultdict(int)
-        acknowledged: dict[str, tuple[int, int]] = {}
         while True:
             for source in self._names:
                 try:
+                    cursor = await self.projector.where(
+                        source
+                    )  # before the head: what holds more than the speaker then holds another history
                     head = await self.feed.head(source, streams.INTERNAL)
-                    await self.projector.saw_head(source, Place(head.epoch, head.sequence, head.digest))
-                    cursor = await self.projector.where(source)
-                    behind = (cursor.epoch, cursor.sequence) != (head.epoch, head.sequence)
-                    if behind and (last_seen[source] == cursor.sequence or not self._kafka_connected):
-                        # Nothing moved since the last look: Kafka is not bringing it (or we hold more than the speaker: the feed will say so)
+                    await self.projector.saw_head(source, head)
+                    if cursor == head:
+                        self._behind.discard(source)
+                        self._well(source)
+                    elif (
+                        cursor.sequence in (last_seen[source], head.sequence)
+                        or cursor.sequence > head.sequence
+                        or not self._kafka_connected
+                    ):
+                        # Nothing moved since the last look: Kafka is not bringing it; or there is nothing to bring, and the feed says what is wrong
                         self._behind.add(source)
                         await self.catch_up(source)
                         self._well(source)
-                    elif not behind:
-                        self._behind.discard(source)
-                        self._well(source)
+                    await self._acknowledge(source, head)
                     last_seen[source] = (await self.projector.where(source)).sequence
-                    acted = await self.projector.acted_up_to(source)
-                    if acknowledged.get(source) != acted:
-                        await self.feed.acknowledge(source, streams.INTERNAL, *acted)
-                        acknowledged[source] = acted
+                except FeedDiverged as error:
+                    self._ill(source, "diverged", str(error))
+                except (FeedReplaced, FeedPast):
+                    last_seen[source] = cursor.sequence  # it is read at the next look
                 except FeedError as error:
                     if self.states[source].health in {"starting", "following"}:
                         self.states[source].detail = f"feed: {error}"
@@ -260,3 +273,13 @@ class Consumer:
                         raise
                     self._ill(source, "retrying", type(error).__name__)
             await asyncio.sleep(self._head_seconds if self._kafka_connected else min(1.0, self._head_seconds))
+
+    async def _acknowledge(self, source: str, head: Place) -> None:
+        """Say how far we acted, once the speaker agrees that we stand in its own history: restored from a backup, it takes what was acknowledged for shared."""
+        cursor = await self.projector.where(source)
+        acted = min(await self.projector.acted_up_to(source), (cursor.epoch, cursor.sequence))
+        if self._acknowledged.get(source) != acted:
+            if cursor != head:
+                await self.feed.events(source, streams.INTERNAL, cursor, limit=1)
+            await self.feed.acknowledge(source, streams.INTERNAL, *acted)
+            self._acknowledged[source] = acted

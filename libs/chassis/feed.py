@@ -23,6 +23,10 @@ class FeedError(Exception):
     """The feed cannot be read now; transient."""
 
 
+class FeedDiverged(FeedError):
+    """The speaker holds another history than the reader: it was restored from the past, and waits for its operator."""
+
+
 class FeedPast(Exception):
     """The feed begins after the cursor: list, then follow."""
 
@@ -32,13 +36,11 @@ class FeedPast(Exception):
 
 
 class FeedReplaced(Exception):
-    """The cursor stands in a history that was replaced: the last number that still holds, and the epoch that goes on from it."""
+    """The cursor stands in a history that was replaced. `last`: where it goes back to, with the epoch that goes on from there."""
 
-    def __init__(self, epoch: int, last_sequence: int, last_digest: bytes) -> None:
-        super().__init__(f"epoch {epoch} goes on after {last_sequence}")
-        self.epoch = epoch
-        self.last_sequence = last_sequence
-        self.last_digest = last_digest
+    def __init__(self, last: Place) -> None:
+        super().__init__(f"epoch {last.epoch} goes on after {last.sequence}")
+        self.last = last
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +134,13 @@ class Feed:
         with _readable(f"{source}: an answer of {answer.status_code}"):
             raise _refused(source, answer.status_code, _json(answer))
 
-    async def events(self, source: str, stream: str, epoch: int, after: int, digest: bytes) -> Page:
-        """A page of events after a number, saying where the reader stands, so that the speaker notices when it was restored from the past."""
-        answer = await self.get(
-            source, f"/v1/streams/{quote(stream, safe='')}/events", after=after, epoch=epoch, digest=digest.hex(), limit=PAGE
-        )
+    async def events(self, source: str, stream: str, cursor: Place, limit: int = PAGE) -> Page:
+        """A page of events after a place, saying where the reader stands, so that the speaker notices when it was restored from the past.
+
+        Raises FeedError, FeedDiverged, FeedPast, FeedReplaced.
+        """
+        claim: dict[str, str | int] = {"after": cursor.sequence, "epoch": cursor.epoch, "digest": cursor.digest.hex()}
+        answer = await self.get(source, f"/v1/streams/{quote(stream, safe='')}/events", **claim, limit=limit)
         with _readable(f"{source}: the feed"):
             body = _json(answer)
             return Page([streams.Record.of_cloudevent(stream, event) for event in body["events"]], _head(body["head"]))
@@ -205,6 +209,7 @@ def _refused(source: str, status: int, problem: Any) -> FeedError | FeedPast | F
     if status == 410 and kind == streams.FeedTooOld.type:
         return FeedPast(int(problem["oldest_sequence"]))
     if status == 409 and kind == streams.EpochEnded.type:
-        last = Place.of_json(problem["epoch"], problem["last_sequence"], problem["last_digest"])
-        return FeedReplaced(last.epoch, last.sequence, last.digest)
+        return FeedReplaced(Place.of_json(problem["epoch"], problem["last_sequence"], problem["last_digest"]))
+    if status == 409 and kind == streams.Diverged.type:
+        return FeedDiverged(f"{source} holds another history of its stream and waits for its operator")
     return FeedError(f"{source}: {status} {kind}")

@@ -251,14 +251,17 @@ class Projector:
             return _named(error)
         return None
 
-    async def enter_epoch(self, source: str, epoch: int, last: Place, read_list: ReadList, position: Callable[[], Place | None]) -> None:
-        """The source opened a new epoch after `last`: forget what it took back."""
+    async def enter_epoch(self, source: str, heard: Place, last: Place, read_list: ReadList, position: Callable[[], Place | None]) -> None:
+        """To a cursor at `heard` the source said that the history after `last` was replaced, by what its epoch goes on with: forget what it took back.
+
+        Where the cursor was moved meanwhile nothing is done: whoever moved it asks again.
+        """
         async with self._database.transaction() as session:
             cursor = await self.cursor(session, source, lock=True)
-            if cursor.epoch >= epoch:
+            if cursor != heard:
                 return
             if cursor.sequence <= last.sequence:
-                await self._move(session, source, Place(epoch, cursor.sequence, cursor.digest))
+                await self._move(session, source, Place(last.epoch, cursor.sequence, cursor.digest))
                 return
             _log.warning(
                 "consumer.rewound", projection=self._listener.projection, source=source, heard=cursor.sequence, valid=last.sequence
@@ -271,7 +274,7 @@ class Projector:
             )
             await self._listener.rewind(session, source, last.sequence)
             if self._listener.keeps_log:
-                await self._move(session, source, Place(epoch, last.sequence, last.digest))
+                await self._move(session, source, last)
             else:
                 await self._start_anew(session, source, Place(1, 0, streams.GENESIS), read_list, position)
 

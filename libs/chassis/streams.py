@@ -199,7 +199,8 @@ class FeedTooOld(Refusal):
 
 
 class EpochEnded(Refusal):
-    """The caller's history went on after the point where this database was restored. `last` is the last number that still holds."""
+    """The caller's history went on after the point where this database was restored. `last_sequence` and `last_digest` are where it goes back to, `epoch` the one
+    that goes on from there (it may be the caller's own, when a number was given twice in it)."""
 
     status: ClassVar[int] = 409
     type: ClassVar[str] = "epoch-ended"
@@ -284,14 +285,18 @@ async def position(session: AsyncSession) -> str:
     return f"{now.epoch}:{now.sequence}"
 
 
+def too_old(now: Head) -> FeedTooOld:
+    return FeedTooOld(
+        "Les événements demandés ne sont plus conservés. Relisez les listes, puis suivez le flux à partir de leur en-tête Stream-Position.",
+        more={"oldest_sequence": now.purged_sequence + 1},
+    )
+
+
 async def read(session: AsyncSession, stream: str, after: int, limit: int) -> list[Record]:
     """The events of a stream after a number, in order, at most `limit`. Raises FeedTooOld when they are no longer kept."""
     now = await head(session, stream)
     if after < now.purged_sequence:
-        raise FeedTooOld(
-            "Les événements demandés ne sont plus conservés. Relisez les listes, puis suivez le flux à partir de leur en-tête Stream-Position.",
-            more={"oldest_sequence": now.purged_sequence + 1},
-        )
+        raise too_old(now)
     rows = await session.execute(
         text(
             "SELECT epoch, sequence, attributes, data, digest FROM stream_events WHERE stream = :stream AND sequence >= :after"
@@ -308,36 +313,62 @@ async def read(session: AsyncSession, stream: str, after: int, limit: int) -> li
     return records[:limit]
 
 
-async def check_claim(session: AsyncSession, stream: str, *, epoch: int, after: int, claimed: bytes | None) -> str | None:
+_ENDED = text("SELECT after_sequence FROM stream_epochs WHERE stream = :stream AND epoch > :epoch ORDER BY after_sequence, epoch LIMIT 1")
+_SHARED = text(
+    "SELECT greatest(CASE WHEN acknowledged_at IS NOT NULL THEN sequence END, given_sequence) FROM stream_readers"
+    " WHERE stream = :stream AND client_id = :client"
+)
+
+
+async def check_claim(session: AsyncSession, stream: str, client_id: str, *, epoch: int, after: int, claimed: bytes | None) -> str | None:
     """Compare where a listener says it stands with this service's own history.
 
-    Raises EpochEnded when the listener went on in a history that was replaced. Returns why the two histories diverge, or `None` when they agree: the listener is
-    ahead in the same epoch, or holds another digest at the same number, or knows an epoch that this database does not: this database was restored from the past.
+    Returns `None` when they agree, or why they diverge: the listener is ahead in the same epoch, or holds another digest at the same number, or knows an epoch
+    that this database does not: this database was restored from the past. Raises EpochEnded when the listener went on in a history that was replaced, FeedTooOld
+    when nothing that both share is kept.
     """
     now = await head(session, stream)
-    ended = (
-        await session.execute(
-            text(
-                "SELECT epoch, after_sequence, after_digest FROM stream_epochs WHERE stream = :stream AND epoch > :epoch"
-                " ORDER BY after_sequence, epoch LIMIT 1"
-            ),
-            {"stream": stream, "epoch": epoch},
-        )
-    ).one_or_none()
-    if ended is not None and after > ended.after_sequence:
-        raise EpochEnded(
-            "La base de ce service a été restaurée : reprenez après le dernier numéro encore valable.",
-            more={"epoch": now.epoch, "last_sequence": ended.after_sequence, "last_digest": ended.after_digest.hex()},
-        )
     if epoch > now.epoch:
         return f"a listener knows epoch {epoch}, this database only {now.epoch}"
-    if ended is None and after > now.sequence:
-        return f"a listener has seen number {after} of epoch {epoch}, this database only {now.sequence}"
-    if claimed is not None and after >= max(now.purged_sequence, 1):
-        own = now.purged_digest if after == now.purged_sequence else await digest_at(session, stream, after)
-        if own is not None and own != claimed:
-            return f"a listener holds another digest at number {after} of epoch {epoch}"
-    return None
+    differs = await _differs(session, now, after, claimed)
+    ended: int | None = await session.scalar(_ENDED, {"stream": stream, "epoch": epoch})
+    if ended is None:
+        if after > now.sequence:
+            return f"a listener has seen number {after} of epoch {epoch}, this database only {now.sequence}"
+        return f"a listener holds another digest at number {after} of epoch {epoch}" if differs else None
+    if after <= ended and not differs:
+        return None
+    last = await _last_shared(session, now, client_id, min(ended, after - 1))
+    raise EpochEnded(
+        "La base de ce service a été restaurée : reprenez après le dernier numéro encore valable.",
+        more={"epoch": last.epoch, "last_sequence": last.sequence, "last_digest": last.digest.hex()},
+    )
+
+
+async def _differs(session: AsyncSession, now: Head, after: int, claimed: bytes | None) -> bool:
+    if claimed is None or after < max(now.purged_sequence, 1):
+        return False
+    own = now.purged_digest if after == now.purged_sequence else await digest_at(session, now.stream, after)
+    return own is not None and own != claimed
+
+
+async def _last_shared(session: AsyncSession, now: Head, client_id: str, at_most: int) -> Place:
+    """The last place that a reader whose history was replaced is certain to share with this database, and the epoch that goes on from there.
+
+    Where the restored database ended is not known: it may have numbered facts before anybody looked. But what it holds of this reader's acknowledgements, or was
+    handed to it by the feed, was so before the backup: the reader acknowledges only what it found equal. Nothing is known of others: they hear again what is kept.
+    """
+    if at_most < now.purged_sequence:
+        raise too_old(now)
+    known: int | None = await session.scalar(_SHARED, {"stream": now.stream, "client": client_id})
+    sequence = max(min(known or 0, at_most), now.purged_sequence)
+    own = now.purged_digest if sequence == now.purged_sequence else await digest_at(session, now.stream, sequence)
+    if own is None:
+        raise LookupError(f"number {sequence} of {now.stream} is missing")
+    following: int | None = await session.scalar(
+        text("SELECT epoch FROM stream_events WHERE stream = :stream AND sequence = :next"), {"stream": now.stream, "next": sequence + 1}
+    )
+    return Place(following or now.epoch, sequence, own)
 
 
 async def digest_at(session: AsyncSession, stream: str, sequence: int) -> bytes | None:

@@ -153,7 +153,7 @@ async def read_stream_events(
         head = await streams.head(session, stream)
         if epoch is not None:
             claimed = bytes.fromhex(digest) if digest is not None else None
-            reason = await streams.check_claim(session, stream, epoch=epoch, after=after, claimed=claimed)
+            reason = await streams.check_claim(session, stream, caller.client_id, epoch=epoch, after=after, claimed=claimed)
         if reason is None:
             records = await streams.read(session, stream, after, limit)
     if reason is not None:

@@ -283,6 +283,37 @@ async def test_a_value_that_no_column_holds_is_the_events_fault_and_a_lost_conne
     assert (transient(too_large.value), transient(lost.value)) == (False, True)
 
 
+async def test_what_was_parked_of_a_history_that_was_taken_back_is_gone_and_what_still_holds_stays_parked(scene: Scene) -> None:
+    holds, void = uuid4(), uuid4()
+    scene.poison |= {holds, void}
+    await scene.say(holds, uuid4(), void)
+    records = await scene.records()
+    await scene.projector.apply("partners", records)
+    assert await scene.parked() == [(1, "failed"), (3, "failed")]
+
+    heard = await scene.projector.where("partners")
+    await scene.projector.enter_epoch("partners", heard, Place(2, 2, records[1].digest), no_list, lambda: None)
+
+    assert await scene.parked() == [(1, "failed")]
+
+
+async def test_a_cursor_that_somebody_else_moved_meanwhile_goes_back_by_nobodys_old_word(scene: Scene) -> None:
+    await scene.say(uuid4(), uuid4(), uuid4())
+    records = await scene.records()
+    await scene.projector.apply("partners", records[:2])
+    stale = await scene.projector.where("partners")
+    await scene.projector.apply("partners", records)
+
+    await scene.projector.enter_epoch("partners", stale, Place(1, 1, records[0].digest), no_list, lambda: None)
+
+    assert (await scene.projector.where("partners")).sequence == 3
+
+
+async def no_list(path: str) -> AsyncIterator[dict[str, Any]]:
+    raise AssertionError(path)
+    yield {}
+
+
 async def test_a_handler_broken_for_every_event_pauses_instead_of_parking_the_world(scene: Scene) -> None:
     units = [uuid4() for _ in range(10)]
     scene.poison.update(units)

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -15,7 +16,7 @@ from sqlalchemy import text
 
 from libs.chassis import streams
 from libs.chassis.bus import headers_of, record_of
-from libs.chassis.database import RawConnection
+from libs.chassis.database import Database, RawConnection
 from libs.chassis.outbox import append
 from libs.chassis.relay import RelayDiverged, divergence, stamp
 from libs.contracts.partners import UnitClosed
@@ -248,7 +249,7 @@ async def test_where_a_listener_stands_is_compared_with_the_own_history(
     await stamp_all(speaker)
 
     async with speaker.transaction() as session:
-        reason = await streams.check_claim(session, "internal", epoch=epoch, after=after, claimed=None)
+        reason = await streams.check_claim(session, "internal", "listener", epoch=epoch, after=after, claimed=None)
 
     assert (reason is None) == agrees
     await speaker.close()
@@ -261,28 +262,91 @@ async def test_another_digest_at_the_same_number_is_a_divergence(database_url: D
     records = await everything(speaker)
 
     async with speaker.transaction() as session:
-        same = await streams.check_claim(session, "internal", epoch=1, after=2, claimed=records[1].digest)
-        other = await streams.check_claim(session, "internal", epoch=1, after=2, claimed=bytes(32))
+        same = await streams.check_claim(session, "internal", "listener", epoch=1, after=2, claimed=records[1].digest)
+        other = await streams.check_claim(session, "internal", "listener", epoch=1, after=2, claimed=bytes(32))
 
     assert same is None
     assert other is not None
     await speaker.close()
 
 
-async def test_a_listener_of_a_replaced_history_is_told_the_last_number_that_holds(database_url: DatabaseUrl) -> None:
+@pytest.fixture
+async def restored(database_url: DatabaseUrl) -> AsyncIterator[Database]:
+    """Five facts of epoch 1, two of epoch 2, one of epoch 3; `partner` had acknowledged three, and `follower` was handed four by the feed."""
     speaker = database(database_url(None))
-    await say(speaker, fact(), fact())
-    await stamp_all(speaker)
+    for number, facts in enumerate((5, 2, 1)):
+        if number:
+            async with speaker.transaction() as session:
+                await streams.new_epoch(session, "restored")
+        await say(speaker, *(fact() for _ in range(facts)))
+        await stamp_all(speaker)
+    records = await everything(speaker)
     async with speaker.transaction() as session:
-        await streams.new_epoch(session, "restored")
-
-    async with speaker.transaction() as session:
-        assert await streams.check_claim(session, "internal", epoch=1, after=2, claimed=None) is None
-        with pytest.raises(streams.EpochEnded) as refused:
-            await streams.check_claim(session, "internal", epoch=1, after=5, claimed=None)
-
-    assert refused.value.more["last_sequence"] == 2
+        await streams.acknowledge(session, "internal", "partner", 1, 3)
+        await streams.give(session, "follower", records[:4])
+    yield speaker
     await speaker.close()
+
+
+OTHER = b"o" * 32
+
+
+@pytest.mark.parametrize(
+    ("client", "epoch", "after", "claimed", "told"),
+    [
+        ("partner", 1, 5, "own", None),  # what it holds still holds
+        ("partner", 1, 2, "own", None),
+        ("partner", 1, 5, None, None),
+        ("partner", 1, 5, "other", (1, 3)),  # number 5 was given twice
+        ("partner", 1, 4, "other", (1, 3)),
+        ("partner", 1, 2, "other", (1, 1)),  # it had gone back since, and says so
+        ("partner", 1, 9, "other", (1, 3)),
+        ("follower", 1, 9, "other", (1, 4)),
+        ("newcomer", 1, 9, "other", (1, 0)),  # of whom nothing is known
+        ("partner", 2, 7, "own", None),
+        ("partner", 2, 7, "other", (1, 3)),
+    ],
+)
+async def test_a_listener_of_a_replaced_history_is_told_the_last_place_that_both_are_certain_to_share(
+    restored: Database, client: str, epoch: int, after: int, claimed: str | None, told: tuple[int, int] | None
+) -> None:
+    own = {record.sequence: record.digest for record in await everything(restored)}
+    digest = {"own": own.get(after), "other": OTHER, None: None}[claimed]
+
+    found: Any = None
+    async with restored.transaction() as session:
+        try:
+            assert await streams.check_claim(session, "internal", client, epoch=epoch, after=after, claimed=digest) is None
+        except streams.EpochEnded as refused:
+            found = refused.more
+
+    assert (found and (found["epoch"], found["last_sequence"])) == told
+    assert found is None or found["last_digest"] == own.get(found["last_sequence"], streams.GENESIS).hex()
+
+
+async def test_who_goes_back_to_the_end_of_an_epoch_goes_on_in_the_epoch_that_follows_not_in_a_later_one(restored: Database) -> None:
+    """Else the events between are taken for those of a history that ended."""
+    async with restored.transaction() as session:
+        await streams.acknowledge(session, "internal", "partner", 1, 5)
+        with pytest.raises(streams.EpochEnded) as refused:
+            await streams.check_claim(session, "internal", "partner", epoch=1, after=9, claimed=OTHER)
+
+    assert (refused.value.more["epoch"], refused.value.more["last_sequence"]) == (2, 5)
+
+
+async def test_where_nothing_shared_is_kept_the_listener_lists_then_follows(restored: Database) -> None:
+    async with restored.transaction() as session:
+        await session.execute(text("UPDATE stream_events SET recorded_at = now() - interval '31 days' WHERE sequence <= 4"))
+        await session.execute(text("UPDATE streams SET sent_sequence = sequence"))
+        await streams.purge(session, keep_days=30, keep_audit_days=365)
+
+    async with restored.transaction() as session:
+        with pytest.raises(streams.EpochEnded) as oldest:
+            await streams.check_claim(session, "internal", "partner", epoch=1, after=9, claimed=OTHER)
+        with pytest.raises(streams.FeedTooOld):
+            await streams.check_claim(session, "internal", "partner", epoch=1, after=4, claimed=OTHER)
+
+    assert (oldest.value.more["epoch"], oldest.value.more["last_sequence"]) == (1, 4)
 
 
 HEAD = streams.Head("internal", 2, 10, b"h" * 32, None, 10, 0, streams.GENESIS, None)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -293,7 +292,7 @@ async def test_planted_a_follower_that_looks_at_numbers_only_misses_an_edit(hous
     await told(house, 4)
     await change(house, *FORGERIES["an event is edited"])
     honest = calls._successor
-    monkeypatch.setattr(calls, "_successor", lambda record, cursor: honest(replace(record, previous_digest=cursor.digest), cursor))
+    monkeypatch.setattr(calls, "_successor", lambda record, cursor: honest(record._replace(previous_digest=cursor.digest), cursor))
     monkeypatch.setattr(Client, "_check_head", _nothing)
 
     async with client:
@@ -320,12 +319,15 @@ async def test_a_new_signing_key_is_asked_for(house: Served) -> None:
 
 
 async def test_a_restored_source_says_where_to_go_back_to(house: Served) -> None:
+    """To what the follower had read of it when the backup was made."""
     client, _, _ = caller(house)
     await told(house, 5)
     async with client:
+        assert await followed(client) == [1, 2, 3, 4, 5]
         cursor = await client.now("internal")
         await change(
             house,
+            "UPDATE stream_readers SET given_sequence = 3",
             "DELETE FROM stream_events WHERE sequence > 3",
             "UPDATE streams s SET sequence = 3, digest = (SELECT digest FROM stream_events e WHERE e.stream = s.stream AND sequence = 3)",
         )

@@ -97,6 +97,7 @@ LAST_PAGE = httpx.Response(200, content=b'{"items":[]}')
 HEAD = {"epoch": 1, "sequence": 7, "digest": "ab" * 32}
 PROBLEMS = [
     {"type": "https://maillon.example/problems/feed-too-old", "oldest_sequence": 3},
+    {"type": "https://maillon.example/problems/stream-diverged"},
     {"type": "https://maillon.example/problems/epoch-ended", "epoch": 2, "last_sequence": 5, "last_digest": "ab" * 32},
 ]
 
@@ -153,11 +154,11 @@ async def test_a_page_of_the_feed(status: int, content: bytes) -> None:
         head: Place | None = None
         records: list[Record] = []
         try:
-            page = await feed.events("partners", "internal", 1, 0, bytes(32))
+            page = await feed.events("partners", "internal", Place(1, 0, bytes(32)))
         except (FeedError, FeedPast):
             pass
         except FeedReplaced as replaced:
-            found = Place(replaced.epoch, replaced.last_sequence, replaced.last_digest)
+            found = replaced.last
         else:
             found, records = page.head, page.records
         with suppress(FeedError, FeedPast, FeedReplaced):

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 from typer.testing import CliRunner
 
 from libs.chassis import projector, streams
@@ -12,6 +15,7 @@ from libs.chassis.consumer import Consumer
 from libs.client.cli import app
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostVacant
+from tests.chassis import speaking
 from tests.journeys.house import House, house
 from tests.journeys.posts import (
     POSTS,
@@ -90,6 +94,76 @@ async def test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listen
     await until(lambda: restored_states(two), seconds=60)
 
 
+@pytest.mark.parametrize(("lost", "numbered"), [(1, 1), (1, 3), (2, 1)])
+async def test_numbers_that_a_restored_speaker_gave_twice_before_anybody_looked_are_heard_as_it_gave_them_last(
+    database_url: DatabaseUrl, bootstrap_servers: str, on_kafka: bool, tmp_path: Path, lost: int, numbered: int
+) -> None:
+    """The topics are gone too, and what the backup's outbox held, or clients said at once, bears the numbers of what is lost, or goes beyond them."""
+    async with house(database_url, bootstrap_servers, on_kafka, "partners", "referrals", "reporting") as up:
+        await register_territory(up["partners"])
+        await until(partial(acknowledged_all, up))
+        await backup(up, "partners", tmp_path / "night")
+        for post_id in (d.POST_CERGY, d.POST_MAGNY)[:lost]:
+            await up["partners"].post("coordinator-95", f"/v1/posts/{post_id}/close", version=1)
+        await until(partial(caught_up, up))
+        assert await facts_equal(up)
+        await up.stop("partners")
+        await restore(up, "partners", tmp_path / "night")
+        up.settings["kafka_topic_prefix"] += "-wiped"
+        restored = speaking.database(up.urls["partners"])
+        await speaking.say(restored, *(speaking.fact() for _ in range(numbered)))
+        await speaking.stamp_all(restored)
+        await restored.close()
+        await up.start("partners")
+
+        await until(partial(diverged, up))
+        await until(partial(troubled, up, "diverged:partners"))
+        async with up["partners"].runtime.database.transaction() as session:
+            await streams.new_epoch(session, "restored from a backup")
+
+        await until(partial(caught_up, up), seconds=60)
+        assert await facts_equal(up), "another history is kept"
+        await up["partners"].post("coordinator-95", f"/v1/posts/{d.POST_SARCELLES}/vacate", version=1)
+        await until(partial(caught_up, up))
+        assert await facts_equal(up)
+        assert await restored_states(up)
+        assert not await diverged(up)
+        await until(partial(well, up))
+
+
+async def acknowledged_all(up: House) -> bool:
+    rows = await up["partners"].rows(
+        "SELECT r.client_id FROM stream_readers r JOIN streams s USING (stream) WHERE stream = 'internal' AND r.sequence = s.sequence"
+        " AND s.sequence > 0 AND NOT EXISTS (SELECT FROM outbox)"
+    )
+    return len(rows) == 2
+
+
+async def caught_up(up: House) -> bool:
+    """Whether nothing waits for its number, and both listeners stand where partners does."""
+    heads = await up["partners"].rows("SELECT epoch, sequence FROM streams WHERE stream = 'internal' AND NOT EXISTS (SELECT FROM outbox)")
+    cursors = [await up[name].rows("SELECT epoch, sequence FROM cursors WHERE source = 'partners'") for name in ("referrals", "reporting")]
+    return bool(heads) and all(heard == heads for heard in cursors)
+
+
+async def facts_equal(up: House) -> bool:
+    """Whether reporting's log of what partners said is what partners says that it said."""
+    said = await up["partners"].rows(
+        "SELECT sequence, type, convert_from(data, 'UTF8') AS data FROM stream_events WHERE stream = 'internal' ORDER BY sequence"
+    )
+    heard = await up["reporting"].rows("SELECT sequence, type, data FROM facts WHERE source = 'partners' ORDER BY position")
+    return [tuple(row) for row in heard] == [tuple(row) for row in said]
+
+
+async def troubled(up: House, code: str) -> bool:
+    """Both listeners say so."""
+    return all([code in await up[name].runtime.troubles() for name in ("referrals", "reporting")])
+
+
+async def well(up: House) -> bool:
+    return not [code for name in ("partners", "referrals", "reporting") for code in await up[name].runtime.troubles()]
+
+
 async def test_a_newer_speaker_is_parked_and_heard_after_the_upgrade(two: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The listener of yesterday does not know that posts may be vacant."""
     consumer = two["referrals"].runtime.consumer
@@ -128,6 +202,26 @@ async def test_planted_a_restored_speaker_that_nobody_stops_is_seen(two: House, 
     await seen_red(
         test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listener_and_goes_on_by_the_command(two, monkeypatch, tmp_path),
         "a restored speaker went on",
+    )
+
+
+async def test_planted_a_listener_that_goes_back_to_the_end_of_the_epoch_keeps_what_was_never_said(
+    database_url: DatabaseUrl, bootstrap_servers: str, on_kafka: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As it did: the end of the epoch, whatever was numbered in it since the restore."""
+    at = streams._last_shared
+
+    async def end_of_the_epoch(session: AsyncSession, now: streams.Head, client_id: str, at_most: int) -> streams.Place:
+        last = replace(await at(session, now, client_id, at_most), sequence=at_most)
+        return replace(last, digest=await streams.digest_at(session, now.stream, at_most) or last.digest)
+
+    monkeypatch.setattr(streams, "_last_shared", end_of_the_epoch)
+
+    await seen_red(
+        test_numbers_that_a_restored_speaker_gave_twice_before_anybody_looked_are_heard_as_it_gave_them_last(
+            database_url, bootstrap_servers, on_kafka, tmp_path, 2, 1
+        ),
+        "another history is kept",
     )
 
 
