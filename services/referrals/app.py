@@ -106,6 +106,7 @@ async def end_retention(runtime: Runtime) -> None:
         await retention.announce(session, datetime.now(UTC), settings.term)
     if settings.persons_retention_job:
         await by_batches(runtime, lambda session: retention.erase_due(session, runtime.vault, datetime.now(UTC), settings.term, BATCH))
+        await by_batches(runtime, lambda session: retention.unlink(session, datetime.now(UTC), settings.term, BATCH))
 
 
 async def erase_refused(runtime: Runtime) -> None:

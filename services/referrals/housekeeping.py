@@ -89,7 +89,11 @@ async def retain(runtime: Runtime, term: Term, *, dry_run: bool) -> str:
             gone = await retention.erase_due(session, runtime.vault, now, term, batch)
         erased += gone
         if gone < batch:
-            return f"{erased} saisine(s) effacée(s).{to_tell}"
+            break
+    async with runtime.database.transaction() as session:
+        while await retention.unlink(session, now, term, batch) == batch:
+            pass
+    return f"{erased} saisine(s) effacée(s).{to_tell}"
 
 
 def erased_in(lines: Iterable[str]) -> list[tuple[UUID, list[UUID], bool]]:

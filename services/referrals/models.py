@@ -73,10 +73,12 @@ class Referral(Table, table=True):
         Index("referrals_turn_departement", "departement", text(TURN), "due_at", "id", postgresql_where=text(OPEN)),
         Index("referrals_turn", text(TURN), "due_at", "id", postgresql_where=text(OPEN)),
         Index("referrals_kept", "received_at", "id", postgresql_where=text("status <> 'erased'")),
+        Index("referrals_linked", "received_at", "id", postgresql_where=text("status = 'erased' AND client_id <> ''")),
     )
 
     id: UUID = Field(primary_key=True)
     client_id: str = Field(sa_type=Text)
+    """Who sent it; empty from the end of its retention on, when the reference goes too (rights/retention.py)."""
     external_reference: str = Field(sa_type=Text)
     unit_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     commune: str = Field(sa_type=Text)

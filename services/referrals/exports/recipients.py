@@ -50,13 +50,14 @@ def facts_of_orientation(status: OrientationStatus, *, answered: bool, updated: 
 def recipients(
     facts: Collection[type[Event]], organizations: Mapping[UUID, Collection[type[Event]]], *, departement: str, client_id: str
 ) -> list[Recipient]:
-    """`organizations`: those that were asked to take this person, each with the facts of its own orientations."""
+    """`organizations`: those that were asked to take this person, each with the facts of its own orientations. `client_id`: empty once nobody knows which
+    police system it was."""
     streams: dict[str, tuple[str, Collection[type[Event]]]] = {
         INTERNAL: (INTERNAL, facts),
         "interior": ("interior", facts),
         "justice": ("justice", facts),
         f"departement:{departement}": ("departement", facts),
-        f"police:{police_id_of(client_id)}": ("police", facts),
+        f"police:{police_id_of(client_id)}" if client_id else "police": ("police", facts),
         **{f"organization:{one}": ("organization", told) for one, told in sorted(organizations.items())},
     }
     found = []

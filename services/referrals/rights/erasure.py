@@ -4,7 +4,7 @@ One person of a referral, or all of it. The fact is said to everybody who was to
 acted on it: `erasures` and `erasure_notices` are the register (GET /v1/erasures). The narrative speaks of everybody: it goes with the
 last person, or when it is asked for. The words of an alert or of a requisition go with the last person they name; that it was sent, or
 asked for, stays. What is not sealed (roles, codes, places, dates) stays, for figures. The police's own reference stays too, so that the
-same case sent again is not taken up anew; at the end of the retention it goes.
+same case sent again is not taken up anew, and its list shows no erasure; at the end of the retention it goes (retention.py).
 
 A backup restored from before an erasure holds the keys again: each erasure is also written to the service's log, out of the database,
 and `python -m services.referrals erase-again LOG` destroys the keys once more (libs.chassis.streams: after a new epoch).
@@ -130,8 +130,6 @@ async def _end(session: AsyncSession, referral: Referral, cause: ErasureCause, n
         )
         await say_closed(session, referral, _CLOSED_BY[cause], now)
     note_move(session, referral, Move.ERASE, now, post_id=referral.post_id, reason=cause, actor=by)
-    if cause is ErasureCause.RETENTION:
-        referral.external_reference = f"erased-{referral.id}"
 
 
 async def _register(

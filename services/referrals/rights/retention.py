@@ -5,6 +5,10 @@ not what was noted by mistake and withdrawn.
 Only what is closed is erased, and held by nothing (held.py): what is past the term and still open, supported by a partner or asked for by a requisition is
 told (`still_held`), so that somebody ends it. And only what was announced long
 enough before (`announce`), with the last contact that still holds: a term that was set wrong, or a case that must be kept, shows before anything is gone.
+
+With what is sealed goes the police's own reference, for it leads back to the persons of their file, and with it which police system sent the referral
+(`unlink`): it is in no list of the police any more. What was erased before, because a person asked or refused, keeps both until the same day. So the police,
+which needs the reference to follow a case and has it in its own file, learns of no erasure: neither when it is made, nor by what is missing or left later.
 """
 
 from collections import Counter
@@ -66,6 +70,10 @@ _ANNOUNCED = (
 )
 _COUNT = text(f"SELECT count(*) {_ANNOUNCED}")
 _NEXT = text(f"SELECT r.id {_ANNOUNCED} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE OF r SKIP LOCKED")
+_UNLINK = text(
+    "UPDATE referrals SET external_reference = 'erased-' || id, client_id = '' WHERE id IN (SELECT r.id FROM referrals r"  # noqa: S608 - constants
+    f" WHERE r.status = 'erased' AND r.client_id <> ''{_PAST} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING id"
+)
 _STILL = text(f"SELECT r.id {_ANNOUNCED} AND r.id = ANY(:ids)")
 
 
@@ -134,6 +142,11 @@ async def erase_due(session: AsyncSession, vault: Vault, now: datetime, term: Te
         await erase_whole(session, vault, referral, ErasureCause.RETENTION, now, by="retention")
     await session.execute(delete(AnnouncedEnd).where(col(AnnouncedEnd.referral_id).in_(ids)))
     return len(ids)
+
+
+async def unlink(session: AsyncSession, now: datetime, term: Term, limit: int = 50) -> int:
+    """What is erased and past its end belongs to no police system any more. Returns how many, at most `limit`."""
+    return len((await session.scalars(_UNLINK, {"before": now - timedelta(days=term.days), "limit": limit})).all())
 
 
 async def erase_whole(

@@ -132,16 +132,6 @@ async def test_the_same_case_sent_again_after_an_erasure_is_not_taken_up_anew(re
     assert again.json()["type"].endswith("external-reference-taken")
 
 
-async def test_at_the_end_of_the_retention_the_reference_of_the_police_goes_too(referrals: Referrals) -> None:
-    body = referrals.body()
-    referral_id = UUID((await referrals.post("police-95", "/v1/referrals", body)).json()["id"])
-
-    await erase(referrals, referral_id, await referrals.persons(referral_id), ErasureCause.RETENTION)
-
-    [row] = await referrals.rows("SELECT external_reference FROM referrals")
-    assert body["external_reference"] not in row.external_reference
-
-
 @pytest.mark.parametrize(
     ("opened", "steps"),
     [

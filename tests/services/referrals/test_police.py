@@ -4,9 +4,15 @@ import json
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import PersonRole
+from services.referrals.app import end_retention
+from services.referrals.rights.erasure import ErasureCause
 from tests.services.referrals.conftest import Referrals
+from tests.services.referrals.test_erasure import erase
+from tests.services.referrals.test_rights import announced, old, statuses
 
 STREAM = f"police:{police_id_of('police-95')}"
 
@@ -148,3 +154,40 @@ async def test_the_police_reads_neither_a_referral_nor_its_persons(referrals: Re
         assert (await referrals.get("police-95", address, "follow_up")).status_code == 403
     status = await referrals.get("police-95", f"/v1/referral-statuses/{referral_id}")
     assert PersonRole.VICTIM not in status.text
+
+
+@pytest.mark.parametrize("cause", ["retention", "request", "refusal"])
+async def test_a_referral_leaves_the_polices_list_at_the_end_of_its_retention_whether_it_was_erased_before_or_not(
+    referrals: Referrals, cause: str
+) -> None:
+    """An erasure that a person asked for shows nothing, neither when it is made nor by what is missing or left at the end."""
+    kept = await old(referrals, 700)
+    referral_id = await old(referrals)
+    [row] = await referrals.rows(f"SELECT external_reference FROM referrals WHERE id = '{referral_id}'")
+    if cause != "retention":
+        before = await followed(referrals, row.external_reference)
+        await erase(referrals, referral_id, await referrals.persons(referral_id), ErasureCause(cause))
+        assert await followed(referrals, row.external_reference) == before
+        assert referral_id in before
+    await announced(referrals)
+
+    await end_retention(referrals.runtime)
+
+    assert await statuses(referrals) == {kept: "closed", referral_id: "erased"}
+    answer = await referrals.get("police-95", "/v1/referral-statuses")
+    assert "erased" not in answer.text
+    assert await followed(referrals, row.external_reference) == [kept]
+    assert (await referrals.get("police-95", f"/v1/referral-statuses/{referral_id}")).status_code == 404
+    again = await referrals.post("police-95", "/v1/referrals", referrals.body(external_reference=row.external_reference))
+    assert again.status_code == 201, "another case, years later"
+    assert row.external_reference not in [
+        one.external_reference for one in await referrals.rows("SELECT * FROM referrals WHERE client_id = ''")
+    ]
+
+
+async def followed(referrals: Referrals, reference: str) -> list[UUID]:
+    """What the police lists, and finds by its reference."""
+    listed = (await referrals.get("police-95", "/v1/referral-statuses")).json()["items"]
+    found = (await referrals.post("police-95", "/v1/referral-status-searches", {"external_reference": reference})).json()["items"]
+    assert {one["id"] for one in found} == {one["id"] for one in listed if one["external_reference"] == reference}
+    return [UUID(one["id"]) for one in listed]
