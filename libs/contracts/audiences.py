@@ -253,7 +253,7 @@ _POLICE: Rows = {
 }
 """How far its own referral is (report 1.2.5). The speaker names the police system on the first contact in which somebody
 was reached, and when the last of these is withdrawn, for its referral is accepted then and no longer contacted: how often, how and with what result is nobody's
-business. Nor an erasure: it would tell that the person asked for it or refused; the police gave the data and was told
+business, nor, once it is contacted, which post has it. Nor an erasure: it would tell that the person asked for it or refused; the police gave the data and was told
 nothing of a person since, so that there is nothing it would have to erase on our word (GDPR art. 19 speaks of recipients). Of an open referral it is told
 the closing, like of any other."""
 

@@ -179,9 +179,9 @@ class ReferralOverdue(ReferralEvent):
 
 
 class ContactAttempted(ReferralEvent):
-    """`first` marks the first attempt of the referral: the delay is counted from reception to it, in whole minutes.
+    """`first` marks the first attempt to contact somebody whom the referral is there to help: the delay is counted from reception to it, in whole minutes.
 
-    The first in which somebody was reached alone names the police system.
+    The first in which one of them was reached, since reception or the last reopening, alone names the police system.
     """
 
     type: ClassVar[str] = "fr.maillon.contact.attempted.v1"
@@ -200,7 +200,7 @@ class ContactAttempted(ReferralEvent):
 class ContactWithdrawn(ReferralEvent):
     """A contact attempt was noted by mistake, by `post_id`. What the first attempt of the referral is now, and its delay: null when none is left.
 
-    It names the police system when nobody is left who was reached: it was told that somebody was.
+    It names the police system when none of those is left who was reached: it was told that one was.
     """
 
     type: ClassVar[str] = "fr.maillon.contact.withdrawn.v1"

@@ -170,8 +170,9 @@ async def list_referrals(
 ) -> ReferralList:
     """The worklist of the caller's posts or département; no personal content.
 
-    What is open (each `status` asked for is, or `overdue`, or `post_absent`) in the order in which it is worked: immediate urgency or danger first, whom nobody
-    called before the others, earliest due first. With closed ones among it, or without `status`: oldest reception first; with `changed_since`: oldest change first.
+    What is open (each `status` asked for is, or `overdue`, or `post_absent`) in the order in which it is worked: immediate urgency or danger first, who is
+    still to be called before the others, earliest due first. With closed ones among it, or without `status`: oldest reception first; with `changed_since`:
+    oldest change first.
     """
     wanted = worklist.Wanted(
         statuses=[*status, *([ReferralStatus.UNROUTED] if unrouted else [])],

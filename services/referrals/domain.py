@@ -98,8 +98,9 @@ _POLICE_STATUSES: Final[Mapping[ReferralStatus, PoliceStatus]] = {
 
 
 def police_status(status: ReferralStatus, *, contacted: bool) -> PoliceStatus:
+    """Contacted once, it is so until it ends: which post has it, or gave it back, is told no more."""
     seen = _POLICE_STATUSES[status]
-    return PoliceStatus.CONTACTED if contacted and seen is PoliceStatus.ACCEPTED else seen
+    return PoliceStatus.CONTACTED if contacted and seen is not PoliceStatus.CLOSED else seen
 
 
 class MoveRefused(Conflict):

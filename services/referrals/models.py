@@ -42,10 +42,11 @@ class Withdrawable(Table):
 
 
 OPEN = "status IN ('unrouted', 'assigned', 'accepted')"
-WAITING = f"first_contact_at IS NULL AND {OPEN}"
-"""Of a referral that somebody is still to call."""
-TURN = "((urgency <> 'immediate'::text AND NOT danger)::integer * 2 + (first_contact_at IS NOT NULL)::integer)"
-"""In which turn an open referral is worked; within it, by its due time. 0: urgent, and nobody was called; 1: urgent; 2: nobody was called; 3: the others."""
+WAITING = f"awaits_contact AND {OPEN}"
+"""Of a referral of which somebody is still to be called (working/helping.py)."""
+TURN = "((urgency <> 'immediate'::text AND NOT danger)::integer * 2 + (NOT awaits_contact)::integer)"
+"""In which turn an open referral is worked; within it, by its due time. 0: urgent, and somebody is still to be called; 1: urgent; 2: somebody is to be called;
+3: the others."""
 
 
 class Referral(Table, table=True):
@@ -100,6 +101,11 @@ class Referral(Table, table=True):
     post_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     routing: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     first_contact_at: datetime | None = Field(sa_column=instant(nullable=True))
+    """The first attempt to contact somebody whom it is there to help."""
+    awaits_contact: bool = Field(default=True, sa_column=Column(Boolean, nullable=False, server_default=text("true")))
+    """Somebody may be called, and none of those whom it is there to help was since it was received or last reopened."""
+    contacted: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
+    """One of those was reached since then, and the police told so."""
     accepted_at: datetime | None = Field(sa_column=instant(nullable=True))
     closed_at: datetime | None = Field(sa_column=instant(nullable=True))
     close_reason: str | None = Field(sa_type=Text)

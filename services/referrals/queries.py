@@ -29,14 +29,12 @@ from services.referrals.persons import hashes_sought
 from services.referrals.receiving import repeats
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, RoutingOut
 from services.referrals.schemas import PersonContent, PersonOut
-from services.referrals.working.domain import SPOKEN_WITH
 from services.referrals.working.models import Assessment, ContactAttempt, Interview
 from services.referrals.working.schemas import AssessmentOut, ContactOut, InterviewOut, ReferralOut
 from services.referrals.working.work import contents_of, is_at_work, may_see, narrative_of
 from services.referrals.worklists.schemas import StatusOut
 
 _REFERRALS: Final = columns_of(Referral)
-_CONTACTS: Final = columns_of(ContactAttempt)
 
 
 def _perimeter(caller: Principal) -> Any:
@@ -66,6 +64,7 @@ SUMMARISED: Final = (
     _REFERRALS.received_at,
     _REFERRALS.due_at,
     _REFERRALS.first_contact_at,
+    _REFERRALS.awaits_contact,
     _REFERRALS.changed_at,
     _REFERRALS.version,
 )
@@ -93,6 +92,7 @@ def summary(referral: Referral | PlainRow, persons: int, minors: bool, sent: Col
         "first_contact_due_at": referral.due_at,
         "overdue": is_overdue(referral, datetime.now(UTC)),
         "first_contact_at": referral.first_contact_at,
+        "awaits_contact": referral.awaits_contact,
         "changed_at": referral.changed_at,
         "version": referral.version,
     }
@@ -214,17 +214,7 @@ async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -
 # The police: its own referrals, their status only
 
 
-SPOKEN: Final = and_(
-    _REFERRALS.first_contact_at.is_not(None),
-    # one look into an index for each row that is asked of; EXISTS would let the database join the contacts of ten years
-    select(true())
-    .where(_CONTACTS.referral_id == _REFERRALS.id, _CONTACTS.result.in_(sorted(SPOKEN_WITH)), _CONTACTS.withdrawn_at.is_(None))
-    .limit(1)
-    .scalar_subquery()
-    .is_not(None),
-)
-"""Somebody of the referral was reached."""
-FOLLOWED: Final = select(_REFERRALS.id, _REFERRALS.external_reference, _REFERRALS.status, _REFERRALS.received_at, SPOKEN.label("contacted"))
+FOLLOWED: Final = select(_REFERRALS.id, _REFERRALS.external_reference, _REFERRALS.status, _REFERRALS.received_at, _REFERRALS.contacted)
 
 
 def status_of(row: Any) -> StatusOut:

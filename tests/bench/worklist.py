@@ -41,7 +41,7 @@ _INDEXES = (
 _FILL = """
 INSERT INTO referrals (id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal, natinf, danger,
     children_present, occurred_at, received_at, request_digest, status, post_id, routing, first_contact_at, accepted_at, closed_at, close_reason, declined_by,
-    version, due_from, due_at, overdue_said, changed_at)
+    version, due_from, due_at, overdue_said, changed_at, awaits_contact, contacted)
 SELECT md5('referral' || n)::uuid, CASE WHEN a < 0.5 THEN 'police-95' ELSE 'police-78' END, 'bench-' || n,
     CASE WHEN big AND b < 0.1 THEN CAST(:unit AS uuid) ELSE md5('unit' || departement || floor(b * 40))::uuid END,
     departement || lpad((
@@ -51,7 +51,8 @@ SELECT md5('referral' || n)::uuid, CASE WHEN a < 0.5 THEN 'police-95' ELSE 'poli
     theme, ARRAY[theme], NULL, '{}', false, 0, at, at, '\\x', status, post, '{}',
     CASE WHEN status IN ('closed', 'erased') OR (status = 'accepted' AND f < 0.7) THEN at + interval '20 hours' END, NULL, NULL, NULL, '{}', 1,
     at, at + interval '3 days', status NOT IN ('closed', 'erased') AND at < now() - interval '3 days',
-    least(now(), at + CASE WHEN status IN ('closed', 'erased') THEN f * interval '60 days' ELSE f * interval '10 days' END)
+    least(now(), at + CASE WHEN status IN ('closed', 'erased') THEN f * interval '60 days' ELSE f * interval '10 days' END),
+    status IN ('unrouted', 'assigned') OR (status = 'accepted' AND f >= 0.7), status = 'accepted' AND f < 0.7
 FROM (
     SELECT *, departement = '95' AS big,
         CASE WHEN at > now() - interval '30 days' THEN CASE WHEN g < 0.05 THEN 'unrouted' WHEN g < 0.3 THEN 'assigned' WHEN g < 0.7 THEN 'accepted' ELSE 'closed' END

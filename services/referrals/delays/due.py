@@ -2,12 +2,12 @@
 
 `due_at` = `due_from` + the minutes for its urgency in the agreement of its post that is in force at that moment, else the network's; where danger was
 flagged those of immediate urgency, as for notices and orientations. `due_from` is the
-reception; a referral that was closed without any contact and is reopened counts from its reopening, for nobody was to call meanwhile.
+reception, or its last reopening: nobody was to call meanwhile, and who comes back is called again.
 
 It is settled anew when the referral is received, gets a post (routed, assigned, transferred), changes its urgency or danger, or is reopened, and when an
 agreement is signed for its post; and when its only contact was noted by mistake and is withdrawn, as if it had never been noted. A calendar that
-moves on, an agreement that ends and a post that gives the referral back move nothing: the delay was promised. Contacted once, a referral has no due
-time any more, whatever happens.
+moves on, an agreement that ends and a post that gives the referral back move nothing: the delay was promised. It ends with the first contact with somebody
+whom the referral is there to help (working/helping.py), and does not run while each of its persons refuses (`Referral.awaits_contact`, kept by calls.py).
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ _BY_AGREEMENT = text(
     "SELECT r.id, r.due_from + make_interval(mins => CAST(agreed.targets ->> asked.urgency AS integer)) AS due_at"
     " FROM unnest(CAST(:posts AS uuid[])) AS post (id)"
     f" JOIN LATERAL (SELECT a.targets FROM agreements_heard a WHERE post.id = ANY(a.post_ids) {IN_FORCE}) agreed ON true"
-    " JOIN referrals r ON r.post_id = post.id AND r.status IN ('assigned', 'accepted') AND r.first_contact_at IS NULL"
+    " JOIN referrals r ON r.post_id = post.id AND r.status IN ('assigned', 'accepted') AND r.awaits_contact"
     " CROSS JOIN LATERAL (SELECT CASE WHEN r.danger THEN 'immediate' ELSE r.urgency END AS urgency) asked"
     " WHERE agreed.targets ->> asked.urgency IS NOT NULL ORDER BY r.id FOR UPDATE OF r)"
     " UPDATE referrals SET due_at = moving.due_at, overdue_said = false FROM moving"
@@ -65,11 +65,6 @@ class Delays:
         asked = Urgency.IMMEDIATE if danger else urgency
         return (agreed or {}).get(asked, self.network[asked])
 
-    async def resume(self, session: AsyncSession, referral: Referral) -> None:
-        """The same of one whose only contact was withdrawn: a reopening meanwhile was one without any contact."""
-        referral.due_from = await reopened_at(session, referral.id) or referral.due_from
-        await self.settle(session, referral)
-
     async def settle(self, session: AsyncSession, referral: Referral) -> None:
         """Of a referral that the caller has locked and changed."""
         agreed = await session.scalar(_TARGETS, {"post": referral.post_id}) if referral.post_id is not None else None
@@ -89,7 +84,7 @@ async def reopened_at(session: AsyncSession, referral_id: UUID) -> datetime | No
 
 def is_overdue(referral: Referral | PlainRow, now: datetime) -> bool:
     """Written in SQL as `models.WAITING`."""
-    return referral.first_contact_at is None and referral.status in _WAITS and referral.due_at <= now
+    return referral.awaits_contact and referral.status in _WAITS and referral.due_at <= now
 
 
 async def settle_by_agreement(session: AsyncSession, posts: list[UUID]) -> None:

@@ -23,7 +23,7 @@ from libs.contracts.receipts import RECEIPT
 from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralReceived, ReferralUnrouted
 from libs.contracts.types import departement_of
 from libs.contracts.units import police_id_of
-from libs.contracts.vocabularies import Force, ReferralStatus, RoutingReason, UnroutedReason
+from libs.contracts.vocabularies import ContactAgreement, Force, ReferralStatus, RoutingReason, UnroutedReason
 from services.referrals import notices
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, local_day, moved, police_status
@@ -265,6 +265,7 @@ def _row(referral: _Referral, now: datetime) -> dict[str, object]:
         "occurred": request.occurred_at,
         "received": now,
         "due": now + timedelta(minutes=referral.delay_minutes),
+        "awaiting": not referral.persons or any(one.counted.agreement is not ContactAgreement.REFUSED for one in referral.persons),
         "digests": referral.intake.digest,
         "narrative_keys": referral.narrative[0].key.id if referral.narrative else None,
         "narratives": referral.narrative[1] if referral.narrative else None,
@@ -277,20 +278,21 @@ def _row(referral: _Referral, now: datetime) -> dict[str, object]:
 # `unnest` flattens arrays of arrays: lists travel as text joined by commas
 _INSERT_REFERRALS = Statement(
     "INSERT INTO referrals (id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal, natinf,"
-    " danger, children_present, occurred_at, received_at, due_from, due_at, changed_at, request_digest, narrative_key_id, narrative, status, post_id,"
-    " routing, declined_by, version)"
+    " danger, children_present, occurred_at, received_at, due_from, due_at, awaits_contact, changed_at, request_digest, narrative_key_id, narrative, status,"
+    " post_id, routing, declined_by, version)"
     " SELECT id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, string_to_array(themes, ','), penal,"
-    " CAST(string_to_array(natinf, ',') AS integer[]), danger, children_present, occurred_at, received_at, received_at, due_at, received_at, request_digest,"
-    " narrative_key_id, narrative, status, post_id, CAST(routing AS jsonb), '{}', 1 FROM (SELECT id, client_id, external_reference, unit_id, commune,"
-    " departement, channel, urgency, principal_theme, themes, penal, natinf, danger, children_present, occurred_at, received_at, due_at, request_digest,"
-    " narrative_key_id, narrative, status, post_id, routing"
+    " CAST(string_to_array(natinf, ',') AS integer[]), danger, children_present, occurred_at, received_at, received_at, due_at, awaits_contact, received_at,"
+    " request_digest, narrative_key_id, narrative, status, post_id, CAST(routing AS jsonb), '{}', 1 FROM (SELECT id, client_id, external_reference, unit_id,"
+    " commune, departement, channel, urgency, principal_theme, themes, penal, natinf, danger, children_present, occurred_at, received_at, due_at, awaits_contact,"
+    " request_digest, narrative_key_id, narrative, status, post_id, routing"
     " FROM unnest(CAST(:ids AS uuid[]), CAST(:clients AS text[]), CAST(:external_references AS text[]), CAST(:units AS uuid[]),"
     " CAST(:communes AS text[]), CAST(:departements AS text[]), CAST(:channels AS text[]), CAST(:urgencies AS text[]), CAST(:principal_themes AS text[]),"
     " CAST(:themes AS text[]), CAST(:penals AS boolean[]), CAST(:natinfs AS text[]), CAST(:dangers AS boolean[]), CAST(:children AS integer[]),"
-    " CAST(:occurred AS timestamptz[]), CAST(:received AS timestamptz[]), CAST(:due AS timestamptz[]), CAST(:digests AS bytea[]), CAST(:narrative_keys AS uuid[]),"
-    " CAST(:narratives AS bytea[]), CAST(:statuses AS text[]), CAST(:posts AS uuid[]), CAST(:routings AS text[]))"
+    " CAST(:occurred AS timestamptz[]), CAST(:received AS timestamptz[]), CAST(:due AS timestamptz[]), CAST(:awaiting AS boolean[]),"
+    " CAST(:digests AS bytea[]), CAST(:narrative_keys AS uuid[]), CAST(:narratives AS bytea[]), CAST(:statuses AS text[]), CAST(:posts AS uuid[]),"
+    " CAST(:routings AS text[]))"
     " AS new (id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal, natinf, danger,"
-    " children_present, occurred_at, received_at, due_at, request_digest, narrative_key_id, narrative, status, post_id, routing)) AS new"
+    " children_present, occurred_at, received_at, due_at, awaits_contact, request_digest, narrative_key_id, narrative, status, post_id, routing)) AS new"
     " ON CONFLICT DO NOTHING RETURNING id"
 )
 _INSERT_PERSONS = Statement(

@@ -207,7 +207,7 @@ _STILL_UNROUTED = text(
 
 
 _TO_ROUTE = text(
-    "SELECT id, client_id, unit_id, commune, departement, channel, urgency, danger, received_at, declined_by, status, post_id FROM referrals"
+    "SELECT id, client_id, unit_id, commune, departement, channel, urgency, danger, received_at, declined_by, status, post_id, contacted FROM referrals"
     " WHERE (status = 'unrouted' OR (status = 'assigned' AND post_id = ANY(ARRAY(SELECT id FROM posts_heard WHERE state <> 'filled'))))"
     " AND (CAST(:received AS timestamptz) IS NULL OR (received_at, id) > (:received, CAST(:id AS uuid)))"
     " ORDER BY received_at, id LIMIT :limit FOR UPDATE"
@@ -237,7 +237,7 @@ async def route_again(session: AsyncSession, delays: Delays, now: datetime, afte
                     post_id=decided.post_id,
                     reason=decided.reason,
                     assigned_at=now,
-                    police_id=police_id_of(row.client_id),
+                    police_id=police_id_of(row.client_id) if not row.contacted else None,
                 ),
             )
             urgent = notices.is_urgent(row.urgency, row.danger)

@@ -27,6 +27,7 @@ from libs.chassis.vault import Vault
 from libs.contracts.referrals import ReferralErased
 from libs.contracts.types import Code
 from libs.contracts.vocabularies import CloseReason, ReferralStatus
+from services.referrals.delays.calls import recount
 from services.referrals.domain import Move
 from services.referrals.models import Person, Referral
 from services.referrals.orientations.following import end_erased
@@ -108,6 +109,7 @@ async def erase(
     await end_erased(session, referral, [person.id for person in going], now)
     if whole:
         await _end(session, referral, cause, now, by=by)
+    await recount(session, referral)
     referral.version += 1
     await session.flush()
     return await _register(

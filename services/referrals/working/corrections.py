@@ -33,6 +33,7 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals import notices
+from services.referrals.delays.calls import recount
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, local_day
 from services.referrals.models import Person, Referral, UnitHeard
@@ -117,11 +118,8 @@ async def correct(
     fields += await _persons(session, vault, search_key, referral, persons, body.persons or [], made, kept)
     joined, returning = await _added(session, vault, search_key, referral, persons, body.added or [], made)
     persons, fields = [*persons, *joined], fields + [f"/persons/{one.id}" for one in joined]
-    if {"/urgency", "/danger"}.intersection(fields):
-        if referral.first_contact_at is None:
-            await delays.settle(session, referral)
-        if notices.is_urgent(referral.urgency, referral.danger):
-            await notices.hurry(session, referral.id, now)
+    if {"/urgency", "/danger"}.intersection(fields) and notices.is_urgent(referral.urgency, referral.danger):
+        await notices.hurry(session, referral.id, now)
     if referral.status == ReferralStatus.UNROUTED and _ROUTED_BY.intersection(fields):
         await mark_due(session, referral.departement)
     aged = await _ages(session, vault, referral, persons) if "/occurred_at" in fields else []
@@ -130,7 +128,9 @@ async def correct(
         session.add(made)
         await session.flush()
         session.add_all(kept)
-        await session.flush()
+        await recount(session, referral)
+        if referral.awaits_contact:
+            await delays.settle(session, referral)
         if any(field.endswith("/role") for field in fields):
             await check_sides_of(session, referral.id)
         await outbox.append(session, await _event(session, referral, persons, now, returning))
@@ -170,7 +170,7 @@ async def note_agreement(
     made = Correction(id=new_id(), referral_id=referral.id, reason=reason, actor=caller.subject, changes=change, corrected_at=now)
     session.add(made)
     _agree(person, agreement, now)
-    await session.flush()
+    await recount(session, referral)
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
     await outbox.append(session, await _event(session, referral, persons, now))
     await end_unagreed(session, referral, now)

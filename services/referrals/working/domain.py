@@ -6,7 +6,7 @@ from typing import ClassVar, Final, NamedTuple
 from libs.chassis.refusals import Conflict, Invalid
 from libs.contracts.types import Code
 from libs.contracts.vocabularies import CloseReason, ContactAgreement, ContactResult, OrientationStatus
-from services.referrals.orientations.domain import ORIENTATION_LIVES, ORIENTATION_TAKEN
+from services.referrals.orientations.domain import ORIENTATION_LIVES
 
 
 class DeclineReason(Code):
@@ -65,6 +65,23 @@ class AnswerAwaited(Conflict):
     title: ClassVar[str] = "Réponse d'un partenaire attendue"
 
 
+class Helped(NamedTuple):
+    """One of those whom a referral is there to help (helping.py). A minor is tried, and spoken with, through an adult of their side too."""
+
+    agreed: bool
+    """To be contacted."""
+    last_contact: ContactResult | None
+    """Of the last attempt, by when it was made; none: never tried."""
+    spoken_with: bool
+    """In one of the contacts somebody answered."""
+    taken: bool
+    """A partner took over."""
+
+    @property
+    def tried(self) -> bool:
+        return self.last_contact is not None
+
+
 class Work(NamedTuple):
     """What was done with a referral, as far as closing asks."""
 
@@ -72,11 +89,18 @@ class Work(NamedTuple):
     """Of all its orientations."""
     agreed: frozenset[OrientationStatus]
     """Of those that rest on the person's agreement, not on a legal ground."""
-    last_contact: ContactResult | None
-    """Of the last attempt, by when it was made."""
-    spoken_with: bool
-    """In one of the contacts somebody answered."""
-    agreements: frozenset[ContactAgreement]
+    helped: tuple[Helped, ...]
+    refused: bool
+    """Each of the victims did; without any, each of the others (helping.py)."""
+
+    @property
+    def spoken_with(self) -> bool:
+        """One of those to be helped answered, and whoever agreed to be called was tried, or is with a partner."""
+        return any(one.spoken_with for one in self.helped) and self.none_waits
+
+    @property
+    def none_waits(self) -> bool:
+        return all(one.tried or one.taken or not one.agreed for one in self.helped)
 
 
 SPOKEN_WITH: Final = frozenset({ContactResult.REACHED, ContactResult.DECLINED})
@@ -84,24 +108,30 @@ SPOKEN_WITH: Final = frozenset({ContactResult.REACHED, ContactResult.DECLINED})
 
 CLOSING: Final[Mapping[CloseReason, tuple[Callable[[Work], bool], str]]] = {
     CloseReason.ORIENTED: (
-        lambda work: bool(work.statuses & ORIENTATION_TAKEN),
-        "Aucun partenaire n'a pris le relais : orientez d'abord la personne, ou choisissez un autre motif.",
+        lambda work: any(one.taken for one in work.helped) and work.none_waits,
+        "Aucun partenaire n'a pris le relais pour une personne à aider (d'abord les victimes), ou l'une d'elles attend encore un appel :"
+        " orientez-la d'abord, ou choisissez un autre motif.",
     ),
     CloseReason.COMPLETED: (
         lambda work: work.spoken_with,
-        "Personne n'a encore été joint : notez d'abord le contact, ou choisissez un autre motif.",
+        "Aucune personne à aider (d'abord les victimes) n'a encore été jointe, ou l'une d'elles attend encore un appel :"
+        " notez d'abord le contact, ou choisissez un autre motif.",
     ),
     CloseReason.DECLINED_BY_PERSON: (
         lambda work: work.spoken_with,
-        "Personne n'a encore été joint qui ait pu décliner : notez d'abord le contact, ou choisissez un autre motif.",
+        "Aucune personne à aider (d'abord les victimes) n'a encore été jointe qui ait pu décliner, ou l'une d'elles attend encore un appel :"
+        " notez d'abord le contact, ou choisissez un autre motif.",
     ),
     CloseReason.UNREACHABLE: (
-        lambda work: work.last_contact is not None and work.last_contact not in SPOKEN_WITH,
-        "La dernière tentative de contact notée doit être restée sans réponse : notez-la d'abord, ou choisissez un autre motif.",
+        lambda work: (
+            any(one.tried for one in work.helped) and work.none_waits and SPOKEN_WITH.isdisjoint(one.last_contact for one in work.helped)
+        ),
+        "La dernière tentative notée pour chaque personne à aider (d'abord les victimes) doit être restée sans réponse :"
+        " notez-la d'abord, ou choisissez un autre motif.",
     ),
     CloseReason.CONTACT_REFUSED: (
-        lambda work: ContactAgreement.REFUSED in work.agreements,
-        "Aucune personne de cette saisine n'a refusé d'être contactée : choisissez un autre motif.",
+        lambda work: work.refused,
+        "Les personnes à aider (d'abord les victimes) n'ont pas toutes refusé d'être contactées : choisissez un autre motif.",
     ),
 }
 """What some reasons of closing rest on; the others rest on the social worker's judgement."""

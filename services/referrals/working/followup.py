@@ -17,6 +17,7 @@ from libs.chassis.vault import Vault
 from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, InterviewHeld
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import ContactMode, ContactResult, InterviewPlace, OrientedContent
+from services.referrals.delays.calls import calls_of, is_contacted, recount
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Person, Referral
 from services.referrals.orientations.following import end_declined, tell_changed
@@ -26,6 +27,7 @@ from services.referrals.working import safe_contact
 from services.referrals.working.corrections import note_agreement
 from services.referrals.working.domain import SPOKEN_WITH, OverrideReason, check_asked
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
+from services.referrals.working.helping import Attempt, first_contact
 from services.referrals.working.models import Assessment, ContactAttempt, Interview
 from services.referrals.working.schemas import AssessmentOut, ContactIn, ContactMadeOut, InterviewOut
 from services.referrals.working.work import content_of, contents_of, locked_for, people_of, person_of, post_of
@@ -37,6 +39,8 @@ async def contact(
     """Note an attempt to reach a person. Refused for who refused to be contacted, and, without a reason to pass over them, against the safe-contact rules.
 
     What the person said about being contacted is noted with it, as a correction. Who declines help is sent to no partner any more.
+    The first contact with somebody whom the referral is there to help (helping.py) ends the due time; the first in which one of them was reached is told to
+    the police.
 
     Raises PersonRefused, ContentErased, UnsafeContact, AgreementUnsaid.
     """
@@ -51,7 +55,11 @@ async def contact(
         raise ContentErased("Les données de cette personne ont été effacées : plus rien ne dit comment la joindre sans danger.")
     broken = safe_contact.broken_rules(content.safe_contact, body.mode, body.result, body.attempted_at)
     safe_contact.check(broken, overridden=body.override_reason is not None)
-    tells_the_police = body.result in SPOKEN_WITH and not await spoken_with(session, referral.id)
+    persons, before = await calls_of(session, referral)
+    noted = [*before, Attempt(person.id, body.result, body.attempted_at)]
+    first = first_contact(persons, noted) != first_contact(persons, before)  # whatever the order of noting
+    told = referral.contacted
+    referral.contacted = told or await is_contacted(session, referral, persons, noted)
     attempt = ContactAttempt(
         id=new_id(),
         referral_id=referral.id,
@@ -64,10 +72,8 @@ async def contact(
         overridden=[str(rule) for rule in broken],
     )
     session.add(attempt)
-    first = referral.first_contact_at is None or body.attempted_at < referral.first_contact_at  # whatever the order of noting
-    if first:
-        referral.first_contact_at = body.attempted_at
     referral.version += 1
+    await recount(session, referral)
     await session.flush()
     await _audit_override(session, caller, referral, {"contact": str(attempt.id)}, body.override_reason, broken)
     delay = minutes_between(referral.received_at, body.attempted_at)
@@ -84,7 +90,7 @@ async def contact(
             first=first,
             delay_minutes=delay,
             attempted_at=body.attempted_at,
-            police_id=police_id_of(referral.client_id) if tells_the_police else None,
+            police_id=police_id_of(referral.client_id) if referral.contacted and not told else None,
         ),
         occurred_at=body.attempted_at,
     )
@@ -162,15 +168,14 @@ async def interview(
     )
 
 
-async def spoken_with(session: AsyncSession, referral_id: UUID, person_id: UUID | None = None) -> bool:
-    """Whether somebody of the referral was reached, or this person: the police is told so once (report 1.2.5)."""
+async def spoken_with(session: AsyncSession, referral_id: UUID, person_id: UUID) -> bool:
+    """Whether this person of the referral was reached."""
     reached = select(col(ContactAttempt.id)).where(
         col(ContactAttempt.referral_id) == referral_id,
+        col(ContactAttempt.person_id) == person_id,
         col(ContactAttempt.result).in_(SPOKEN_WITH),
         col(ContactAttempt.withdrawn_at).is_(None),
     )
-    if person_id is not None:
-        reached = reached.where(col(ContactAttempt.person_id) == person_id)
     return await session.scalar(reached.limit(1)) is not None
 
 

@@ -26,10 +26,10 @@ class UnsafeContact(Conflict):
 
 
 _AT_AN_HOUR: Final = frozenset({ContactMode.PHONE, ContactMode.TEXT, ContactMode.EMAIL, ContactMode.VISIT})
-"""What reaches the person at the hour it is done. A letter does not, and who comes to the station chose the hour."""
+"""What reaches the person at the hour it is done. A letter does not, and who comes to the station chose the hour, and to come: no rule says how they may come."""
 
 _BROKEN: Final[Mapping[SafeRule, Callable[[SafeContact, ContactMode, ContactResult, datetime], bool]]] = {
-    SafeRule.MODE: lambda rules, mode, result, at: mode not in rules.modes,
+    SafeRule.MODE: lambda rules, mode, result, at: mode not in rules.modes and mode is not ContactMode.IN_PERSON,
     SafeRule.HOURS: lambda rules, mode, result, at: bool(rules.windows) and mode in _AT_AN_HOUR and not within(rules.windows, at),
     SafeRule.VOICEMAIL: lambda rules, mode, result, at: (
         not rules.voicemail_allowed and mode is ContactMode.PHONE and result is ContactResult.MESSAGE_LEFT

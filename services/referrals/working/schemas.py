@@ -124,6 +124,6 @@ class ContactMadeOut(Answer):
     result: ContactResult
     attempted_at: Instant
     first: bool
-    """Whether it is the referral's first attempt, which the target delay counts."""
+    """Whether it is the first attempt to contact somebody whom the referral is there to help, which the target delay counts."""
     delay_minutes: int
     override_reason: OverrideReason | None

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import ClassVar, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -15,6 +15,7 @@ from libs.chassis.security import Principal
 from libs.contracts.referrals import AssessmentWithdrawn, ContactWithdrawn, InterviewWithdrawn, number_of
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import KnownToServices, OrientedContent
+from services.referrals.delays.calls import calls_of, is_contacted, recount
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Person, Referral
@@ -22,7 +23,6 @@ from services.referrals.orientations.following import tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.rules import are_met
 from services.referrals.working.corrections import take_agreement_back
-from services.referrals.working.domain import SPOKEN_WITH
 from services.referrals.working.followup import reached, spoken_with
 from services.referrals.working.followup_schemas import AssessmentWithdrawnOut, ContactWithdrawnOut, InterviewWithdrawnOut, WithdrawIn
 from services.referrals.working.models import Assessment, ContactAttempt, Correction, Interview
@@ -77,11 +77,10 @@ async def withdraw_contact(
     attempt = await still_noted(session, referral.id, ContactAttempt, contact_id, already)
     await _check_nothing_rests(session, referral, attempt)
     await take_back(session, caller, referral, attempt, body.reason, now)
-    first = referral.first_contact_at = await _first_of_those_left(session, referral)
-    if first is None:
-        await delays.resume(session, referral)
+    await recount(session, referral)
+    told, first = referral.contacted, referral.first_contact_at
+    referral.contacted = told and await is_contacted(session, referral, *await calls_of(session, referral))
     await session.flush()
-    told_the_police = attempt.result in SPOKEN_WITH and not await spoken_with(session, referral.id)
     await outbox.append(
         session,
         ContactWithdrawn(
@@ -92,13 +91,16 @@ async def withdraw_contact(
             first_attempted_at=first,
             delay_minutes=minutes_between(referral.received_at, first) if first is not None else None,
             withdrawn_at=now,
-            police_id=police_id_of(referral.client_id) if told_the_police else None,
+            police_id=police_id_of(referral.client_id) if told and not referral.contacted else None,
         ),
     )
     noted = await session.get(Correction, attempt.correction_id) if attempt.correction_id is not None else None
     if noted is not None and not await spoken_with(session, referral.id, attempt.person_id):
         person = await anybody_of(session, referral.id, attempt.person_id)
         await take_agreement_back(session, caller, links, referral, person, noted, now)
+    if referral.awaits_contact:
+        await delays.settle(session, referral)
+        await session.flush()
     return ContactWithdrawnOut(id=attempt.id, referral_id=referral.id, first_contact_at=first, version=referral.version)
 
 
@@ -169,14 +171,6 @@ async def _known_without_what_was_withdrawn(session: AsyncSession, person: Perso
     changes.sort(key=lambda change: change[0])
     first = changes[0][1]
     return next((after for _, _, after in reversed(changes) if after is not None), first or KnownToServices.NOT_KNOWN_WHETHER)
-
-
-async def _first_of_those_left(session: AsyncSession, referral: Referral) -> datetime | None:
-    left = select(func.min(col(ContactAttempt.attempted_at))).where(
-        col(ContactAttempt.referral_id) == referral.id, col(ContactAttempt.withdrawn_at).is_(None)
-    )
-    found: datetime | None = await session.scalar(left)
-    return found
 
 
 async def _check_nothing_rests(session: AsyncSession, referral: Referral, attempt: ContactAttempt) -> None:

@@ -23,7 +23,6 @@ from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import (
     CloseReason,
     ContactAgreement,
-    ContactResult,
     OrientationStatus,
     ReferralStatus,
     Role,
@@ -31,17 +30,20 @@ from libs.contracts.vocabularies import (
     UnroutedReason,
 )
 from services.referrals import notices
+from services.referrals.delays.calls import calls_of, recount
 from services.referrals.delays.due import Delays
 from services.referrals.domain import MOVES, Move, MoveRefused, moved
 from services.referrals.justice.models import Alert
 from services.referrals.models import Person, PostHeard, Referral, Withdrawable
+from services.referrals.orientations.domain import ORIENTATION_TAKEN
 from services.referrals.orientations.models import Orientation
 from services.referrals.persons import NARRATIVE, PERSON
 from services.referrals.receiving import routing
 from services.referrals.receiving.domain import Decision, PostState, Verdict
 from services.referrals.rules import UnknownPerson, UnknownPost, check_kept
 from services.referrals.schemas import PersonContent
-from services.referrals.working.domain import SPOKEN_WITH, PostNotAvailable, Work, check_closing
+from services.referrals.working.domain import SPOKEN_WITH, Helped, PostNotAvailable, Work, check_closing
+from services.referrals.working.helping import attempts_for, those_of_first, to_help
 from services.referrals.working.models import Assessment, ContactAttempt, Interview, Moved
 from services.referrals.working.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, TransferIn
 
@@ -156,7 +158,7 @@ async def _given(
             post_id=post.id,
             reason=reason,
             assigned_at=now,
-            police_id=police_id_of(referral.client_id),
+            police_id=police_told(referral),
         ),
     )
     await notices.notify(
@@ -171,6 +173,11 @@ async def _decided(session: AsyncSession, referral: Referral, post_id: UUID | No
     return atlas.by_hand(referral, post_id, reason)
 
 
+def police_told(referral: Referral) -> UUID | None:
+    """The police system, of a step towards the first contact. Once that was made it is told no more until the end, whichever post has it (report 1.2.5)."""
+    return police_id_of(referral.client_id) if not referral.contacted else None
+
+
 async def accept(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, now: datetime) -> MovedOut:
     referral = await locked(session, caller, referral_id, Move.ACCEPT, version)
     answer = _moved(session, caller, referral, Move.ACCEPT, now, post_id=referral.post_id)
@@ -183,7 +190,7 @@ async def accept(session: AsyncSession, caller: Principal, referral_id: UUID, ve
             departement=referral.departement,
             post_id=post_of(referral),
             accepted_at=now,
-            police_id=police_id_of(referral.client_id),
+            police_id=police_told(referral),
         ),
     )
     return answer
@@ -206,7 +213,7 @@ async def decline(session: AsyncSession, caller: Principal, referral_id: UUID, v
             departement=referral.departement,
             reason=UnroutedReason.DECLINED,
             unrouted_at=now,
-            police_id=police_id_of(referral.client_id),
+            police_id=police_told(referral),
         ),
     )
     if any(one.verdict is Verdict.POSSIBLE for one in decided.considered):
@@ -247,22 +254,29 @@ async def say_closed(session: AsyncSession, referral: Referral, reason: CloseRea
 async def _work(session: AsyncSession, referral: Referral) -> Work:
     asked = (
         await session.execute(
-            select(col(Orientation.status), col(Orientation.legal_ground)).where(col(Orientation.referral_id) == referral.id)
+            select(col(Orientation.person_id), col(Orientation.status), col(Orientation.legal_ground)).where(
+                col(Orientation.referral_id) == referral.id
+            )
         )
     ).all()
-    results = await session.scalars(
-        select(col(ContactAttempt.result))
-        .where(col(ContactAttempt.referral_id) == referral.id, col(ContactAttempt.withdrawn_at).is_(None))
-        .order_by(col(ContactAttempt.attempted_at), col(ContactAttempt.id))
-    )
-    contacts = [ContactResult(one) for one in results]
-    agreements = await session.scalars(select(col(Person.agreement)).where(col(Person.referral_id) == referral.id))
+    persons, attempts = await calls_of(session, referral)
+    taken = {one.person_id for one in asked if one.status in ORIENTATION_TAKEN}
+    helped = []
+    for person in to_help(persons, attempts):
+        results = [one.result for one in attempts_for(person, persons, attempts)]
+        helped.append(
+            Helped(
+                agreed=person.agreement is ContactAgreement.ACCEPTED and person.may_be_called,
+                last_contact=results[-1] if results else None,
+                spoken_with=not SPOKEN_WITH.isdisjoint(results),
+                taken=person.id in taken,
+            )
+        )
     return Work(
         frozenset(OrientationStatus(one.status) for one in asked),
         frozenset(OrientationStatus(one.status) for one in asked if one.legal_ground is None),
-        contacts[-1] if contacts else None,
-        not SPOKEN_WITH.isdisjoint(contacts),
-        frozenset(map(ContactAgreement, agreements)),
+        tuple(helped),
+        all(one.agreement is ContactAgreement.REFUSED for one in those_of_first(persons)) and bool(persons),
     )
 
 
@@ -282,9 +296,9 @@ async def reopen(session: AsyncSession, caller: Principal, delays: Delays, refer
         await routing.mark_due(session, referral.departement)
     if referral.post_id is not None and referral.accepted_at is None:
         referral.accepted_at = now
-    if referral.first_contact_at is None:
-        referral.due_from = now
-        await delays.settle(session, referral)
+    referral.contacted, referral.due_from = False, now
+    await recount(session, referral)
+    await delays.settle(session, referral)
     await session.flush()
     await outbox.append(
         session,

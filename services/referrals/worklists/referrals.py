@@ -1,6 +1,6 @@
 """The worklist of a social worker and of a coordinator, its counts, and the list that the police follows.
 
-The order goes with the question: what is open in the order in which it is worked (`models.TURN`: urgent first, whom nobody called before the others, by
+The order goes with the question: what is open in the order in which it is worked (`models.TURN`: urgent first, who is still to be called before the others, by
 due time); with closed ones among it oldest reception first; oldest change first for what changed since. Each is an index (tests/bench/worklist.py measures
 every list and filter on a million referrals). A referral that changes while it is paged through by change is met again further on, and none is left out; one
 that is called, closed or becomes urgent meanwhile takes its new turn. To follow changes without end there is the feed (`Stream-Position`).
@@ -25,7 +25,7 @@ from services.referrals.domain import MINORS, PoliceStatus, police_status
 from services.referrals.justice.alerts import KINDS_SENT
 from services.referrals.models import OPEN, TURN, Person, PostHeard, Referral
 from services.referrals.notices import is_urgent
-from services.referrals.queries import FOLLOWED, SPOKEN, SUMMARISED, status_of, summary
+from services.referrals.queries import FOLLOWED, SUMMARISED, status_of, summary
 from services.referrals.receiving.domain import PostState
 from services.referrals.worklists.pages import Conditions, head, numbers
 from services.referrals.worklists.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount, StatusOut
@@ -45,7 +45,7 @@ _LISTED = select(*SUMMARISED, _PERSONS.label("persons"), _MINORS.label("minors")
 _OPEN: ColumnElement[bool] = literal_column(f"({OPEN})")
 _TURN: ColumnElement[int] = literal_column(TURN, Integer)
 _WAITING: Final[Conditions] = (literal(0) == _TURN, literal(2) == _TURN)
-"""Turns in which nobody was called."""
+"""Turns in which somebody is still to be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Wanted:
 
 def turn(row: ReferralSummary) -> int:
     """Written in SQL as `models.TURN`."""
-    return (not is_urgent(row.urgency, row.danger)) * 2 + (row.first_contact_at is not None)
+    return (not is_urgent(row.urgency, row.danger)) * 2 + (not row.awaits_contact)
 
 
 def _keys(caller: Principal) -> list[Conditions]:
@@ -121,7 +121,7 @@ def _ranges(caller: Principal, wanted: Wanted, now: datetime, absent: Sequence[U
     states: list[Conditions] = [[REFERRALS.status.in_(asked)]] if asked else [[]]
     if not wanted.by_turn and wanted.changed_since is None:
         states = [[REFERRALS.status == one] for one in asked] or [[]]
-    if wanted.overdue:  # the beginning of each turn in which nobody was called
+    if wanted.overdue:  # the beginning of these turns
         states = [[*state, _OPEN, waiting, REFERRALS.due_at <= now] for state in states for waiting in _WAITING]
     if wanted.post_absent:
         narrowed.append(REFERRALS.post_id.in_(absent))
@@ -173,7 +173,7 @@ def _seen_as(status: PoliceStatus) -> list[Conditions]:
         seen = {flag: police_status(state, contacted=flag) is status for flag in (False, True)}
         if any(seen.values()):
             of_state = REFERRALS.status == state
-            found.append([of_state] if all(seen.values()) else [of_state, SPOKEN if seen[True] else ~SPOKEN])
+            found.append([of_state] if all(seen.values()) else [of_state, REFERRALS.contacted if seen[True] else ~REFERRALS.contacted])
     return found
 
 

@@ -33,6 +33,9 @@ class ReferralSummary(Answer):
     overdue: bool
     """That time has passed, the referral is open, and nobody was called yet."""
     first_contact_at: Instant | None
+    """The first attempt to contact somebody whom the referral is there to help."""
+    awaits_contact: bool
+    """Somebody is still to be called; not where each of the persons refused."""
     changed_at: Instant
     version: int
 

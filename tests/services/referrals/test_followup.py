@@ -66,7 +66,7 @@ MONDAY, SUNDAY = datetime(2026, 11, 23, 9, tzinfo=UTC), datetime(2026, 11, 22, 9
         (ContactMode.TEXT, ContactResult.MESSAGE_LEFT, MONDAY, ["mode", "text"]),
         (ContactMode.LETTER, ContactResult.MESSAGE_LEFT, SUNDAY, []),
         (ContactMode.VISIT, ContactResult.NO_ANSWER, SUNDAY, ["mode", "hours"]),
-        (ContactMode.IN_PERSON, ContactResult.REACHED, SUNDAY, ["mode"]),
+        (ContactMode.IN_PERSON, ContactResult.REACHED, SUNDAY, []),
     ],
 )
 def test_a_contact_breaks_these_rules_of_the_person(mode: ContactMode, result: ContactResult, at: datetime, broken: list[str]) -> None:

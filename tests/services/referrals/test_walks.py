@@ -17,7 +17,7 @@ from libs.contracts.partners import PostFilled, PostSuspended
 from libs.contracts.vocabularies import OrientationStatus, ReferralStatus
 from services.referrals.app import expire_orientations, notice_overdue, route_unrouted
 from services.referrals.domain import MOVES, Move
-from services.referrals.models import Person, Referral
+from services.referrals.models import Person
 from services.referrals.orientations.domain import ORIENTATION_MOVES, OrientationMove
 from services.referrals.working import withdrawals
 from tests.planted import seen_red
@@ -204,7 +204,7 @@ class Walk:
             f"(SELECT count(*) FROM {table} WHERE referral_id = r.id AND withdrawn_at IS NULL) AS {table}_left" for table in WITHDRAWABLE
         )
         [row] = await self.referrals.rows(
-            "SELECT status, version, post_id, urgency, children_present, danger, first_contact_at, first_contact_at IS NOT NULL AS called,"
+            "SELECT status, version, post_id, urgency, children_present, danger, first_contact_at, NOT awaits_contact AS called,"
             " (SELECT known_to_services FROM persons WHERE referral_id = r.id ORDER BY position LIMIT 1) AS known,"
             f" (SELECT jsonb_object_agg(id, status) FROM orientations WHERE referral_id = r.id) AS orientations, {counts}, {left}"
             " , (SELECT count(*) FROM orientations o JOIN persons p ON p.id = o.person_id WHERE o.referral_id = r.id"
@@ -405,15 +405,15 @@ async def _forgotten(*_: Any) -> None:
     """What a planted fault leaves undone."""
 
 
-async def _as_it_was(session: AsyncSession, of: Referral | Person) -> Any:
-    return of.first_contact_at if isinstance(of, Referral) else of.known_to_services
+async def _as_it_was(session: AsyncSession, person: Person) -> Any:
+    return person.known_to_services
 
 
 @pytest.mark.parametrize(
     ("fault", "instead", "because"),
     [
         ("take_back", _forgotten, "what was noted is not what was told"),
-        ("_first_of_those_left", _as_it_was, "the first contact is not that of those that are left"),
+        ("recount", _forgotten, "the first contact is not that of those that are left"),
         ("_known_without_what_was_withdrawn", _as_it_was, "who knows the person is not what is left of what was said"),
         ("_check_nothing_rests", _forgotten, "what was done rests on nobody's having been reached"),
     ],

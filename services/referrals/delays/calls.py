@@ -1,0 +1,53 @@
+"""Who of a referral was called, read from its rows; and what follows for its due time, under the lock of the referral."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.contracts.vocabularies import ContactAgreement, ContactResult, PersonRole
+from services.referrals.delays.due import reopened_at
+from services.referrals.domain import MINORS
+from services.referrals.models import Person, Referral
+from services.referrals.working.domain import SPOKEN_WITH
+from services.referrals.working.helping import Attempt, Concerned, awaits_contact, first_contact, made_for
+from services.referrals.working.models import ContactAttempt
+
+
+class Calls(NamedTuple):
+    """`attempts`: by when they were made, without those that were withdrawn."""
+
+    persons: list[Concerned]
+    attempts: list[Attempt]
+
+
+async def calls_of(session: AsyncSession, referral: Referral) -> Calls:
+    persons = await session.execute(
+        select(col(Person.id), col(Person.role), col(Person.age_band), col(Person.agreement), col(Person.content) == b"").where(
+            col(Person.referral_id) == referral.id
+        )
+    )
+    attempts = await session.execute(
+        select(col(ContactAttempt.person_id), col(ContactAttempt.result), col(ContactAttempt.attempted_at))
+        .where(col(ContactAttempt.referral_id) == referral.id, col(ContactAttempt.withdrawn_at).is_(None))
+        .order_by(col(ContactAttempt.attempted_at), col(ContactAttempt.id))
+    )
+    return Calls(
+        [Concerned(id, PersonRole(role), band in MINORS, ContactAgreement(said), erased) for id, role, band, said, erased in persons],
+        [Attempt(person_id, ContactResult(result), at) for person_id, result, at in attempts],
+    )
+
+
+async def recount(session: AsyncSession, referral: Referral) -> None:
+    """After a contact, its withdrawal, a correction, an erasure or a reopening: when the first contact was, and whether somebody is still to be called."""
+    await session.flush()
+    persons, attempts = await calls_of(session, referral)
+    referral.first_contact_at = first_contact(persons, attempts)
+    referral.awaits_contact = awaits_contact(persons, attempts, await reopened_at(session, referral.id))
+
+
+async def is_contacted(session: AsyncSession, referral: Referral, persons: Sequence[Concerned], attempts: Sequence[Attempt]) -> bool:
+    """Somebody whom it is there to help was reached since it was received or last reopened: what the police may know."""
+    return any(one.result in SPOKEN_WITH for one in made_for(persons, attempts, await reopened_at(session, referral.id)))

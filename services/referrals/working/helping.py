@@ -1,0 +1,70 @@
+"""Whom a referral is there to help, and whether they were called: what its due time and the reasons of closing ask (DOMAIN §3: never assume one person).
+
+Its victims. Without any, or when each of them refused before anybody called: whoever is not the alleged perpetrator; then him, whom the police often names
+alone. A minor is called through an adult of their side as well.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from libs.contracts.vocabularies import ContactAgreement, ContactResult, PersonRole
+
+_SIDES: Final = (frozenset({PersonRole.VICTIM}), frozenset(PersonRole) - {PersonRole.ALLEGED_PERPETRATOR}, frozenset(PersonRole))
+
+
+class Concerned(NamedTuple):
+    """A person of a referral."""
+
+    id: UUID
+    role: PersonRole
+    minor: bool
+    agreement: ContactAgreement
+    erased: bool
+
+    @property
+    def may_be_called(self) -> bool:
+        return self.agreement is not ContactAgreement.REFUSED and not self.erased
+
+
+class Attempt(NamedTuple):
+    """To contact somebody; one that was withdrawn is none."""
+
+    person_id: UUID
+    result: ContactResult
+    at: datetime
+
+
+def those_of_first(persons: Collection[Concerned]) -> list[Concerned]:
+    """The victims among them, else those who are not the alleged perpetrator, else all."""
+    return next((found for side in _SIDES if (found := [one for one in persons if one.role in side])), [])
+
+
+def to_help(persons: Collection[Concerned], attempts: Collection[Attempt]) -> list[Concerned]:
+    """Who may be called or was; nobody only of a referral without persons."""
+    tried = {one.person_id for one in attempts}
+    return those_of_first([one for one in persons if one.may_be_called or one.id in tried] or persons)
+
+
+def attempts_for(person: Concerned, persons: Collection[Concerned], attempts: Sequence[Attempt]) -> list[Attempt]:
+    """To reach a person; a minor also through the adults who are not the alleged perpetrator."""
+    through = {person.id}
+    if person.minor:
+        through |= {one.id for one in persons if not one.minor and one.role is not PersonRole.ALLEGED_PERPETRATOR}
+    return [one for one in attempts if one.person_id in through]
+
+
+def made_for(persons: Collection[Concerned], attempts: Collection[Attempt], since: datetime | None = None) -> list[Attempt]:
+    """Those to contact somebody whom the referral is there to help; `since`: as if nothing had been before."""
+    counted = [one for one in attempts if since is None or one.at >= since]
+    return [one for person in to_help(persons, counted) for one in attempts_for(person, persons, counted)]
+
+
+def first_contact(persons: Collection[Concerned], attempts: Collection[Attempt]) -> datetime | None:
+    return min((one.at for one in made_for(persons, attempts)), default=None)
+
+
+def awaits_contact(persons: Collection[Concerned], attempts: Collection[Attempt], since: datetime | None) -> bool:
+    """Nobody to be helped was called, and somebody may be."""
+    return not made_for(persons, attempts, since) and (not persons or any(one.may_be_called for one in persons))

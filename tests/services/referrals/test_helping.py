@@ -1,0 +1,237 @@
+"""Whom a referral is there to help: their first contact ends its due time, their answers allow its closing, and the police is told of their being reached."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from libs.contracts import demonstration as d
+from libs.contracts.units import police_id_of
+from libs.contracts.vocabularies import ContactAgreement, ContactResult, PersonRole
+from services.referrals.working.helping import Attempt, Concerned, awaits_contact, first_contact, to_help
+from tests.services.referrals.conftest import MORNING, Referrals
+from tests.services.referrals.test_delays import alerts, hours_pass
+
+pytestmark = pytest.mark.usefixtures("calm")
+
+VICTIM, ACCUSED, WITNESS, CHILD = UUID(int=1), UUID(int=2), UUID(int=3), UUID(int=4)
+ROLES = {VICTIM: PersonRole.VICTIM, ACCUSED: PersonRole.ALLEGED_PERPETRATOR, WITNESS: PersonRole.WITNESS, CHILD: PersonRole.VICTIM}
+
+
+def persons(*ids: UUID, refused: tuple[UUID, ...] = (), erased: tuple[UUID, ...] = ()) -> list[Concerned]:
+    said = {one: ContactAgreement.REFUSED if one in refused else ContactAgreement.ACCEPTED for one in ids}
+    return [Concerned(one, ROLES[one], one == CHILD, said[one], one in erased) for one in ids]
+
+
+def attempts(*ids: UUID) -> list[Attempt]:
+    return [Attempt(one, ContactResult.NO_ANSWER, MORNING + timedelta(hours=place)) for place, one in enumerate(ids)]
+
+
+TO_HELP: dict[str, tuple[list[Concerned], list[Attempt], list[UUID], bool]] = {
+    "a victim before the alleged perpetrator": (persons(VICTIM, ACCUSED), attempts(ACCUSED), [VICTIM], True),
+    "a victim who was called": (persons(VICTIM, ACCUSED), attempts(VICTIM), [VICTIM], False),
+    "a victim before a witness": (persons(WITNESS, VICTIM), attempts(WITNESS), [VICTIM], True),
+    "a witness before the alleged perpetrator": (persons(ACCUSED, WITNESS), attempts(ACCUSED), [WITNESS], True),
+    "the alleged perpetrator alone": (persons(ACCUSED), attempts(ACCUSED), [ACCUSED], False),
+    "the alleged perpetrator where the victim refused": (persons(VICTIM, ACCUSED, refused=(VICTIM,)), [], [ACCUSED], True),
+    "a victim who refused when she was called": (persons(VICTIM, ACCUSED, refused=(VICTIM,)), attempts(VICTIM), [VICTIM], False),
+    "a victim who was erased": (persons(VICTIM, ACCUSED, erased=(VICTIM,)), attempts(ACCUSED), [ACCUSED], False),
+    "nobody but who refused": (persons(VICTIM, ACCUSED, refused=(VICTIM, ACCUSED)), [], [VICTIM], False),
+    "a child, called through an adult of its side": (persons(CHILD, ACCUSED, WITNESS), attempts(WITNESS), [CHILD], False),
+    "a child, not called through the alleged perpetrator": (persons(CHILD, ACCUSED), attempts(ACCUSED), [CHILD], True),
+    "nobody at all": ([], [], [], True),
+}
+
+
+@pytest.mark.parametrize(("people", "made", "helped", "awaits"), TO_HELP.values(), ids=TO_HELP)
+def test_a_referral_is_there_to_help_its_victims_first(people: Any, made: Any, helped: list[UUID], awaits: bool) -> None:
+    assert [one.id for one in to_help(people, made)] == helped
+    assert awaits_contact(people, made, None) is awaits
+    assert (first_contact(people, made) is None) is (awaits or not made)
+
+
+async def call(referrals: Referrals, person_id: UUID, **changes: Any) -> dict[str, Any]:
+    [row] = await referrals.rows(f"SELECT referral_id FROM persons WHERE id = '{person_id}'")
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    body = {"person_id": person_id, "mode": "phone", "result": "no_answer", "attempted_at": now}
+    answer = await referrals.post("iscg-95", f"/v1/referrals/{row.referral_id}/contacts", body | changes)
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+BOTH: list[dict[str, Any]] = [
+    {"role": "victim", "sex": "female", "agreement": "accepted"},
+    {"role": "alleged_perpetrator", "sex": "male", "agreement": "accepted"},
+]
+
+
+async def test_a_call_to_the_alleged_perpetrator_alone_ends_no_delay_of_the_victim(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=BOTH)
+    victim, accused = await referrals.persons(referral_id)
+
+    other = await call(referrals, accused, result="reached")
+    await hours_pass(referrals, 24)
+    [late] = await alerts(referrals)
+    own = await call(referrals, victim)
+
+    assert (other["first"], late["referral_id"], own["first"]) == (False, str(referral_id), True)
+    read = await referrals.read_as("iscg-95", referral_id)
+    assert (read["awaits_contact"], read["overdue"], read["first_contact_at"] is not None) == (False, False, True)
+
+
+async def test_no_reason_of_closing_rests_on_the_alleged_perpetrator_while_a_victim_who_agreed_was_never_called(
+    referrals: Referrals,
+) -> None:
+    referral_id = await referrals.accepted(persons=[BOTH[0], BOTH[1] | {"agreement": "not_asked"}])
+    victim, accused = await referrals.persons(referral_id)
+    await call(referrals, accused, result="declined", agreement="refused")
+
+    async def closes(reason: str) -> int:
+        return (await referrals.move("iscg-95", referral_id, "close", {"reason": reason})).status_code
+
+    before = [await closes(reason) for reason in ("declined_by_person", "unreachable", "completed", "contact_refused", "oriented")]
+    await call(referrals, victim, result="reached")
+
+    assert (before, await closes("completed")) == ([409] * 5, 200)
+
+
+async def test_each_victim_who_agreed_was_called_before_a_closing_rests_on_the_answer_of_one(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=[BOTH[0], BOTH[0], BOTH[0] | {"agreement": "not_asked"}])
+    first, second, _ = await referrals.persons(referral_id)
+    await call(referrals, first, result="reached")
+
+    before = await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})
+    await call(referrals, second)
+    unreachable = await referrals.move("iscg-95", referral_id, "close", {"reason": "unreachable"})
+    after = await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})
+
+    assert (before.status_code, before.json()["type"].rpartition("/")[2]) == (409, "close-reason-unfounded")
+    assert (unreachable.status_code, after.status_code) == (409, 200)
+
+
+async def test_a_referral_of_which_everybody_refused_is_never_overdue_and_says_that_nobody_is_called(referrals: Referrals) -> None:
+    refused = await referrals.accepted(persons=[BOTH[0] | {"agreement": "refused"}])
+    later = await referrals.accepted(persons=[BOTH[0]])
+    [person] = await referrals.persons(later)
+    said = {"reason": "learned", "persons": [{"person_id": person, "agreement": "refused"}]}
+    assert (await referrals.move("iscg-95", later, "corrections", said)).status_code == 201
+    await hours_pass(referrals, 24)
+
+    assert await alerts(referrals) == []
+    assert [(await referrals.read_as("iscg-95", one))["awaits_contact"] for one in (refused, later)] == [False, False]
+    assert (await referrals.get("iscg-95", "/v1/referrals", overdue="true")).json()["items"] == []
+    assert (await referrals.get("iscg-95", "/v1/referral-counts")).json()["overdue"]["count"] == 0
+
+
+async def test_who_agrees_after_all_is_to_be_called(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=[BOTH[0] | {"agreement": "refused"}])
+    [person] = await referrals.persons(referral_id)
+    await hours_pass(referrals, 24)
+
+    said = {"reason": "learned", "persons": [{"person_id": person, "agreement": "accepted"}]}
+    assert (await referrals.move("iscg-95", referral_id, "corrections", said)).status_code == 201
+
+    assert [one["referral_id"] for one in await alerts(referrals)] == [str(referral_id)]
+
+
+async def test_a_returning_person_has_a_target_from_the_reopening_on(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=BOTH)
+    victim, _ = await referrals.persons(referral_id)
+    await call(referrals, victim, result="reached")
+    await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})
+    await hours_pass(referrals, 100)
+
+    assert (await referrals.move("iscg-95", referral_id, "reopen")).status_code == 200
+    reopened = await referrals.read_as("iscg-95", referral_id)
+    await hours_pass(referrals, 24)
+    late = await alerts(referrals)
+    again = await call(referrals, victim)
+
+    assert (reopened["awaits_contact"], reopened["overdue"]) == (True, False)
+    assert [one["referral_id"] for one in late] == [str(referral_id)]
+    assert (again["first"], (await referrals.read_as("iscg-95", referral_id))["overdue"]) == (False, False)
+
+
+async def test_roles_that_were_mistaken_start_the_delay_of_who_is_the_victim(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=BOTH)
+    taken_for_victim, real = await referrals.persons(referral_id)
+    await call(referrals, taken_for_victim, result="reached")
+    roles = [{"person_id": taken_for_victim, "role": "alleged_perpetrator"}, {"person_id": real, "role": "victim"}]
+
+    assert (await referrals.move("iscg-95", referral_id, "corrections", {"reason": "mistake", "persons": roles})).status_code == 201
+    await hours_pass(referrals, 24)
+
+    assert [one["referral_id"] for one in await alerts(referrals)] == [str(referral_id)]
+
+
+STEPS = {
+    "referral.received": "received",
+    "referral.unrouted": "received",
+    "referral.assigned": "assigned",
+    "referral.accepted": "accepted",
+    "contact.attempted": "contacted",
+    "contact.withdrawn": "accepted",
+    "referral.closed": "closed",
+    "referral.reopened": "accepted",
+}
+
+
+async def seen(referrals: Referrals, referral_id: UUID) -> tuple[str, str]:
+    """By the list, and by the last step of the stream."""
+    listed = (await referrals.get("police-95", f"/v1/referral-statuses/{referral_id}")).json()["status"]
+    rows = await referrals.rows(f"SELECT type, data FROM outbox WHERE stream = 'police:{police_id_of('police-95')}' ORDER BY position")
+    told = [row.type.removeprefix("fr.maillon.").removesuffix(".v1") for row in rows if str(referral_id) in json.loads(row.data).values()]
+    return listed, STEPS[told[-1]]
+
+
+async def test_the_list_and_the_stream_of_the_police_agree_and_never_fall_back_whoever_has_the_referral(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=BOTH)
+    victim, accused = await referrals.persons(referral_id)
+    steps = []
+
+    async def note(expected: str) -> None:
+        steps.append((await seen(referrals, referral_id), (expected, expected)))
+
+    await call(referrals, accused, result="reached")
+    await call(referrals, victim)
+    await note("accepted")
+    contact = await call(referrals, victim, result="reached")
+    await note("contacted")
+    for post in (d.POST_SARCELLES, d.POST_CERGY):
+        await referrals.move("coordinator-95", referral_id, "assign", {"post_id": post})
+        await note("contacted")
+    await referrals.move("iscg-95", referral_id, "decline", {"reason": "overloaded"})
+    await note("contacted")
+    await referrals.move("coordinator-95", referral_id, "assign", {"post_id": d.POST_CERGY})
+    await referrals.move("iscg-95", referral_id, "accept")
+    await note("contacted")
+    await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts/{contact['id']}/withdraw", {"reason": "not_done"})
+    await note("accepted")
+    await call(referrals, victim, result="reached")
+    await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})
+    await note("closed")
+    await referrals.move("iscg-95", referral_id, "reopen")
+    await note("accepted")
+    await call(referrals, victim, result="reached")
+    await note("contacted")
+
+    assert [found for found, _ in steps] == [expected for _, expected in steps]
+
+
+async def test_who_comes_by_themselves_is_met_whatever_their_rules_say_of_calls(referrals: Referrals) -> None:
+    rules = {"modes": ["phone"], "windows": [], "voicemail_allowed": False, "text_allowed": False, "read_by_others": True}
+    referral_id = await referrals.accepted(persons=[BOTH[0] | {"safe_contact": rules}])
+    [person] = await referrals.persons(referral_id)
+
+    met = await call(referrals, person, mode="in_person", result="reached")
+    visit = await referrals.post(
+        "iscg-95",
+        f"/v1/referrals/{referral_id}/contacts",
+        {"person_id": person, "mode": "visit", "result": "no_answer", "attempted_at": met["attempted_at"]},
+    )
+
+    assert met["override_reason"] is None
+    assert (visit.status_code, visit.json()["rules"]) == (409, "mode")
