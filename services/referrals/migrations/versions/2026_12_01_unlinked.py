@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "referrals_unlinked"
-down_revision = "referrals_turns"
+down_revision = "referrals_calls"
 branch_labels = None
 depends_on = None
 
