@@ -106,8 +106,8 @@ _ORGANIZATIONS: Rows = {
     p.OrganizationClosed: "departement organization_id closed_at",
 }
 _SERVICES: Rows = {
-    p.ServiceRegistered: "departement service_id organization_id kind needs communes capacity registered_at",
-    p.ServiceChanged: "departement service_id organization_id kind needs communes capacity changed_at",
+    p.ServiceRegistered: "departement service_id organization_id kind needs communes sexes age_bands capacity registered_at",
+    p.ServiceChanged: "departement service_id organization_id kind needs communes sexes age_bands capacity changed_at",
     p.ServiceClosed: "departement service_id organization_id closed_at",
     p.CapacityChanged: "departement service_id organization_id capacity changed_at",
 }

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from libs.contracts.envelope import Classification, Event
 from libs.contracts.types import CommuneCode, Count, Day, DepartementCode, Id, Instant
-from libs.contracts.vocabularies import Channel, Force, Need, PartnerKind, PostForce, UnitKind
+from libs.contracts.vocabularies import AgeBand, Channel, Force, Need, PartnerKind, PostForce, Sex, UnitKind
 
 
 class PartnersEvent(Event):
@@ -54,7 +54,7 @@ class ServiceEvent(PartnersEvent):
 class ServiceRegistered(ServiceEvent):
     """`communes` lists what it covers; empty means the whole département.
 
-    `capacity` is the number of people it can take now, `None` when unlimited.
+    `capacity` is the number of people it can take now, `None` when unlimited. `sexes` and `age_bands` list whom it takes; empty means anybody.
     """
 
     type: ClassVar[str] = "fr.maillon.service.registered.v1"
@@ -64,6 +64,8 @@ class ServiceRegistered(ServiceEvent):
     communes: tuple[CommuneCode, ...] = Field(max_length=1000)
     capacity: Count | None
     registered_at: Instant
+    sexes: tuple[Sex, ...] = Field(default=(), max_length=3)
+    age_bands: tuple[AgeBand, ...] = Field(default=(), max_length=10)
 
 
 class ServiceChanged(ServiceEvent):
@@ -74,6 +76,8 @@ class ServiceChanged(ServiceEvent):
     communes: tuple[CommuneCode, ...] = Field(max_length=1000)
     capacity: Count | None
     changed_at: Instant
+    sexes: tuple[Sex, ...] = Field(default=(), max_length=3)
+    age_bands: tuple[AgeBand, ...] = Field(default=(), max_length=10)
 
 
 class ServiceClosed(ServiceEvent):

@@ -60,6 +60,9 @@ class Service(Table, table=True):
     needs: list[str] = Field(sa_column=_texts())
     communes: list[str] = Field(sa_column=_texts())
     """Empty: the whole département."""
+    sexes: list[str] = Field(sa_column=_texts())
+    age_bands: list[str] = Field(sa_column=_texts())
+    """Empty: anybody, as of `sexes`."""
     capacity: int | None
     phone: str | None = Field(sa_type=Text)
     email: str | None = Field(sa_type=Text)

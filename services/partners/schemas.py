@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from libs.chassis.strict import Answer, Body, line, prose
 from libs.contracts.types import Cents, CommuneCode, Count, Day, DepartementCode, Id, Instant
-from libs.contracts.vocabularies import Channel, Force, Need, PartnerKind, PostForce, Theme, UnitKind
+from libs.contracts.vocabularies import AgeBand, Channel, Force, Need, PartnerKind, PostForce, Sex, Theme, UnitKind
 from services.partners.domain import MAX_COMMUNES, Move, PostState, is_siret
 
 MAX_ROWS = 1000
@@ -105,6 +105,9 @@ class ServiceChange(Body):
     themes: Annotated[list[Theme], Field(max_length=33)] = Field(default_factory=list)
     needs: Annotated[list[Need], Field(min_length=1, max_length=18)]
     communes: Communes = Field(default_factory=list)
+    sexes: Annotated[list[Sex], Field(max_length=3)] = Field(default_factory=list)
+    age_bands: Annotated[list[AgeBand], Field(max_length=10)] = Field(default_factory=list)
+    """Whom it takes, as `sexes` does; empty: anybody."""
     capacity: Count | None = None
     """`null`: no limit."""
     phone: Phone | None = None
@@ -135,6 +138,8 @@ class ServiceOut(Answer):
     themes: list[Theme]
     needs: list[Need]
     communes: list[CommuneCode]
+    sexes: list[Sex]
+    age_bands: list[AgeBand]
     capacity: int | None
     phone: str | None
     email: str | None

@@ -63,6 +63,8 @@ async def _service_values(session: AsyncSession, body: ServiceChange) -> dict[st
         "themes": sorted(set(body.themes)),
         "needs": sorted(set(body.needs)),
         "communes": await known_communes(session, body.communes),
+        "sexes": sorted(set(body.sexes)),
+        "age_bands": sorted(set(body.age_bands)),
         "capacity": body.capacity,
         "phone": body.phone,
         "email": body.email,
@@ -115,6 +117,8 @@ async def register_service(session: AsyncSession, caller: Principal, body: Servi
             kind=body.kind,
             needs=tuple(sorted(set(body.needs))),
             communes=tuple(made.communes),
+            sexes=tuple(sorted(set(body.sexes))),
+            age_bands=tuple(sorted(set(body.age_bands))),
             capacity=made.capacity,
             registered_at=now,
         ),
@@ -137,7 +141,7 @@ async def change_service(session: AsyncSession, caller: Principal, service_id: U
             await session.execute(insert(Location), locations)
         if not changed:
             touch(service, now)
-    if changed & {"departement", "kind", "needs", "communes"}:
+    if changed & {"departement", "kind", "needs", "communes", "sexes", "age_bands"}:
         await outbox.append(
             session,
             ServiceChanged(
@@ -147,6 +151,8 @@ async def change_service(session: AsyncSession, caller: Principal, service_id: U
                 kind=body.kind,
                 needs=tuple(sorted(set(body.needs))),
                 communes=tuple(service.communes),
+                sexes=tuple(sorted(set(body.sexes))),
+                age_bands=tuple(sorted(set(body.age_bands))),
                 capacity=service.capacity,
                 changed_at=now,
             ),

@@ -46,10 +46,10 @@ _POST = text(
     " until_on = excluded.until_on, replacement_post_id = excluded.replacement_post_id"
 )
 _SERVICE = text(
-    "INSERT INTO services_heard (id, organization_id, departement, kind, needs, communes, capacity, closed)"
-    " VALUES (:id, :organization_id, :departement, :kind, :needs, :communes, :capacity, false) ON CONFLICT (id) DO UPDATE SET"
+    "INSERT INTO services_heard (id, organization_id, departement, kind, needs, communes, sexes, age_bands, capacity, closed)"
+    " VALUES (:id, :organization_id, :departement, :kind, :needs, :communes, :sexes, :age_bands, :capacity, false) ON CONFLICT (id) DO UPDATE SET"
     " organization_id = excluded.organization_id, departement = excluded.departement, kind = excluded.kind, needs = excluded.needs,"
-    " communes = excluded.communes, capacity = excluded.capacity, closed = false"
+    " communes = excluded.communes, sexes = excluded.sexes, age_bands = excluded.age_bands, capacity = excluded.capacity, closed = false"
 )
 _AGREEMENT = text(
     "INSERT INTO agreements_heard (id, post_ids, channels, targets, starts_on, ends_on)"
@@ -158,6 +158,8 @@ async def on_service(session: AsyncSession, heard: Heard[ServiceRegistered] | He
             "kind": event.kind.value,
             "needs": [need.value for need in event.needs],
             "communes": list(event.communes),
+            "sexes": [sex.value for sex in event.sexes],
+            "age_bands": [band.value for band in event.age_bands],
             "capacity": event.capacity,
         },
     )
@@ -254,6 +256,7 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
                 "id": UUID(service["id"]),
                 "organization_id": UUID(service["organization_id"]),
                 **{name: service[name] for name in ("departement", "kind", "needs", "communes", "capacity")},
+                **{name: service.get(name, []) for name in ("sexes", "age_bands")},  # a partners service of an earlier release has none
             },
         )
         listed.add((names.SERVICES, service["departement"]))

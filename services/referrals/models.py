@@ -213,6 +213,9 @@ class ServiceHeard(Table, table=True):
     communes: list[str] = Field(sa_column=texts())
     capacity: int | None
     closed: bool
+    sexes: list[str] = Field(sa_column=texts())
+    age_bands: list[str] = Field(sa_column=texts())
+    """Whom it takes, as `sexes`; empty: anybody."""
 
 
 class AgreementHeard(Table, table=True):

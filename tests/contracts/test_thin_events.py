@@ -61,7 +61,7 @@ REFUSED_WORDS = frozenset(
         ),
     }
 )
-ARGUED = {"age_band"}
+ARGUED = {"age_band", "age_bands"}
 """A name with a refused word in it that tells no such thing."""
 
 

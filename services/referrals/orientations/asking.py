@@ -15,7 +15,7 @@ from libs.chassis.ids import new_id
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.contracts.referrals import OrientationRequested
-from libs.contracts.vocabularies import AgeBand, Need, OrientationStatus, PartnerKind, PersonRole, Urgency
+from libs.contracts.vocabularies import AgeBand, Need, OrientationStatus, PartnerKind, PersonRole, Sex, Urgency
 from services.referrals import notices
 from services.referrals.domain import Move
 from services.referrals.models import Person, Referral, ServiceHeard
@@ -31,6 +31,7 @@ from services.referrals.orientations.domain import (
     OrientedAlready,
     UnknownOrientation,
     UnknownService,
+    Whom,
     check_orientation,
     check_replaced,
     check_sides,
@@ -81,7 +82,13 @@ async def request(
     if body.replaces_id is not None:
         await _check_replaced(session, referral.id, person.id, body.replaces_id)
     offer = Offer(
-        service.departement, frozenset(map(Need, service.needs)), frozenset(service.communes), service.capacity, PartnerKind(service.kind)
+        service.departement,
+        frozenset(map(Need, service.needs)),
+        frozenset(service.communes),
+        service.capacity,
+        PartnerKind(service.kind),
+        frozenset(map(Sex, service.sexes)),
+        frozenset(map(AgeBand, service.age_bands)),
     )
     urgent = notices.is_urgent(referral.urgency, referral.danger)
     orientation = Orientation(
@@ -129,7 +136,8 @@ async def request(
     )
     kind = NoticeKind.ORIENTATION_URGENT if urgent else NoticeKind.ORIENTATION_TO_ANSWER
     await notices.notify(session, await to_partner(session, links, orientation, kind, now, urgent=urgent), now=now)
-    doubts = mismatches(offer, body.need, referral.commune, PersonRole(person.role))
+    whom = Whom(PersonRole(person.role), Sex(person.sex), AgeBand(person.age_band))
+    doubts = mismatches(offer, body.need, referral.commune, whom)
     if not await hears(session, service.organization_id):
         doubts.append(Mismatch.UNTOLD)
     return OrientationRequestedOut(**summary(orientation).model_dump(), warnings=doubts)

@@ -19,6 +19,7 @@ from libs.contracts.vocabularies import (
     PartnerKind,
     PersonRole,
     Role,
+    Sex,
 )
 from services.referrals.domain import EITHER, ISCG, MINORS, SYSTEM, MoveRefused, PersonRefused, within_sentence
 
@@ -108,6 +109,8 @@ class Mismatch(Code):
     AREA = "area", "Ce service n'annonce pas intervenir dans cette commune."
     CAPACITY = "capacity", "Ce service annonce ne plus avoir de place."
     PUBLIC = "public", "Ce service n'est pas fait pour une personne de ce rôle."
+    AGE = "age", "Ce service n'annonce pas accueillir cette tranche d'âge."
+    SEX = "sex", "Ce service n'annonce pas accueillir les personnes de ce sexe."
     UNTOLD = (
         "untold",
         "Rien ne prévient cette structure, qui n'a donné ni adresse ni abonnement : appelez-la, ou remettez-lui un lien de réponse.",
@@ -116,13 +119,23 @@ class Mismatch(Code):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What the directory says of a service. `communes` empty: its whole département; `capacity` None: no limit."""
+    """What the directory says of a service. `communes` empty: its whole département; `capacity` None: no limit; `sexes` and `age_bands` empty: anybody."""
 
     departement: str
     needs: frozenset[Need]
     communes: frozenset[CommuneCode]
     capacity: int | None
     kind: PartnerKind
+    sexes: frozenset[Sex] = frozenset()
+    age_bands: frozenset[AgeBand] = frozenset()
+
+
+class Whom(NamedTuple):
+    """A person, as far as a service may be made for others."""
+
+    role: PersonRole
+    sex: Sex
+    age_band: AgeBand
 
 
 _PUBLICS: Final[Mapping[PartnerKind, Set[PersonRole]]] = {
@@ -132,8 +145,8 @@ _PUBLICS: Final[Mapping[PartnerKind, Set[PersonRole]]] = {
 """Whom some kinds of service are for, by their very name; the others take anybody."""
 
 
-def mismatches(offer: Offer, need: Need, commune: CommuneCode, role: PersonRole | None = None) -> list[Mismatch]:
-    """`role` None: nobody in particular yet."""
+def mismatches(offer: Offer, need: Need, commune: CommuneCode, whom: Whom | None = None) -> list[Mismatch]:
+    """`whom` None: nobody in particular yet. Of an age or a sex that is not known nothing is said."""
     covered = commune in offer.communes if offer.communes else departement_of(commune) == offer.departement
     return [
         mismatch
@@ -141,7 +154,9 @@ def mismatches(offer: Offer, need: Need, commune: CommuneCode, role: PersonRole 
             (Mismatch.NEED, need not in offer.needs),
             (Mismatch.AREA, not covered),
             (Mismatch.CAPACITY, offer.capacity == 0),
-            (Mismatch.PUBLIC, role is not None and role not in _PUBLICS.get(offer.kind, frozenset(PersonRole))),
+            (Mismatch.PUBLIC, whom is not None and whom.role not in _PUBLICS.get(offer.kind, frozenset(PersonRole))),
+            (Mismatch.AGE, whom is not None and bool(offer.age_bands) and whom.age_band not in {*offer.age_bands, AgeBand.UNKNOWN}),
+            (Mismatch.SEX, whom is not None and bool(offer.sexes) and whom.sex not in {*offer.sexes, Sex.UNKNOWN}),
         )
         if wrong
     ]

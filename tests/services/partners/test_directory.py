@@ -24,6 +24,8 @@ SERVICE: dict[str, Any] = {
     "themes": ["couple_violence"],
     "needs": ["rights", "legal_advice"],
     "communes": ["95585", "95127"],
+    "sexes": ["female"],
+    "age_bands": ["25-39", "18-24"],
     "capacity": 3,
     "phone": "+33199000095",
     "email": "accueil@exemple.invalid",
@@ -155,7 +157,8 @@ async def test_a_service_is_registered_with_its_needs_places_and_communes(direct
     [(type, data)] = await directory.said()
     assert type == "service.registered"
     assert data["needs"] == ["legal_advice", "rights"]
-    assert data["capacity"] == 3
+    assert (data["capacity"], data["sexes"], data["age_bands"]) == (3, ["female"], ["18-24", "25-39"])
+    assert (made["sexes"], made["age_bands"]) == (["female"], ["18-24", "25-39"])
     assert not {"phone", "email", "name", "locations"} & set(data)
 
 
@@ -178,6 +181,8 @@ CHANGES_OF_A_SERVICE = {
     "its needs": ({"needs": ["rights"]}, ["service.changed"], 2),
     "its communes": ({"communes": []}, ["service.changed"], 2),
     "its kind": ({"kind": "other"}, ["service.changed"], 2),
+    "whom it takes, in another order": ({"age_bands": ["18-24", "25-39"]}, [], 1),
+    "whom it takes": ({"sexes": [], "age_bands": []}, ["service.changed"], 2),
     "its capacity": ({"capacity": None}, ["capacity.changed"], 2),
     "its capacity and its needs": ({"capacity": 0, "needs": ["rights"]}, ["service.changed"], 2),
 }

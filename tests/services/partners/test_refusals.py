@@ -89,6 +89,8 @@ OPTIONAL = {
     "offence_data_allowed",
     "themes",
     "communes",
+    "sexes",
+    "age_bands",
     "capacity",
     "phone",
     "email",

@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from libs.contracts import demonstration as d
 from libs.contracts.funding import AgreementEnded, AgreementSigned, TargetDelay
-from libs.contracts.partners import CapacityChanged, PostFilled, PostSuspended, ServiceClosed, UnitChanged, UnitClosed
-from libs.contracts.vocabularies import Channel, Force, UnitKind, Urgency
+from libs.contracts.partners import CapacityChanged, PostFilled, PostSuspended, ServiceClosed, ServiceRegistered, UnitChanged, UnitClosed
+from libs.contracts.vocabularies import AgeBand, Channel, Force, Sex, UnitKind, Urgency
 from services.referrals.app import route_unrouted
 from services.referrals.handlers import bootstrap, on_rewind
 from services.referrals.receiving import routing
@@ -131,6 +132,33 @@ async def test_a_full_service_warns_and_a_closed_one_is_refused(referrals: Refer
 
     assert (full.status_code, full.json()["warnings"]) == (201, ["capacity", "untold"])
     assert (closed.status_code, closed.json()["type"].rpartition("/")[2]) == (422, "unknown-service")
+
+
+ADULTS = ["18-24", "25-39", "40-59", "60-74", "75+"]
+PUBLICS = {
+    "a service for anybody": ([], [], {"approximate_age": 9}, []),
+    "a child of nine sent to a service for adults": ([], ADULTS, {"approximate_age": 9}, ["age"]),
+    "an adult sent there": ([], ADULTS, {"approximate_age": 30}, []),
+    "somebody of whom no age is known": ([], ADULTS, {}, []),
+    "a man sent to a service for women": (["female"], [], {"sex": "male"}, ["sex"]),
+    "somebody of whom no sex is known": (["female"], [], {"sex": "unknown"}, []),
+    "a boy sent to a service for women": (["female"], ADULTS, {"sex": "male", "approximate_age": 9}, ["age", "sex"]),
+}
+
+
+@pytest.mark.parametrize(("sexes", "age_bands", "person", "warned"), PUBLICS.values(), ids=PUBLICS.keys())
+async def test_a_service_that_takes_others_warns(
+    referrals: Referrals, sexes: list[str], age_bands: list[str], person: dict[str, Any], warned: list[str]
+) -> None:
+    heard = next(event for event in territory() if isinstance(event, ServiceRegistered) and event.service_id == d.VICTIM_SUPPORT_SERVICE)
+    public = {"sexes": tuple(map(Sex, sexes)), "age_bands": tuple(map(AgeBand, age_bands))}
+    await referrals.hear("partners", heard.model_copy(update=public))
+
+    answer = await referrals.orient(
+        await referrals.accepted(persons=[{"role": "victim", "sex": "female", "agreement": "accepted"} | person])
+    )
+
+    assert (answer.status_code, answer.json()["warnings"]) == (201, [*warned, "untold"])
 
 
 async def test_hearing_everything_twice_changes_nothing(referrals: Referrals) -> None:

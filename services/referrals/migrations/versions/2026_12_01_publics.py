@@ -1,0 +1,21 @@
+"""Whom a service takes, as partners says it; empty: anybody."""
+
+from alembic import op
+
+revision = "referrals_publics"
+down_revision = "referrals_followed"
+branch_labels = None
+depends_on = None
+
+COLUMNS = ("sexes", "age_bands")
+
+
+def upgrade() -> None:
+    for column in COLUMNS:
+        op.execute(f"ALTER TABLE services_heard ADD COLUMN {column} text[] NOT NULL DEFAULT '{{}}'")
+        op.execute(f"ALTER TABLE services_heard ALTER COLUMN {column} DROP DEFAULT")
+
+
+def downgrade() -> None:
+    for column in COLUMNS:
+        op.drop_column("services_heard", column)
