@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "referrals_publics"
-down_revision = "referrals_followed"
+down_revision = "referrals_unlinked"
 branch_labels = None
 depends_on = None
 
