@@ -111,19 +111,20 @@ async def send(connection: RawConnection, bus: Bus, source: str, limit: int = BA
 
     Each stream goes on by itself. Raises NotSent when some could not; a part of theirs may then be on the topic already and is sent again.
     """
-    if reason := await connection.fetchval(_DIVERGED):
-        raise RelayDiverged(reason)
     rows = await connection.fetch(
         "SELECT next.stream, next.epoch, next.sequence, next.attributes, next.data, next.digest, coalesce(before.digest, streams.purged_digest) AS previous"
         " FROM streams CROSS JOIN LATERAL (SELECT * FROM stream_events WHERE stream = streams.stream AND sequence > streams.sent_sequence"
         " AND sequence <= streams.sequence ORDER BY sequence LIMIT $1) next"
         " LEFT JOIN stream_events before ON before.stream = next.stream AND before.sequence = next.sequence - 1"
         " WHERE streams.sequence > streams.sent_sequence AND streams.stream !~ $2"
-        " AND ($3::text[] IS NULL OR streams.stream = ANY($3)) ORDER BY next.stream, next.sequence",
+        " AND ($3::text[] IS NULL OR streams.stream = ANY($3)) AND NOT EXISTS (SELECT FROM streams WHERE diverged_at IS NOT NULL)"
+        " ORDER BY next.stream, next.sequence",
         limit,
         streams.WITHOUT_TOPIC,
         None if among is None else [*among],
     )
+    if not rows and (reason := await connection.fetchval(_DIVERGED)):
+        raise RelayDiverged(reason)
     batches = [
         (stream, [streams.Record(stream, row["epoch"], row["sequence"], row["previous"], row["attributes"], row["data"]) for row in part])
         for stream, part in itertools.groupby(rows, itemgetter("stream"))
