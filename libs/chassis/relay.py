@@ -188,6 +188,7 @@ class Relay:
                 self.sending.beat()
                 await asyncio.sleep(STAND_BY_SECONDS)
             self.leading = True
+            self._compared.clear()  # a restore cuts the connection, not this process
             _log.info("relay.leading", source=self._source)
             await connection.add_listener("maillon_outbox", self._on_notice)
             async with asyncio.TaskGroup() as both:
