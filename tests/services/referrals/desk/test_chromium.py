@@ -119,6 +119,8 @@ async def test_from_the_worklist_to_a_closed_referral_by_keyboard_and_without_sc
         await screen.press('button:text-is("Demander l\'orientation")')
         await screen.look("orientation")
 
+        [asked] = await desk.rows("SELECT id FROM orientations")
+        assert (await desk.answer("partner-95", str(asked.id), "accept")).status_code == 200
         await screen.press(f'.back a[href="/desk/referrals/{referral_id}"]')
         await screen.look("referral-worked")
         await screen.press('a:text-is("Clore")')
