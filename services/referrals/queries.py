@@ -28,7 +28,7 @@ from services.referrals.orientations.schemas import OrientationNamed, Orientatio
 from services.referrals.persons import hashes_sought
 from services.referrals.receiving import repeats
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, RoutingOut
-from services.referrals.schemas import PersonContent, PersonOut
+from services.referrals.schemas import PersonContent, PersonNumbered, PersonOut
 from services.referrals.working.models import Assessment, ContactAttempt, Interview
 from services.referrals.working.schemas import AssessmentOut, ContactOut, InterviewOut, ReferralOut
 from services.referrals.working.work import contents_of, is_at_work, may_see, narrative_of
@@ -135,7 +135,11 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
             "children_present": found.children_present,
             "occurred_at": found.occurred_at,
             "narrative": await narrative_of(session, vault, found),
-            "people": [_person(person, contents.get(person.id)) for person in persons],
+            "external_reference": found.external_reference,
+            "people": [
+                PersonNumbered(number=number, **_person(person, contents.get(person.id)).model_dump())
+                for number, person in enumerate(persons, start=1)
+            ],
             "already_known": await repeats.already_known(session, found, persons, lambda one: may_see(caller, one)),
             "contacts": [ContactOut.of(one) for one in attempts],
             "interviews": [InterviewOut.of(one) for one in held],

@@ -103,6 +103,11 @@ class PersonOut(Answer):
     safe_contact: SafeContact | None
 
 
+class PersonNumbered(PersonOut):
+    number: int
+    """Its place among the persons of the referral, from 1: by it two of whom no name is known are told apart."""
+
+
 class PersonContent(Body):
     """What is sealed of a person, as JSON."""
 

@@ -15,6 +15,7 @@ from libs.contracts.vocabularies import (
     InterviewPlace,
     KnownToServices,
     Need,
+    Sex,
 )
 from services.referrals.delays.due import Delays
 from services.referrals.desk.changes import Change, Choices, Doing, Field, now_in_paris, of_codes
@@ -24,7 +25,7 @@ from services.referrals.domain import Move, within_sentence
 from services.referrals.justice import alerts
 from services.referrals.justice.schemas import AlertIn
 from services.referrals.orientations.links import Links
-from services.referrals.schemas import PersonOut
+from services.referrals.schemas import PersonNumbered, PersonOut
 from services.referrals.working import followup, work
 from services.referrals.working.domain import DeclineReason, OverrideReason
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
@@ -34,8 +35,12 @@ Shown = Mapping[str, Any]
 
 
 def named(person: PersonOut) -> str:
-    identity = person.identity
-    return person.role.label + (f" – {identity.given_name} {identity.family_name}" if identity else f" – {person.age_band.label}")
+    """Who is not identified is told apart by their number in the referral, sex and age: the wrong one must not be called."""
+    if person.identity is not None:
+        return f"{person.role.label} – {person.identity.given_name} {person.identity.family_name}"
+    number = f" n° {person.number}" if isinstance(person, PersonNumbered) else ""
+    age = f"environ {person.approximate_age} ans" if person.approximate_age is not None else person.age_band.label
+    return f"{person.role.label}{number} – " + (f"{person.sex.label}, {within_sentence(age)}" if person.sex is not Sex.UNKNOWN else age)
 
 
 def _persons(shown: Shown) -> Choices:

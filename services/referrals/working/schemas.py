@@ -17,7 +17,7 @@ from services.referrals.domain import Move
 from services.referrals.orientations.schemas import OrientationNamed
 from services.referrals.receiving.domain import Verdict
 from services.referrals.receiving.schemas import AlreadyKnownOut
-from services.referrals.schemas import PersonOut
+from services.referrals.schemas import PersonNumbered
 from services.referrals.working.domain import DeclineReason, Misnoted, OverrideReason
 from services.referrals.worklists.schemas import ReferralSummary
 
@@ -60,13 +60,15 @@ class AssessmentOut(Answer):
 class ReferralOut(ReferralSummary):
     """Everything, for the social worker and the coordinator. `moves`: what the caller may do next."""
 
+    external_reference: str
+    """The police's own number of the case, by which it and the social worker speak of it."""
     themes: list[Theme]
     penal: bool | None
     natinf: list[int]
     children_present: int
     occurred_at: Instant
     narrative: str | None
-    people: list[PersonOut]
+    people: list[PersonNumbered]
     already_known: list[AlreadyKnownOut]
     contacts: list[ContactOut]
     interviews: list[InterviewOut]

@@ -394,3 +394,26 @@ async def test_a_form_that_was_open_when_a_person_was_erased_notes_nothing_about
     assert browser.page.status_code == 409
     assert "Les données de cette personne ont été effacées" in browser.html.text
     assert await desk.rows("SELECT 1 FROM alerts") == []
+
+
+async def test_two_victims_of_whom_no_name_is_known_are_told_apart_by_number_sex_and_age(desk: Desk) -> None:
+    unknown = {"role": "victim", "sex": "unknown", "agreement": "accepted"}
+    referral_id = await desk.accepted(persons=[unknown, unknown, unknown | {"sex": "female", "approximate_age": 30}])
+
+    browser = await at(desk, "iscg-95", referral_id, "contact")
+
+    for choice in ("Victime n° 1 – Non connu", "Victime n° 2 – Non connu", "Victime n° 3 – Femme, environ 30 ans"):
+        assert choice in browser.html.text
+
+
+async def test_no_contact_is_offered_where_everybody_refused_and_the_number_of_the_police_is_told(desk: Desk) -> None:
+    refused = {"role": "victim", "sex": "female", "agreement": "refused"}
+    referral_id = await desk.accepted(persons=[refused], external_reference="95-2026-0042")
+
+    browser = await at(desk, "iscg-95", referral_id)
+
+    assert "Noter une tentative de contact" not in browser.html.text
+    assert "chacune des personnes a refusé d'être contactée" in browser.html.text
+    assert "95-2026-0042" in browser.html.text
+    read = await desk.read_as("iscg-95", referral_id)
+    assert (read["external_reference"], [one["number"] for one in read["people"]]) == ("95-2026-0042", [1])
