@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,6 +14,9 @@ from libs.chassis import security
 from libs.chassis.access import Rule
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
+from libs.contracts.vocabularies import Role
+from services.referrals.models import Referral
+from services.referrals.working import work
 from tests.journeys.house import SERVICES
 from tests.journeys.walls import World, hint, settle, unreachable, walk_of_lists, walk_of_perimeters, walk_of_roles, world
 from tests.serving import app_of
@@ -36,6 +40,13 @@ async def reporting(database_url: DatabaseUrl) -> AsyncIterator[World]:
 @pytest.fixture
 async def funding(database_url: DatabaseUrl) -> AsyncIterator[World]:
     async with world(database_url, "funding") as made:
+        await settle(made)
+        yield made
+
+
+@pytest.fixture
+async def referrals(database_url: DatabaseUrl) -> AsyncIterator[World]:
+    async with world(database_url, "referrals") as made:
         await settle(made)
         yield made
 
@@ -135,8 +146,23 @@ async def test_planted_a_perimeter_that_nobody_checks_is_found(funding: World, m
     _, findings = await walk_of_perimeters(funding)
     _, shown = await walk_of_lists(funding)
 
-    assert "funding GET /v1/plans/{plan_id}: funder of another perimeter is answered 200" in findings
+    assert "funding GET /v1/plans/{plan_id}: funder of another département is answered 200" in findings
     assert any(finding.startswith("funding GET /v1/plans shows") for finding in shown)
+
+
+async def test_planted_a_social_worker_who_sees_the_whole_departement_is_found(referrals: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def whole_departement(caller: Principal, referral: Referral) -> bool:
+        return caller.covers_departement(referral.departement)
+
+    kept = work.may_see
+    for module in list(sys.modules.values()):
+        if getattr(module, "may_see", None) is kept:
+            monkeypatch.setattr(module, "may_see", whole_departement)
+
+    _, findings = await walk_of_perimeters(referrals, only=Role.ISCG)
+
+    assert "referrals GET /v1/referrals/{referral_id}: iscg of the same département is answered 200" in findings
+    assert not [finding for finding in findings if "another département" in finding]
 
 
 async def test_planted_a_403_for_what_is_anothers_is_found(funding: World, monkeypatch: pytest.MonkeyPatch) -> None:

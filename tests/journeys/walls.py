@@ -53,15 +53,32 @@ INSIDERS: dict[Role, str] = {
 }
 """A client of each role, with the Val-d'Oise or the nation for its perimeter."""
 
-OUTSIDERS: dict[Role, tuple[str, dict[str, Any]]] = {
-    Role.POLICE: ("police-78", {}),
-    Role.ISCG: ("iscg-78", {}),
-    Role.COORDINATOR: ("coordinator-78", {}),
-    Role.PARTNER: ("partner-78", {}),
-    Role.EMPLOYER: ("employer-95", {"organization": str(d.EMPLOYER_78)}),
-    Role.FUNDER: ("funder-95", {"perimeter": ["departement:78"]}),
+
+class Outsider(NamedTuple):
+    """A caller whose role may call, and whose perimeter holds nothing of what there is: a client, and how its token differs from that client's."""
+
+    of: str
+    client_id: str
+    claims: dict[str, Any]
+
+    def token(self, issuer: Issuer) -> str:
+        return issuer.issue(self.client_id, **self.claims)
+
+
+_YVELINES = "another département"
+_BESIDE = "the same département"
+OUTSIDERS: dict[Role, tuple[Outsider, ...]] = {
+    Role.POLICE: (
+        Outsider(_YVELINES, "police-78", {}),
+        Outsider(_BESIDE, "police-95", {"client_id": "police-95-beside", "sub": "police-95-beside"}),
+    ),
+    Role.ISCG: (Outsider(_YVELINES, "iscg-78", {}), Outsider(_BESIDE, "iscg-95", {"perimeter": [f"post:{d.POST_78}", "departement:95"]})),
+    Role.COORDINATOR: (Outsider(_YVELINES, "coordinator-78", {}),),
+    Role.PARTNER: (Outsider(_YVELINES, "partner-78", {}), Outsider(_BESIDE, "partner-95", {"organization": str(d.SHELTER)})),
+    Role.EMPLOYER: (Outsider(_YVELINES, "employer-95", {"organization": str(d.EMPLOYER_78)}),),
+    Role.FUNDER: (Outsider(_YVELINES, "funder-95", {"perimeter": ["departement:78"]}),),
 }
-"""The same roles in the Yvelines. The others are national: nothing lies outside their perimeter."""
+"""In the Yvelines, and in the Val-d'Oise itself: another police system, post, organization. The other roles are national: nothing lies outside their perimeter."""
 
 OPEN: dict[str, frozenset[Role]] = {
     "read_funder": frozenset({Role.EMPLOYER}),
@@ -388,22 +405,32 @@ def _of_objects(routes: list[Route]) -> Iterator[tuple[Route, Rule]]:
             yield route, rule
 
 
-async def walk_of_perimeters(made: World) -> tuple[int, list[str]]:
-    """Whoever is outside cannot tell an object from nothing. Gives how many pairs of answers were compared, and what was found wrong."""
+def outsiders_of(route: Route, rule: Rule) -> Iterator[tuple[Role, Outsider]]:
+    for role in sorted((rule.roles & OUTSIDERS.keys()) - OPEN.get(route.operation, frozenset())):
+        for outsider in OUTSIDERS[role]:
+            yield role, outsider
+
+
+async def walk_of_perimeters(made: World, only: Role | None = None) -> tuple[int, list[str]]:
+    """Whoever is outside cannot tell an object from nothing. Gives how many pairs of answers were compared, and what was found wrong.
+
+    `only`: the reading of one role, for a planted fault that shows there.
+    """
     compared, findings = 0, []
     for name, up in made.services.items():
         requests = _requests_of(up)
         for route, rule in _of_objects(routes_of(name, up)):
-            for role in sorted((rule.roles & OUTSIDERS.keys()) - OPEN.get(route.operation, frozenset())):
-                who, claims = OUTSIDERS[role]
-                token = up.issuer.issue(who, **claims)
+            for role, outsider in outsiders_of(route, rule):
+                if only is not None and (role is not only or route.method != "GET"):
+                    continue
+                token = outsider.token(up.issuer)
                 request = requests.get(route.operation, Request())
-                key = f"{name}-{route.operation}-{role.value}"
+                compared += 1
+                key = f"{name}-{route.operation}-{compared}"
                 real = await call(up, route, token, made.ids[name], request, f"{key}-real")
                 absent = await call(up, route, token, NOTHING, request, f"{key}-absent")
-                compared += 1
                 if fault := hint(real, absent):
-                    findings.append(f"{route}: {role.value} of another perimeter {fault}")
+                    findings.append(f"{route}: {role.value} of {outsider.of} {fault}")
     return compared, findings
 
 
@@ -437,12 +464,11 @@ async def walk_of_lists(made: World) -> tuple[int, list[str]]:
             rule = route.rule
             if rule is None or rule.public or route.parameters or route.method != "GET":
                 continue
-            for role in sorted((rule.roles & OUTSIDERS.keys()) - OPEN.get(route.operation, frozenset())):
-                who, claims = OUTSIDERS[role]
-                answer = await call(up, route, up.issuer.issue(who, **claims), {}, Request(), "unused")
+            for role, outsider in outsiders_of(route, rule):
+                answer = await call(up, route, outsider.token(up.issuer), {}, Request(), "unused")
                 listed += 1
                 if any(one in answer.text for one in mine):
-                    findings.append(f"{route} shows {role.value} what is another perimeter's")
+                    findings.append(f"{route} shows {role.value} of {outsider.of} what is another perimeter's")
     return listed, findings
 
 
