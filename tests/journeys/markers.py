@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tests.documents import shown
 from tests.journeys.house import House
+from tests.needles import held
 from tests.serving import Served
 
 WORD: Final = "zqxjvmarqueur"
@@ -19,7 +20,7 @@ PHONE: Final = "639989731"
 BIRTH: Final = "1913-02-17"
 OPEN_WORD: Final = "zqxjvannuaire"
 OPEN_PHONE: Final = "639989741"
-NEEDLES: Final = tuple(one.encode() for one in (WORD, PHONE, BIRTH))
+NEEDLES: Final = (WORD, PHONE, BIRTH)
 
 IN_CLEAR: Final = {
     "external_reference": "the police system's own number of the case; it is in the table referrals, and shown to that system only",
@@ -169,13 +170,11 @@ def _complete(value: Any) -> Any:
 
 
 def found_in(text: str | bytes) -> bool:
-    """Byte by byte, also in PostgreSQL's way of writing bytes, in hexadecimal, and in JSON's escapes."""
-    looked = text.encode() if isinstance(text, str) else text
-    return any(needle in looked or needle.hex().encode() in looked for needle in NEEDLES)
+    return bool(held(text, NEEDLES))
 
 
 def open_in(text: str) -> bool:
-    return any(needle in text or needle.encode().hex() in text for needle in (OPEN_WORD, OPEN_PHONE))
+    return bool(held(text, (OPEN_WORD, OPEN_PHONE)))
 
 
 async def rows_of(house: House) -> dict[str, list[str]]:

@@ -6,15 +6,19 @@ On Apache Kafka the broker's own files are searched too (KAFKA_DATA names their 
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from aiokafka import TopicPartition
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from libs.chassis import streams, telemetry
+from libs.chassis.outbox import append_raw
+from libs.chassis.refusals import Conflict
 from libs.chassis.settings import secret_bytes
 from libs.chassis.vault import DataKey
 from libs.contracts import demonstration as d
@@ -26,12 +30,27 @@ from libs.embedded.postgres import Postgres
 from services.referrals.receiving.intake import Intakes
 from tests.journeys.desk_forms import type_everywhere
 from tests.journeys.house import House, house
-from tests.journeys.markers import BIRTH, NEEDLES, PHONE, PUBLIC, WORD, fields, found_in, marked_requests, open_in, rows_of
+from tests.journeys.markers import (
+    BIRTH,
+    NEEDLES,
+    OPEN_PHONE,
+    OPEN_WORD,
+    PHONE,
+    PUBLIC,
+    WORD,
+    fields,
+    found_in,
+    marked_requests,
+    open_in,
+    rows_of,
+)
 from tests.journeys.posts import POSTS, copied_posts, equals
 from tests.journeys.territory import register_territory
+from tests.needles import held
 from tests.proof.accounts import Verdict
 from tests.proof.judging import compare_with_grants
 from tests.services.referrals.conftest import CONTENT
+from tests.serving import app_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
@@ -67,7 +86,7 @@ async def _live(up: House) -> tuple[str, list[Any], set[str]]:
     address = f"/v1/referrals/{referral_id}"
     told = [received, await referrals.post("iscg-95", f"{address}/accept", version=1)]
     read = await referrals.get("iscg-95", address, CONTENT)
-    assert all(needle.decode() in read.text for needle in NEEDLES)
+    assert all(needle in read.text for needle in NEEDLES)
     person = read.json()["people"][0]["id"]
     asked = {"person_id": person, "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support"}
     oriented = await referrals.post("iscg-95", f"{address}/orientations", asked)
@@ -177,9 +196,24 @@ async def _consumed(up: House) -> dict[str, list[tuple[dict[str, bytes], bytes, 
     return seen
 
 
-def _holding(folder: Path, needles: tuple[bytes, ...]) -> list[str]:
-    """Files under a folder that hold one of the needles, read byte by byte."""
-    return [path.name for path in folder.rglob("*") if path.is_file() and any(one in _bytes(path) for one in needles)]
+async def _left(up: House, spans: InMemorySpanExporter, told: Sequence[Any], addresses: Sequence[str], logged: str) -> dict[str, list[str]]:
+    """Place → the texts that were left there."""
+    places = {f"table {table}": lines for table, lines in (await rows_of(up)).items()}
+    places |= {f"topic {topic}": [repr(one) for one in records] for topic, records in (await _consumed(up)).items()}
+    places |= {f"metrics {name}": [(await up[name].client.get("/metrics")).text] for name in up.urls}
+    places |= {f"answer {number}": [f"{answer.status_code} {dict(answer.headers)} {answer.text}"] for number, answer in enumerate(told)}
+    places |= {f"address {number}": [address] for number, address in enumerate(addresses)}
+    return places | {"traces": [span.to_json() for span in spans.get_finished_spans()], "log": [logged]}
+
+
+def _places(left: Mapping[str, Sequence[str]], values: Sequence[str]) -> list[str]:
+    """The places where one of the values was left."""
+    return [place for place, texts in left.items() if any(held(text, values) for text in texts)]
+
+
+def _holding(folder: Path, needles: Iterable[str]) -> list[str]:
+    """Files under a folder that hold one of the needles."""
+    return [path.name for path in folder.rglob("*") if path.is_file() and held(_bytes(path), needles)]
 
 
 def _bytes(path: Path) -> bytes:
@@ -202,39 +236,29 @@ async def test_a_marker_in_every_personal_field_is_found_nowhere_but_in_authoris
     told.append(await _crash(lived, monkeypatch))
     await until(lambda: _all_sent(lived), seconds=60)
 
-    rows = await rows_of(lived)
-    consumed = await _consumed(lived)
-    metrics = [(await lived[name].client.get("/metrics")).text for name in lived.urls]
-    traces = "\n".join(span.to_json() for span in spans.get_finished_spans())
-    logged = "".join(capfd.readouterr())
-    answers = [f"{answer.status_code} {dict(answer.headers)} {answer.text}" for answer in told]
+    left = await _left(lived, spans, told, addresses, "".join(capfd.readouterr()))
     postgres.psql("postgres", "CHECKPOINT")
 
     # the search is not blind: what may be there is found in each place
-    assert any(referral_id in row for row in rows["referrals.referrals"])
-    assert any(referral_id.encode() in value for _, _, value in consumed["referrals/internal"])
-    assert "receive_referral" in "".join(metrics)
-    assert "/v1/referrals/{referral_id}" in traces
-    assert "receive_referral" in logged
-    assert "request.failed" in logged
+    assert any(referral_id in row for row in left["table referrals.referrals"])
+    assert any(referral_id in record for record in left["topic referrals/internal"])
+    assert "receive_referral" in "".join(left["metrics referrals"])
+    assert "/v1/referrals/{referral_id}" in "".join(left["traces"])
+    assert "receive_referral" in left["log"][0]
+    assert "request.failed" in left["log"][0]
     assert any(answer.status_code == 500 for answer in told)
 
-    assert [table for table, held in rows.items() if any(found_in(row) for row in held)] == []
-    assert [topic for topic, held in consumed.items() if any(found_in(repr(one)) for one in held)] == []
+    assert _places(left, NEEDLES) == []
     # what is public stays with who was told: it travels no further than the lists, and to where referrals keeps the names that it read in them
-    public = {table for table, held in rows.items() if any(map(open_in, held))} - {"referrals.directory_names"}
-    assert {table.partition(".")[0] for table in public} == {"partners", "funding"}
-    assert [topic for topic, held in consumed.items() if any(open_in(repr(one)) for one in held)] == []
-    assert not any(map(open_in, (*metrics, traces, logged)))
-    assert not any(map(found_in, metrics))
-    assert not found_in(traces)
-    assert not found_in(logged)
-    assert [answer[:300] for answer in answers if found_in(answer)] == []
-    assert [address for address in addresses if found_in(address)] == []
+    public = [place for place in _places(left, (OPEN_WORD, OPEN_PHONE)) if not place.startswith(("answer ", "address "))]
+    assert {place.partition(".")[0] for place in public if place != "table referrals.directory_names"} == {
+        "table partners",
+        "table funding",
+    }
     # PostgreSQL's folder, its write-ahead log and its own log included
-    assert _holding(postgres.folder.parent, (WORD.encode(), PHONE.encode())) == []
+    assert _holding(postgres.folder.parent, NEEDLES) == []
     if folder := os.environ.get("KAFKA_DATA"):
-        assert _holding(Path(folder), (referral_id.encode(),)) != []
+        assert _holding(Path(folder), (referral_id,)) != []
         assert _holding(Path(folder), NEEDLES) == []
 
 
@@ -265,9 +289,38 @@ async def test_planted_a_vault_that_does_not_seal_is_found(lived: House, monkeyp
         "police-95", "/v1/referrals", json.loads(json.dumps(body).replace(WORD, planted).replace(PHONE, "639989732"))
     )
 
-    leaking = [table for table, held in (await rows_of(lived)).items() if any(planted.encode().hex() in row for row in held)]
+    leaking = [table for table, lines in (await rows_of(lived)).items() if any(planted.encode().hex() in row for row in lines)]
     assert sorted(leaking) == ["referrals.persons", "referrals.referrals"]
     assert found_in(f"\\x{WORD.encode().hex()}")  # as the search reads it
+
+
+LEAK = "zqxjvfuite"
+"""Of its own, as above."""
+
+
+async def test_planted_a_leak_into_each_place_is_found(
+    lived: House, spans: InMemorySpanExporter, capfd: pytest.CaptureFixture[str]
+) -> None:
+    referrals = lived["referrals"]
+    hidden = urlsafe_b64encode(f"c{LEAK}".encode()).decode()
+
+    async def leak() -> None:
+        structlog.get_logger("planted").info("planted", name=LEAK)
+        with telemetry.continued(None, None, None, LEAK):  # as a span's name: attributes are scrubbed
+            telemetry.REQUESTS.labels("referrals", LEAK, "200").inc()
+        async with referrals.runtime.database.transaction() as session:
+            await append_raw(session, stream="internal", type="planted", subject="planted", data=json.dumps({"cursor": hidden}).encode())
+        raise Conflict(f"{LEAK} figure déjà au dossier.", headers={"Location": f"/v1/planted?cursor={hidden}"})
+
+    app_of(referrals.client).add_api_route("/v1/planted", leak, operation_id="planted", include_in_schema=False)
+    told = await referrals.client.get("/v1/planted")
+    await until(lambda: _all_sent(lived), seconds=60)
+
+    found = _places(await _left(lived, spans, [told], [told.headers["location"]], "".join(capfd.readouterr())), (LEAK,))
+
+    telemetry.REQUESTS.remove("referrals", LEAK, "200")
+    assert {place.partition(" ")[0] for place in found} == {"table", "topic", "metrics", "answer", "address", "traces", "log"}
+    assert {"table referrals.stream_events", "topic referrals/internal"} <= set(found)
 
 
 # What each audience received
@@ -284,9 +337,9 @@ async def test_each_audience_received_on_its_topic_and_its_feed_what_the_table_g
     assert {topic.partition(":")[0] for topic in consumed} >= {
         f"referrals/{kind}" for kind in ("internal", "interior", "justice", "departement")
     }
-    for topic, held in consumed.items():
+    for topic, records in consumed.items():
         stream = topic.partition("/")[2]
-        for headers, _, value in held:
+        for headers, _, value in records:
             assert faults(stream, headers["ce_type"].decode(), json.loads(value), repr((headers, value)), real) == []
     fed = await _fed(lived)
     assert {stream for stream, events in fed.items() if events} >= {
