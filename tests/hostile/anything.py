@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 SEED = os.environ.get("MAILLON_FUZZ_SEED")
 if SEED is not None:
-    core.global_force_seed = int(SEED)  # as --hypothesis-seed does
+    core.global_force_seed = int(SEED)  # type: ignore[assignment]  # declared by its default None; as --hypothesis-seed does
 
 # without shrinking, which takes minutes: what fails is told as it came
 some = settings(max_examples=50, derandomize=SEED is None, database=None, deadline=None, phases=[Phase.explicit, Phase.generate])

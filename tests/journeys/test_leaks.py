@@ -97,6 +97,7 @@ async def _live(up: House) -> tuple[str, list[Any], set[str]]:
     assert WORD in shown.text
     other = await referrals.post("iscg-95", f"{address}/orientations", asked | {"service_id": d.LEGAL_ADVICE_SERVICE})
     refusal = {"reason": "other", "reason_text": f"refus {WORD}"}
+    assert other.status_code == 201, other.text
     told += [other, await referrals.post("partner-95", f"/v1/orientations/{other.json()['id']}/reject", refusal, version=1)]
     assert told[-1].status_code == 200, told[-1].text
     assert f"refus {WORD}" in (await referrals.get("iscg-95", f"/v1/orientations/{other.json()['id']}", CONTENT)).text
