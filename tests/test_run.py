@@ -17,6 +17,7 @@ from libs.embedded.broker import free_port
 from libs.embedded.errors import CannotStart
 from libs.embedded.journey import referral
 from services.__main__ import plan_of
+from tests.needles import held
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("referrals", "partners", "funding", "reporting", "issuer")
@@ -90,8 +91,7 @@ def test_one_referral_plays_its_journey_and_the_run_ends_well(played: Run) -> No
     # the search is not blind: the clear and the sealed part of the same referral lie in the folder, and only the clear one is read there
     assert found.pop("couple_violence") != []
     assert found == {value: [] for value in personal}
-    for value in personal:
-        assert value not in printed
+    assert held(printed, personal) == []
 
 
 def _personal(person: dict[str, Any]) -> list[str]:
@@ -99,13 +99,11 @@ def _personal(person: dict[str, Any]) -> list[str]:
 
 
 def _files_with(folder: Path, words: list[str]) -> dict[str, list[str]]:
-    """The files under a folder that hold some words, read byte by byte: databases, write-ahead log, logs, keys."""
+    """The files under a folder that hold some words in any form, read byte by byte: databases, write-ahead log, the processes' logs, keys."""
     found: dict[str, list[str]] = {word: [] for word in words}
     for path in filter(Path.is_file, folder.rglob("*")):
-        held = path.read_bytes()
-        for word in words:
-            if word.encode() in held:
-                found[word].append(path.name)
+        for word in held(path.read_bytes(), words):
+            found[word].append(path.name)
     return found
 
 
