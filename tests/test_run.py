@@ -1,5 +1,6 @@
 """`make run` as its user sees it: real processes, a data folder of its own, ports that are free."""
 
+import json
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ from libs.embedded.journey import referral
 from services.__main__ import plan_of
 from tests.needles import held
 
+MARKER = "zqxjvmaison"
 ROOT = Path(__file__).parents[1]
 ROOMS = ("referrals", "partners", "funding", "reporting", "issuer")
 
@@ -52,6 +54,16 @@ class Run:
     def token(self, who: str) -> dict[str, str]:
         answer = httpx.post(f"http://127.0.0.1:{self.ports['issuer']}/token", data={"client_id": who})
         return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+    def refused(self) -> list[int]:
+        """A person's name sent where none belongs, to the running process: how it was answered."""
+        url = f"http://127.0.0.1:{self.ports['referrals']}/v1/referrals"
+        headers = self.token("police-95") | {"Idempotency-Key": "refused", "Content-Type": "application/json"}
+        bodies = [f'{{"narrative": "{MARKER}', json.dumps(referral(MARKER) | {MARKER: MARKER}), json.dumps({"persons": [MARKER]})]
+        broken, unknown, wrong = (httpx.post(url, content=body, headers=headers) for body in bodies)
+        answers = [broken, httpx.get(f"{url}/{MARKER}/{MARKER}", headers=headers), unknown, wrong]
+        assert [answer.text for answer in answers if held(answer.text, [MARKER])] == []
+        return [answer.status_code for answer in answers]
 
     def situations(self) -> int:
         url = f"http://127.0.0.1:{self.ports['reporting']}/v1/figures?measure=situations&departement=95"
@@ -114,6 +126,7 @@ def test_a_killed_service_comes_back_and_nothing_is_lost_over_a_restart_of_every
     assert f":{run.ports['referrals']}/desk/" in run.printed()
     sign_in = httpx.get(f"http://127.0.0.1:{run.ports['referrals']}/desk/sign-in")
     assert sign_in.headers["location"].startswith(f"http://127.0.0.1:{run.ports['issuer']}/authorize?")
+    refused = run.refused()
     [victim] = _processes(process.pid, "services.reporting")
     os.kill(victim, signal.SIGKILL)
     run.wait_for("reporting", process)
@@ -130,6 +143,9 @@ def test_a_killed_service_comes_back_and_nothing_is_lost_over_a_restart_of_every
 
     assert run.situations() == 3
     assert stop(again) == 0
+    assert refused == [400, 404, 422, 422]
+    assert _files_with(run.folder, [MARKER]) == {MARKER: []}
+    assert held(run.printed(), [MARKER]) == []
 
 
 def test_a_port_in_use_is_said_in_a_sentence(run: Run) -> None:
