@@ -194,7 +194,7 @@ POLICE = [
     (ReferralStatus.RECEIVED, False, PoliceStatus.RECEIVED),
     (ReferralStatus.UNROUTED, False, PoliceStatus.RECEIVED),
     (ReferralStatus.ASSIGNED, False, PoliceStatus.ASSIGNED),
-    (ReferralStatus.ASSIGNED, True, PoliceStatus.ASSIGNED),
+    (ReferralStatus.ASSIGNED, True, PoliceStatus.CONTACTED),
     (ReferralStatus.ACCEPTED, False, PoliceStatus.ACCEPTED),
     (ReferralStatus.ACCEPTED, True, PoliceStatus.CONTACTED),
     (ReferralStatus.CLOSED, True, PoliceStatus.CLOSED),

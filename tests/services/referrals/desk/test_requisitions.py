@@ -67,7 +67,8 @@ async def test_a_coordinator_enters_a_requisition_reads_it_and_completes_it_with
 
 async def test_completing_an_entry_leaves_the_moment_of_its_reception_as_it_was(desk: Desk) -> None:
     referral_id = await desk.accepted()
-    asked = REQUISITION | {"received_at": (datetime.now(PARIS) - timedelta(hours=2)).isoformat()}
+    now = datetime.now(PARIS)
+    asked = REQUISITION | {"received_at": (now - timedelta(hours=2)).isoformat(), "handed_over_at": (now - timedelta(hours=1)).isoformat()}
     entry = (await desk.post("coordinator-95", f"/v1/referrals/{referral_id}/requisitions", asked)).json()["id"]
     browser = await at(desk, "coordinator-95", referral_id)
 
