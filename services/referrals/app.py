@@ -52,7 +52,7 @@ BATCH = 50
 
 
 async def route_unrouted(runtime: Runtime) -> None:
-    """After a change of coverage: try the unrouted referrals again, some at a time."""
+    """After a change of coverage or presence: try again, some at a time, the unrouted referrals and those that wait at a post where nobody works."""
     async with runtime.database.transaction() as session:
         due = await routing.due(session)
     if not due:

@@ -232,7 +232,7 @@ class AgreementHeard(Table, table=True):
 
 
 class RoutingDue(Table, table=True):
-    """Départements whose coverage changed: their unrouted referrals are tried again."""
+    """Départements whose coverage, or a post's presence, changed: the referrals that nobody has are tried again (receiving/routing.py)."""
 
     __tablename__ = "routing_due"
 

@@ -208,7 +208,8 @@ _STILL_UNROUTED = text(
 
 _TO_ROUTE = text(
     "SELECT id, client_id, unit_id, commune, departement, channel, urgency, danger, received_at, declined_by, status, post_id, contacted FROM referrals"
-    " WHERE (status = 'unrouted' OR (status = 'assigned' AND post_id = ANY(ARRAY(SELECT id FROM posts_heard WHERE state <> 'filled'))))"
+    " WHERE (status = 'unrouted' OR (status = 'assigned' AND routing ->> 'reason' NOT IN ('manual', 'transfer')"
+    "  AND post_id = ANY(ARRAY(SELECT id FROM posts_heard WHERE state <> 'filled'))))"
     " AND (CAST(:received AS timestamptz) IS NULL OR (received_at, id) > (:received, CAST(:id AS uuid)))"
     " ORDER BY received_at, id LIMIT :limit FOR UPDATE"
 )
@@ -217,6 +218,7 @@ _TO_ROUTE = text(
 async def route_again(session: AsyncSession, delays: Delays, now: datetime, after: Tried | None = None, limit: int = 200) -> Tried | None:
     """Try the next referrals that nobody has, oldest first: the unrouted, and those that were assigned to a post where nobody works and not accepted.
 
+    Not those that were given to it by hand, perhaps away from the very post that the coverage names: the coordinator is told of them and decides.
     These go where they would go if they were received now, and stay where they are if that is nowhere: their post may be back tomorrow. A post of a
     neighbouring département may cover them, so all are tried. Returns where to go on, `None` at the end.
     """

@@ -181,7 +181,7 @@ async def note_agreement(
 async def take_agreement_back(
     session: AsyncSession, caller: Principal, links: Links, referral: Referral, person: Person, noted: Correction, now: datetime
 ) -> None:
-    """As before what they said was noted, which was a mistake; left as it is when it was corrected since, or the person was erased."""
+    """As before what they said was noted, which was a mistake; left as it is when their agreement is another by now, or the person was erased."""
     change = noted.changes[_agreement_of(person)]
     if person.content and person.agreement == change["after"]:
         before = ContactAgreement(change["before"])

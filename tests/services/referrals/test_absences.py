@@ -190,6 +190,21 @@ async def test_what_an_absent_post_had_not_accepted_goes_to_who_stands_in_and_wh
     assert (move.move, move.status_before, move.post_before, move.post_after) == ("route", "assigned", d.POST_CERGY, d.POST_SARCELLES)
 
 
+async def test_what_was_given_by_hand_stays_for_the_coordinator_and_goes_back_to_nobody_by_itself(referrals: Referrals) -> None:
+    """A post that gave a referral away, or was relieved of it, is not given it again by the coverage, which knows nothing of why."""
+    await wants_mail(referrals, "departement:95", "immediate")
+    transferred, assigned = await referrals.receive(), await referrals.receive()
+    await referrals.move("iscg-95", transferred, "transfer", {"post_id": d.POST_SARCELLES})
+    await referrals.move("coordinator-95", assigned, "assign", {"post_id": d.POST_SARCELLES})
+
+    await referrals.hear("partners", another(units=(d.UNIT_CERGY,)), absent(d.POST_SARCELLES, OTHER))
+    await route_unrouted(referrals.runtime)
+
+    rows = {row.id: (row.status, row.post_id) for row in await referrals.rows("SELECT id, status, post_id FROM referrals")}
+    assert rows == dict.fromkeys((transferred, assigned), ("assigned", d.POST_SARCELLES))
+    assert await told(referrals, "departement:95") == ["post_absent at once"]
+
+
 @pytest.mark.parametrize("gone", [PostVacant(**of(d.POST_CERGY), vacant_at=MORNING), PostClosed(**of(d.POST_CERGY), closed_at=MORNING)])
 async def test_what_nobody_else_can_take_stays_with_its_post_until_somebody_can(referrals: Referrals, gone: Any) -> None:
     referral_id = await referrals.receive()
