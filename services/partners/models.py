@@ -13,8 +13,9 @@ class Table(SQLModel, registry=registry(metadata=MetaData())):
     """Of this service alone: otherwise all SQLModel tables of a process share one metadata."""
 
 
-def _texts() -> Column[list[str]]:
-    return Column(ARRAY(Text), nullable=False)
+def _texts(*, empty: bool = False) -> Column[list[str]]:
+    """`empty`: where the writer says nothing, as a process of a release before the column does."""
+    return Column(ARRAY(Text), nullable=False, server_default="{}" if empty else None)
 
 
 def _instant(*, nullable: bool = False) -> Column[datetime]:
@@ -60,8 +61,8 @@ class Service(Table, table=True):
     needs: list[str] = Field(sa_column=_texts())
     communes: list[str] = Field(sa_column=_texts())
     """Empty: the whole département."""
-    sexes: list[str] = Field(sa_column=_texts())
-    age_bands: list[str] = Field(sa_column=_texts())
+    sexes: list[str] = Field(sa_column=_texts(empty=True))
+    age_bands: list[str] = Field(sa_column=_texts(empty=True))
     """Empty: anybody, as of `sexes`."""
     capacity: int | None
     phone: str | None = Field(sa_type=Text)

@@ -21,8 +21,9 @@ def instant(*, nullable: bool = False) -> Column[datetime]:
     return Column(DateTime(timezone=True), nullable=nullable)
 
 
-def texts() -> Column[list[str]]:
-    return Column(ARRAY(Text), nullable=False)
+def texts(*, empty: bool = False) -> Column[list[str]]:
+    """`empty`: where the writer says nothing, as a process of a release before the column does."""
+    return Column(ARRAY(Text), nullable=False, server_default="{}" if empty else None)
 
 
 def ids() -> Column[list[UUID]]:
@@ -213,8 +214,8 @@ class ServiceHeard(Table, table=True):
     communes: list[str] = Field(sa_column=texts())
     capacity: int | None
     closed: bool
-    sexes: list[str] = Field(sa_column=texts())
-    age_bands: list[str] = Field(sa_column=texts())
+    sexes: list[str] = Field(sa_column=texts(empty=True))
+    age_bands: list[str] = Field(sa_column=texts(empty=True))
     """Whom it takes, as `sexes`; empty: anybody."""
 
 

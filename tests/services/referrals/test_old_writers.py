@@ -13,6 +13,7 @@ ADDED = {
     "orientations": ("departement", "current_post_id"),
     "requisitions": ("authority", "asked", "corrects_id"),
     "contact_attempts": ("override_reason", "overridden"),
+    "services_heard": ("sexes", "age_bands"),
 }
 """Columns that came after their table."""
 

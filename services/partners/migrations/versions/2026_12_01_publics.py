@@ -13,7 +13,6 @@ COLUMNS = ("sexes", "age_bands")
 def upgrade() -> None:
     for column in COLUMNS:
         op.execute(f"ALTER TABLE services ADD COLUMN {column} text[] NOT NULL DEFAULT '{{}}'")
-        op.execute(f"ALTER TABLE services ALTER COLUMN {column} DROP DEFAULT")
 
 
 def downgrade() -> None:
