@@ -66,14 +66,14 @@ class AnswerAwaited(Conflict):
 
 
 class Helped(NamedTuple):
-    """One of those whom a referral is there to help (helping.py). A minor is tried, and spoken with, through an adult of their side too."""
+    """One of those whom a referral is there to help (helping.py). A minor is tried and reached through an adult of their side too, who declines for nobody else."""
 
     agreed: bool
     """To be contacted."""
     last_contact: ContactResult | None
     """Of the last attempt, by when it was made; none: never tried."""
     spoken_with: bool
-    """In one of the contacts somebody answered."""
+    """They answered in one of the contacts, or an adult through whom a minor is called was reached."""
     taken: bool
     """A partner took over."""
 

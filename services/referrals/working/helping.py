@@ -1,7 +1,7 @@
 """Whom a referral is there to help, and whether they were called: what its due time and the reasons of closing ask (DOMAIN §3: never assume one person).
 
 Its victims. Without any, or when each of them refused before anybody called: whoever is not the alleged perpetrator; then him, whom the police often names
-alone. A minor is called through an adult of their side as well.
+alone. A minor is called through an adult of their side as well: another victim, or whoever is named for them; a witness may be the neighbour.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,6 +12,9 @@ from uuid import UUID
 from libs.contracts.vocabularies import ContactAgreement, ContactResult, PersonRole
 
 _SIDES: Final = (frozenset({PersonRole.VICTIM}), frozenset(PersonRole) - {PersonRole.ALLEGED_PERPETRATOR}, frozenset(PersonRole))
+
+_OF_A_MINOR: Final = frozenset({PersonRole.VICTIM, PersonRole.OTHER})
+"""Adults through whom a minor is called."""
 
 
 class Concerned(NamedTuple):
@@ -48,10 +51,10 @@ def to_help(persons: Collection[Concerned], attempts: Collection[Attempt]) -> li
 
 
 def attempts_for(person: Concerned, persons: Collection[Concerned], attempts: Sequence[Attempt]) -> list[Attempt]:
-    """To reach a person; a minor also through the adults who are not the alleged perpetrator."""
+    """To reach a person; a minor also through the adults of their side."""
     through = {person.id}
     if person.minor:
-        through |= {one.id for one in persons if not one.minor and one.role is not PersonRole.ALLEGED_PERPETRATOR}
+        through |= {one.id for one in persons if not one.minor and one.role in _OF_A_MINOR}
     return [one for one in attempts if one.person_id in through]
 
 

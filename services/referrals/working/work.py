@@ -23,6 +23,7 @@ from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import (
     CloseReason,
     ContactAgreement,
+    ContactResult,
     OrientationStatus,
     ReferralStatus,
     Role,
@@ -263,12 +264,14 @@ async def _work(session: AsyncSession, referral: Referral) -> Work:
     taken = {one.person_id for one in asked if one.status in ORIENTATION_TAKEN}
     helped = []
     for person in to_help(persons, attempts):
-        results = [one.result for one in attempts_for(person, persons, attempts)]
+        tried = attempts_for(person, persons, attempts)
         helped.append(
             Helped(
                 agreed=person.agreement is ContactAgreement.ACCEPTED and person.may_be_called,
-                last_contact=results[-1] if results else None,
-                spoken_with=not SPOKEN_WITH.isdisjoint(results),
+                last_contact=tried[-1].result if tried else None,
+                spoken_with=any(
+                    one.result in SPOKEN_WITH and (one.person_id == person.id or one.result is ContactResult.REACHED) for one in tried
+                ),
                 taken=person.id in taken,
             )
         )

@@ -16,8 +16,14 @@ from tests.services.referrals.test_delays import alerts, hours_pass
 
 pytestmark = pytest.mark.usefixtures("calm")
 
-VICTIM, ACCUSED, WITNESS, CHILD = UUID(int=1), UUID(int=2), UUID(int=3), UUID(int=4)
-ROLES = {VICTIM: PersonRole.VICTIM, ACCUSED: PersonRole.ALLEGED_PERPETRATOR, WITNESS: PersonRole.WITNESS, CHILD: PersonRole.VICTIM}
+VICTIM, ACCUSED, WITNESS, CHILD, ADULT = (UUID(int=number) for number in range(1, 6))
+ROLES = {
+    VICTIM: PersonRole.VICTIM,
+    ACCUSED: PersonRole.ALLEGED_PERPETRATOR,
+    WITNESS: PersonRole.WITNESS,
+    CHILD: PersonRole.VICTIM,
+    ADULT: PersonRole.OTHER,
+}
 
 
 def persons(*ids: UUID, refused: tuple[UUID, ...] = (), erased: tuple[UUID, ...] = ()) -> list[Concerned]:
@@ -39,7 +45,9 @@ TO_HELP: dict[str, tuple[list[Concerned], list[Attempt], list[UUID], bool]] = {
     "a victim who refused when she was called": (persons(VICTIM, ACCUSED, refused=(VICTIM,)), attempts(VICTIM), [VICTIM], False),
     "a victim who was erased": (persons(VICTIM, ACCUSED, erased=(VICTIM,)), attempts(ACCUSED), [ACCUSED], False),
     "nobody but who refused": (persons(VICTIM, ACCUSED, refused=(VICTIM, ACCUSED)), [], [VICTIM], False),
-    "a child, called through an adult of its side": (persons(CHILD, ACCUSED, WITNESS), attempts(WITNESS), [CHILD], False),
+    "a child, called through an adult of its side": (persons(CHILD, ACCUSED, ADULT), attempts(ADULT), [CHILD], False),
+    "a child, called through another victim": (persons(CHILD, VICTIM), attempts(VICTIM), [CHILD, VICTIM], False),
+    "a child, not called through a witness": (persons(CHILD, ACCUSED, WITNESS), attempts(WITNESS), [CHILD], True),
     "a child, not called through the alleged perpetrator": (persons(CHILD, ACCUSED), attempts(ACCUSED), [CHILD], True),
     "nobody at all": ([], [], [], True),
 }
@@ -110,6 +118,21 @@ async def test_each_victim_who_agreed_was_called_before_a_closing_rests_on_the_a
 
     assert (before.status_code, before.json()["type"].rpartition("/")[2]) == (409, "close-reason-unfounded")
     assert (unreachable.status_code, after.status_code) == (409, 200)
+
+
+async def test_no_adult_declines_for_a_child_but_who_was_reached_may_answer_for_it(referrals: Referrals) -> None:
+    child = BOTH[0] | {"approximate_age": 9}
+    referral_id = await referrals.accepted(persons=[child, {"role": "other", "sex": "female", "agreement": "accepted"}])
+    _, adult = await referrals.persons(referral_id)
+    await call(referrals, adult, result="declined")
+
+    called = await referrals.read_as("iscg-95", referral_id)
+    declined = await referrals.move("iscg-95", referral_id, "close", {"reason": "declined_by_person"})
+    await call(referrals, adult, result="reached")
+    reached = await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})
+
+    assert called["awaits_contact"] is False
+    assert (declined.status_code, reached.status_code) == (409, 200)
 
 
 async def test_a_referral_of_which_everybody_refused_is_never_overdue_and_says_that_nobody_is_called(referrals: Referrals) -> None:
