@@ -124,7 +124,7 @@ NOTED: Final = (
         missing="Cette tentative de contact n'est pas dans la saisine.",
         explanation="Seulement ce qui a été noté par erreur. La tentative reste visible, et n'est plus comptée : s'il n'en reste aucune, le premier"
         " contact est de nouveau attendu. L'accord noté avec elle est retiré aussi, et les orientations qui reposaient sur lui, sauf si la personne a été"
-        " jointe une autre fois.",
+        " jointe une autre fois. Les orientations annulées parce que la personne avait décliné restent annulées : demandez-les de nouveau.",
     ),
     Noted(
         Move.INTERVIEW,

@@ -38,7 +38,8 @@ async def contact(
 ) -> ContactMadeOut:
     """Note an attempt to reach a person. Refused for who refused to be contacted, and, without a reason to pass over them, against the safe-contact rules.
 
-    What the person said about being contacted is noted with it, as a correction. Who declines help is sent to no partner any more.
+    What the person said about being contacted is noted with it, as a correction. Who declines help is sent to no partner any more, unless they were reached
+    again since: what was agreed then holds.
     The first contact with somebody whom the referral is there to help (helping.py) ends the due time; the first in which one of them was reached is told to
     the police.
 
@@ -96,7 +97,7 @@ async def contact(
     )
     if body.agreement is not None and body.agreement != person.agreement:
         attempt.correction_id = (await note_agreement(session, caller, links, referral, person, body.agreement, now)).id
-    if body.result is ContactResult.DECLINED:
+    if body.result is ContactResult.DECLINED and not await _reached_since(session, attempt):
         await end_declined(session, referral, person, now)
     return ContactMadeOut(
         id=attempt.id,
@@ -190,6 +191,18 @@ async def reached(session: AsyncSession, referral_id: UUID, until: datetime, *, 
     if besides is not None:
         attempts = attempts.where(col(ContactAttempt.id) != besides)
     return set(await session.scalars(attempts))
+
+
+async def _reached_since(session: AsyncSession, attempt: ContactAttempt) -> bool:
+    """Whether the person of an attempt was reached after it, by one that stands."""
+    later = select(col(ContactAttempt.id)).where(
+        col(ContactAttempt.referral_id) == attempt.referral_id,
+        col(ContactAttempt.person_id) == attempt.person_id,
+        col(ContactAttempt.result) == ContactResult.REACHED,
+        col(ContactAttempt.attempted_at) > attempt.attempted_at,
+        col(ContactAttempt.withdrawn_at).is_(None),
+    )
+    return await session.scalar(later.limit(1)) is not None
 
 
 async def _audit_override(

@@ -64,7 +64,10 @@ async def transfer_referral(referral_id: Id, body: TransferIn, caller: Caller, v
     ),
 )
 async def withdraw_contact(referral_id: Id, contact_id: Id, body: WithdrawIn, caller: Caller, runtime: Run, once: Once) -> Response:
-    """Withdraw an attempt that was noted by mistake. It stays in the referral with the reason, and counts no longer."""
+    """Withdraw an attempt that was noted by mistake. It stays in the referral with the reason, and counts no longer.
+
+    What a contact with the result `declined` cancelled stays cancelled, its partners were told: ask for it again.
+    """
     return await once(
         lambda session: withdrawals.withdraw_contact(
             session, caller, Links.of(runtime), Delays.of(runtime), referral_id, contact_id, body, _now()

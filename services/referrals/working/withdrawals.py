@@ -68,7 +68,8 @@ async def withdraw_contact(
     body: WithdrawIn,
     now: datetime,
 ) -> ContactWithdrawnOut:
-    """Where a contact may be noted. What the person said with it about being contacted goes too, unless another contact with them stands.
+    """Where a contact may be noted. What the person said with it about being contacted goes too, unless another contact with them stands. What partners
+    were told was cancelled, because the person declined, stays cancelled: it is asked for again.
 
     Raises NotFound, MoveRefused, WithdrawnAlready, InterviewRestsOnIt, AssessmentRestsOnIt.
     """

@@ -81,6 +81,32 @@ async def test_what_the_person_said_stays_while_another_contact_with_them_stands
     assert [await agreement(referrals, one) for one in (reached_twice, corrected)] == ["accepted", "refused"]
 
 
+@pytest.mark.parametrize(("agreed_since", "left"), [(False, "cancelled"), (True, "requested")])
+async def test_who_declined_and_agreed_in_a_later_call_is_still_awaited_whichever_is_noted_first(
+    referrals: Referrals, agreed_since: bool, left: str
+) -> None:
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="accepted"))
+    await noted(referrals, referral_id, attempted_at=LATE if agreed_since else EARLY)
+    asked = (await orient(referrals, referral_id)).json()["id"]
+
+    await noted(referrals, referral_id, attempted_at=EARLY if agreed_since else LATE, result="declined")
+
+    assert await status(referrals, asked) == left
+
+
+async def test_what_a_contact_ended_stays_ended_when_it_is_withdrawn_and_may_be_asked_again(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="accepted"))
+    asked = (await orient(referrals, referral_id)).json()["id"]
+    contact = await noted(referrals, referral_id, result="declined")
+
+    assert (await withdraw(referrals, referral_id, contact, "other_person")).status_code == 200
+
+    assert await status(referrals, asked) == "cancelled"
+    told = referrals.openapi()["paths"]["/v1/referrals/{referral_id}/contacts/{contact_id}/withdraw"]["post"]["description"]
+    assert "`declined` cancelled stays cancelled" in told
+    assert (await orient(referrals, referral_id)).status_code == 201
+
+
 @pytest.mark.parametrize("more_urgent", [{"urgency": "immediate"}, {"danger": True}])
 async def test_a_partner_who_has_not_answered_what_turns_out_urgent_has_no_longer_than_if_asked_now(
     referrals: Referrals, more_urgent: dict[str, Any]

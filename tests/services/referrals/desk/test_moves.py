@@ -321,6 +321,7 @@ async def test_a_contact_that_was_noted_by_mistake_is_withdrawn_from_the_referra
     [link] = [link for _, link in browser.html.all_links if link.endswith("/withdraw")]
     await browser.open(link)
     assert "L'accord noté avec elle est retiré aussi" in browser.html.text
+    assert "annulées parce que la personne avait décliné restent annulées" in browser.html.text
     await browser.submit()
     assert browser.page.status_code == 422
     assert "#reason" in {link for _, link in browser.html.all_links}
