@@ -67,7 +67,7 @@ MOVES: Final[Mapping[Move, Legal]] = {
     Move.ORIENT: Legal(ISCG, {_S.ACCEPTED: _S.ACCEPTED}),
     Move.ALERT: Legal(EITHER, {state: state for state in (_S.UNROUTED, _S.ASSIGNED, _S.ACCEPTED, _S.CLOSED)}),
     Move.CLOSE: Legal(ISCG, {_S.ASSIGNED: _S.CLOSED, _S.ACCEPTED: _S.CLOSED}),
-    Move.CLOSE_UNROUTED: Legal(COORDINATOR, {_S.UNROUTED: _S.CLOSED}),
+    Move.CLOSE_UNROUTED: Legal(COORDINATOR, {_S.UNROUTED: _S.CLOSED, _S.ASSIGNED: _S.CLOSED, _S.ACCEPTED: _S.CLOSED}),
     Move.REOPEN: Legal(ISCG, {_S.CLOSED: _S.ACCEPTED}),
     Move.REOPEN_UNROUTED: Legal(COORDINATOR, {_S.CLOSED: _S.UNROUTED}),
     Move.ERASE: Legal(SYSTEM, {_S.CLOSED: _S.ERASED}),
@@ -129,7 +129,7 @@ def moves_open_to(role: Role, status: ReferralStatus, *, at_work: bool) -> list[
         if role in row.by
         and status in row.states
         and (move is not Move.REOPEN or at_work)
-        and (move is not Move.REOPEN_UNROUTED or not at_work)
+        and (move not in {Move.CLOSE_UNROUTED, Move.REOPEN_UNROUTED} or not at_work)
     ]
 
 

@@ -125,7 +125,8 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
     names = await called(session, services=[one.service_id for one in asked])
     contents = await contents_of(session, vault, persons)
     status = ReferralStatus(found.status)
-    at_work = status is ReferralStatus.CLOSED and await is_at_work(session, found)  # who may reopen it: of no other state is it asked
+    may_rest_on_it = status is ReferralStatus.CLOSED or caller.role is Role.COORDINATOR  # who may reopen it, or close it
+    at_work = may_rest_on_it and await is_at_work(session, found)
     return ReferralOut.model_validate(
         summary(found, len(persons), any(person.age_band in MINORS for person in persons), await session.scalar(kinds_sent(found.id)) or ())
         | {

@@ -226,10 +226,12 @@ async def decline(session: AsyncSession, caller: Principal, referral_id: UUID, v
 
 
 async def close(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: CloseIn, now: datetime) -> MovedOut:
-    """By the social worker; by the coordinator while no post has it. Some reasons rest on what was done (`working.domain.CLOSING`)."""
+    """By the social worker; by the coordinator while no post has it, or nobody works at the post that has. Some reasons rest on what was done (`working.domain.CLOSING`)."""
     move = Move.CLOSE_UNROUTED if caller.role is Role.COORDINATOR else Move.CLOSE
     referral = await locked(session, caller, referral_id, move, version)
     answer = _moved(session, caller, referral, move, now, post_id=referral.post_id, reason=body.reason)
+    if move is Move.CLOSE_UNROUTED and await is_at_work(session, referral):
+        raise MoveRefused("Cette saisine a un poste : c'est à lui de la clore.")
     check_closing(body.reason, await _work(session, referral))
     await say_closed(session, referral, body.reason, now)
     return answer

@@ -219,6 +219,23 @@ async def test_what_nobody_else_can_take_stays_with_its_post_until_somebody_can(
     assert [(alone.status, alone.post_id), (row.status, row.post_id)] == [("assigned", d.POST_CERGY), ("assigned", OTHER)]
 
 
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_what_an_absent_post_has_is_closed_by_the_coordinator_where_nobody_else_could(referrals: Referrals, accepted: bool) -> None:
+    referral_id = await (referrals.accepted() if accepted else referrals.receive())
+    duplicate = {"reason": "duplicate"}
+
+    at_work = await referrals.move("coordinator-95", referral_id, "close", duplicate)
+    offered = [(await referrals.read_as("coordinator-95", referral_id))["moves"]]
+    await referrals.hear("partners", absent(replacement=None))
+    offered.append((await referrals.read_as("coordinator-95", referral_id))["moves"])
+    closed = await referrals.move("coordinator-95", referral_id, "close", duplicate)
+
+    assert (at_work.status_code, at_work.json()["type"].rpartition("/")[2]) == (409, "move-not-allowed")
+    assert ["close_unrouted" in moves for moves in offered] == [False, True]
+    assert (closed.status_code, closed.json()["status"]) == (200, "closed"), closed.text
+    assert (await referrals.move("coordinator-95", referral_id, "reopen")).json()["status"] == "unrouted"
+
+
 async def told(referrals: Referrals, recipient: str) -> list[str]:
     rows = await referrals.rows(f"SELECT kind, due_at <= created_at AS at_once FROM notices WHERE recipient = '{recipient}' ORDER BY id")
     return [row.kind + (" at once" if row.at_once else "") for row in rows]

@@ -40,6 +40,8 @@ LEGAL = {
     ("assigned", "close", "closed"),
     ("accepted", "close", "closed"),
     ("unrouted", "close_unrouted", "closed"),
+    ("assigned", "close_unrouted", "closed"),
+    ("accepted", "close_unrouted", "closed"),
     ("closed", "reopen", "accepted"),
     ("closed", "reopen_unrouted", "unrouted"),
     ("closed", "erase", "erased"),
