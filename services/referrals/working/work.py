@@ -226,7 +226,7 @@ async def decline(session: AsyncSession, caller: Principal, referral_id: UUID, v
 
 
 async def close(session: AsyncSession, caller: Principal, referral_id: UUID, version: int, body: CloseIn, now: datetime) -> MovedOut:
-    """By the social worker; by the coordinator while no post has it, or nobody works at the post that has. Some reasons rest on what was done (`working.domain.CLOSING`)."""
+    """By the social worker; by the coordinator while nobody works at its post, or it has none. Some reasons rest on what was done (`working.domain.CLOSING`)."""
     move = Move.CLOSE_UNROUTED if caller.role is Role.COORDINATOR else Move.CLOSE
     referral = await locked(session, caller, referral_id, move, version)
     answer = _moved(session, caller, referral, move, now, post_id=referral.post_id, reason=body.reason)
