@@ -128,7 +128,8 @@ def _contact_withdrawn(state: State, event: referrals.ContactWithdrawn) -> None:
 
 
 def _overdue(state: State, event: referrals.ReferralOverdue) -> None:
-    _situation(state, event).due_passed_at = event.due_at
+    row = _situation(state, event)
+    row.due_passed_at = min(row.due_passed_at or event.due_at, event.due_at)
 
 
 def _alerted(state: State, event: referrals.AlertRecorded) -> None:

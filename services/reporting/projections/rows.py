@@ -36,7 +36,7 @@ class Situation:
     """The kinds of alerts that were sent and not withdrawn, in order, joined by commas."""
     first_contact_at: datetime | None = None
     due_passed_at: datetime | None = None
-    """The last due time that passed without a contact, as it was noticed: a contact that is noted later may have been tried before."""
+    """The earliest due time that passed without a contact, as it was noticed: a contact that is noted later may have been tried before."""
 
     @property
     def seen(self) -> str | bool | None:

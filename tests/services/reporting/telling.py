@@ -296,6 +296,7 @@ def a_life(number: int, departement: str, choice: int, *, within_days: int = 36_
         [corrected(number, departement, at=at, persons=()), erased(number, departement)],
         [overdue(number, departement), *work, closed(number, departement, CloseReason.DUPLICATE), corrected(number, departement, at=at)],
         [overdue(number, departement), closed(number, departement, CloseReason.DUPLICATE), reopened(number, departement)],
+        [overdue(number, departement), *work, contact_withdrawn(number, departement), overdue(number, departement, minutes=60 * choice)],
     ]
     return start + lives[choice % len(lives)]
 

@@ -59,7 +59,7 @@ def interleaved(draw: st.DrawFn, lives: list[list[Event]]) -> list[Event]:
 @st.composite
 def a_world(draw: st.DrawFn) -> dict[str, list[Heard[Event]]]:
     """What the three services said, each in its own order."""
-    choices = draw(st.lists(st.tuples(st.sampled_from(["95", "78"]), st.integers(0, 9)), min_size=1, max_size=5))
+    choices = draw(st.lists(st.tuples(st.sampled_from(["95", "78"]), st.integers(0, 10)), min_size=1, max_size=5))
     lives = [telling.a_life(number, departement, choice) for number, (departement, choice) in enumerate(choices, 1)]
     posts: list[list[Event]] = [
         [telling.post_opened(), telling.post_vacant()],
@@ -382,7 +382,7 @@ async def test_what_was_sent_for_a_situation_is_counted_once_for_each_kind_whate
 
 
 async def test_what_was_heard_before_the_migration_is_counted_by_it_as_the_events_count_it(database: Database) -> None:
-    await hear(database, telling.heard("referrals", [event for number in range(1, 11) for event in telling.a_life(number, "95", number)]))
+    await hear(database, telling.heard("referrals", [event for number in range(1, 12) for event in telling.a_life(number, "95", number)]))
     expected = await figures(database)
     versions = ("2026_11_25_seen_before", "2026_11_25_alerts", "2026_12_01_duplicates")
     migrations = [importlib.import_module(f"services.reporting.migrations.versions.{version}") for version in versions]

@@ -154,6 +154,13 @@ async def test_who_is_never_called_lowers_the_share_within_target_which_is_the_a
     assert (await figure(reporting, "coordinator-95", "contacted"))["total"]["value"] == 6
 
 
+async def test_a_situation_twice_overdue_is_within_target_no_more_though_called_before_the_second_due_time(reporting: Served) -> None:
+    await tell(reporting, telling.overdue(3, minutes=120), telling.overdue(3, minutes=600))  # called after three hours
+
+    assert (await figure(reporting, "coordinator-95", "contacted_within_target"))["total"]["value"] == 4
+    assert (await figure(reporting, "coordinator-95", "contact_overdue"))["total"]["value"] == 1
+
+
 async def test_themes_that_overlap_are_no_partition_and_say_so(reporting: Served) -> None:
     principal = await figure(reporting, "coordinator-95", "situations", "theme")
     every = await figure(reporting, "coordinator-95", "situations", "themes")

@@ -18,11 +18,11 @@ def _count(measure: str, dimension: str, code: str) -> str:
     )
 
 
-def _last(column: str, of: str, value: str) -> str:
-    """A column of the situations, as the last fact of these types tells it."""
+def _told(column: str, of: str, value: str, first: str) -> str:
+    """A column of the situations, as the first fact of these types in this order tells it."""
     return (
         f"UPDATE situations SET {column} = told.at FROM (SELECT DISTINCT ON (subject) subject, ({value})::timestamptz AS at"  # noqa: S608
-        f" FROM facts WHERE source = 'referrals' AND {of} ORDER BY subject, position DESC) AS told WHERE situations.referral_id = told.subject"
+        f" FROM facts WHERE source = 'referrals' AND {of} ORDER BY subject, {first}) AS told WHERE situations.referral_id = told.subject"
     )
 
 
@@ -31,11 +31,12 @@ STATEMENTS = (
     "ALTER TABLE situations ADD COLUMN first_contact_at timestamptz",
     "ALTER TABLE situations ADD COLUMN due_passed_at timestamptz",
     "UPDATE persons SET close_reason = s.close_reason FROM situations s WHERE s.referral_id = persons.referral_id AND s.close_reason IS NOT NULL",
-    _last("due_passed_at", "type = 'fr.maillon.referral.overdue.v1'", "data::jsonb ->> 'due_at'"),
-    _last(
+    _told("due_passed_at", "type = 'fr.maillon.referral.overdue.v1'", "data::jsonb ->> 'due_at'", first="at"),
+    _told(
         "first_contact_at",
         "(type = 'fr.maillon.contact.withdrawn.v1' OR (type = 'fr.maillon.contact.attempted.v1' AND (data::jsonb ->> 'first')::boolean))",
         "coalesce(data::jsonb ->> 'attempted_at', data::jsonb ->> 'first_attempted_at')",
+        first="position DESC",
     ),
     "DELETE FROM tallies WHERE dimension = 'seen_before'",
     _count("situations", "seen_before", _SEEN),
