@@ -7,7 +7,7 @@ reception, or its last reopening: nobody was to call meanwhile, and who comes ba
 It is settled anew when the referral is received, gets a post (routed, assigned, transferred), changes its urgency or danger, or is reopened, and when an
 agreement is signed for its post; and when its only contact was noted by mistake and is withdrawn, as if it had never been noted. A calendar that
 moves on, an agreement that ends and a post that gives the referral back move nothing: the delay was promised. It ends with the first contact with somebody
-whom the referral is there to help (working/helping.py), and does not run while each of its persons refuses (`Referral.awaits_contact`, kept by calls.py).
+whom the referral is there to help (working/helping.py), and does not run while each of them refuses (`Referral.awaits_contact`, kept by calls.py).
 """
 
 from collections.abc import Mapping

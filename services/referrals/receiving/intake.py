@@ -23,16 +23,17 @@ from libs.contracts.receipts import RECEIPT
 from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralReceived, ReferralUnrouted
 from libs.contracts.types import departement_of
 from libs.contracts.units import police_id_of
-from libs.contracts.vocabularies import ContactAgreement, Force, ReferralStatus, RoutingReason, UnroutedReason
+from libs.contracts.vocabularies import Force, ReferralStatus, RoutingReason, UnroutedReason
 from services.referrals import notices
 from services.referrals.delays.due import Delays
-from services.referrals.domain import Move, local_day, moved, police_status
+from services.referrals.domain import MINORS, Move, local_day, moved, police_status
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of
 from services.referrals.receiving import repeats, routing
 from services.referrals.receiving.domain import Decision, ReferenceTaken
 from services.referrals.receiving.schemas import Receipt, ReferralIn, ReferralReceivedOut
 from services.referrals.rules import OutsidePerimeter, check_birth, check_past
 from services.referrals.schemas import PersonContent, PersonIn
+from services.referrals.working.helping import Concerned, awaits_contact
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,7 @@ def _row(referral: _Referral, now: datetime) -> dict[str, object]:
         "occurred": request.occurred_at,
         "received": now,
         "due": now + timedelta(minutes=referral.delay_minutes),
-        "awaiting": not referral.persons or any(one.counted.agreement is not ContactAgreement.REFUSED for one in referral.persons),
+        "awaiting": awaits_contact([_concerned(one.counted) for one in referral.persons], [], None),
         "digests": referral.intake.digest,
         "narrative_keys": referral.narrative[0].key.id if referral.narrative else None,
         "narratives": referral.narrative[1] if referral.narrative else None,
@@ -273,6 +274,10 @@ def _row(referral: _Referral, now: datetime) -> dict[str, object]:
         "posts": referral.routing.post_id,
         "routings": json.dumps(routing.stored(referral.routing, now)),
     }
+
+
+def _concerned(person: PersonCounted) -> Concerned:
+    return Concerned(person.person_id, person.role, person.age_band in MINORS, person.agreement, erased=False)
 
 
 # `unnest` flattens arrays of arrays: lists travel as text joined by commas

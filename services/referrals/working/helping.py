@@ -69,5 +69,6 @@ def first_contact(persons: Collection[Concerned], attempts: Collection[Attempt])
 
 
 def awaits_contact(persons: Collection[Concerned], attempts: Collection[Attempt], since: datetime | None) -> bool:
-    """Nobody to be helped was called, and somebody may be."""
-    return not made_for(persons, attempts, since) and (not persons or any(one.may_be_called for one in persons))
+    """Nobody to be helped was called, and somebody may be: the alleged perpetrator only where nobody else is named, for no refusal presses to call him."""
+    others = [one for one in persons if one.role is not PersonRole.ALLEGED_PERPETRATOR]
+    return not made_for(persons, attempts, since) and (not persons or any(one.may_be_called for one in others or persons))

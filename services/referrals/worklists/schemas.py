@@ -35,7 +35,7 @@ class ReferralSummary(Answer):
     first_contact_at: Instant | None
     """The first attempt to contact somebody whom the referral is there to help."""
     awaits_contact: bool
-    """Somebody is still to be called; not where each of the persons refused."""
+    """Somebody is still to be called; not where each of the persons refused, the alleged perpetrator aside."""
     changed_at: Instant
     version: int
 

@@ -41,7 +41,7 @@ TO_HELP: dict[str, tuple[list[Concerned], list[Attempt], list[UUID], bool]] = {
     "a victim before a witness": (persons(WITNESS, VICTIM), attempts(WITNESS), [VICTIM], True),
     "a witness before the alleged perpetrator": (persons(ACCUSED, WITNESS), attempts(ACCUSED), [WITNESS], True),
     "the alleged perpetrator alone": (persons(ACCUSED), attempts(ACCUSED), [ACCUSED], False),
-    "the alleged perpetrator where the victim refused": (persons(VICTIM, ACCUSED, refused=(VICTIM,)), [], [ACCUSED], True),
+    "the alleged perpetrator where the victim refused": (persons(VICTIM, ACCUSED, refused=(VICTIM,)), [], [ACCUSED], False),
     "a victim who refused when she was called": (persons(VICTIM, ACCUSED, refused=(VICTIM,)), attempts(VICTIM), [VICTIM], False),
     "a victim who was erased": (persons(VICTIM, ACCUSED, erased=(VICTIM,)), attempts(ACCUSED), [ACCUSED], False),
     "nobody but who refused": (persons(VICTIM, ACCUSED, refused=(VICTIM, ACCUSED)), [], [VICTIM], False),
@@ -147,6 +147,20 @@ async def test_a_referral_of_which_everybody_refused_is_never_overdue_and_says_t
     assert [(await referrals.read_as("iscg-95", one))["awaits_contact"] for one in (refused, later)] == [False, False]
     assert (await referrals.get("iscg-95", "/v1/referrals", overdue="true")).json()["items"] == []
     assert (await referrals.get("iscg-95", "/v1/referral-counts")).json()["overdue"]["count"] == 0
+
+
+async def test_a_refusal_of_the_victim_presses_nobody_to_call_the_alleged_perpetrator(referrals: Referrals) -> None:
+    accused = BOTH[1] | {"agreement": "not_asked"}
+    refused = await referrals.accepted(persons=[BOTH[0] | {"agreement": "refused"}, accused])
+    later = await referrals.accepted(persons=[BOTH[0], accused])
+    alone = await referrals.accepted(persons=[accused])
+    victim, _ = await referrals.persons(later)
+    said = {"reason": "learned", "persons": [{"person_id": victim, "agreement": "refused"}]}
+    assert (await referrals.move("iscg-95", later, "corrections", said)).status_code == 201
+    await hours_pass(referrals, 24)
+
+    assert [(await referrals.read_as("iscg-95", one))["awaits_contact"] for one in (refused, later, alone)] == [False, False, True]
+    assert [one["referral_id"] for one in await alerts(referrals)] == [str(alone)]
 
 
 async def test_who_agrees_after_all_is_to_be_called(referrals: Referrals) -> None:

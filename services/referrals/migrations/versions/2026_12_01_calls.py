@@ -17,7 +17,9 @@ STATEMENTS = (
     f"""
     UPDATE referrals SET awaits_contact = false WHERE {OPEN} AND (first_contact_at IS NOT NULL
         OR (EXISTS (SELECT FROM persons p WHERE p.referral_id = referrals.id)
-            AND NOT EXISTS (SELECT FROM persons p WHERE p.referral_id = referrals.id AND p.agreement <> 'refused' AND p.content <> ''::bytea)))
+            AND NOT EXISTS (SELECT FROM persons p WHERE p.referral_id = referrals.id AND p.agreement <> 'refused' AND p.content <> ''::bytea
+                AND (p.role <> 'alleged_perpetrator' OR NOT EXISTS (
+                    SELECT FROM persons o WHERE o.referral_id = referrals.id AND o.role <> 'alleged_perpetrator')))))
     """,  # noqa: S608 - our own words
     # who was told of it so far
     f"""
