@@ -13,8 +13,6 @@ from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause
 from tests.services.referrals.conftest import CONTENT, Referrals
 
-NOW = datetime(2026, 12, 1, 3, 0, tzinfo=UTC)
-
 
 async def erase(
     referrals: Referrals,
@@ -26,7 +24,9 @@ async def erase(
 ) -> UUID | None:
     async with referrals.runtime.database.transaction() as session:
         referral = await session.get_one(Referral, referral_id, with_for_update=True)
-        return await erasure.erase(session, referrals.runtime.vault, referral, persons, cause, NOW, by="test", narrative=narrative)
+        return await erasure.erase(
+            session, referrals.runtime.vault, referral, persons, cause, datetime.now(UTC), by="test", narrative=narrative
+        )
 
 
 async def living_keys(referrals: Referrals) -> int:
