@@ -104,7 +104,7 @@ class Referral(Table, table=True):
     first_contact_at: datetime | None = Field(sa_column=instant(nullable=True))
     """The first attempt to contact somebody whom it is there to help."""
     awaits_contact: bool = Field(default=True, sa_column=Column(Boolean, nullable=False, server_default=text("true")))
-    """Somebody may be called, and none of those whom it is there to help was since it was received or last reopened."""
+    """Somebody may be called, and none of those whom it is there to help was since it was received, or closed before it was last reopened."""
     contacted: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
     """One of those was reached since then, and the police told so."""
     accepted_at: datetime | None = Field(sa_column=instant(nullable=True))

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.contracts.vocabularies import ContactAgreement, ContactResult, PersonRole
-from services.referrals.delays.due import reopened_at
+from services.referrals.delays.due import closed_before
 from services.referrals.domain import MINORS
 from services.referrals.models import Person, Referral
 from services.referrals.working.domain import SPOKEN_WITH
@@ -45,9 +45,9 @@ async def recount(session: AsyncSession, referral: Referral) -> None:
     await session.flush()
     persons, attempts = await calls_of(session, referral)
     referral.first_contact_at = first_contact(persons, attempts)
-    referral.awaits_contact = awaits_contact(persons, attempts, await reopened_at(session, referral.id))
+    referral.awaits_contact = awaits_contact(persons, attempts, await closed_before(session, referral.id))
 
 
 async def is_contacted(session: AsyncSession, referral: Referral, persons: Sequence[Concerned], attempts: Sequence[Attempt]) -> bool:
-    """Somebody whom it is there to help was reached since it was received or last reopened: what the police may know."""
-    return any(one.result in SPOKEN_WITH for one in made_for(persons, attempts, await reopened_at(session, referral.id)))
+    """Somebody whom it is there to help was reached since it was received, or closed before it was last reopened: what the police may know."""
+    return any(one.result in SPOKEN_WITH for one in made_for(persons, attempts, await closed_before(session, referral.id)))

@@ -2,7 +2,7 @@
 
 `due_at` = `due_from` + the minutes for its urgency in the agreement of its post that is in force at that moment, else the network's; where danger was
 flagged those of immediate urgency, as for notices and orientations. `due_from` is the
-reception, or its last reopening: nobody was to call meanwhile, and who comes back is called again.
+reception, or its last reopening: nobody was to call meanwhile, and who comes back is called again (a call since the closing is that call already).
 
 It is settled anew when the referral is received, gets a post (routed, assigned, transferred), changes its urgency or danger, or is reopened, and when an
 agreement is signed for its post; and when its only contact was noted by mistake and is withdrawn, as if it had never been noted. A calendar that
@@ -73,12 +73,12 @@ class Delays:
             referral.due_at, referral.overdue_said = due_at, False
 
 
-async def reopened_at(session: AsyncSession, referral_id: UUID) -> datetime | None:
-    """When a referral was last reopened."""
-    reopening = select(func.max(col(Moved.at))).where(
-        col(Moved.referral_id) == referral_id, col(Moved.move).in_((Move.REOPEN, Move.REOPEN_UNROUTED))
-    )
-    found: datetime | None = await session.scalar(reopening)
+async def closed_before(session: AsyncSession, referral_id: UUID) -> datetime | None:
+    """When a referral that was reopened had been closed: who comes back calls before it is reopened."""
+    moves = select(func.max(col(Moved.at))).where(col(Moved.referral_id) == referral_id)
+    reopened = moves.where(col(Moved.move).in_((Move.REOPEN, Move.REOPEN_UNROUTED))).scalar_subquery()
+    closing = moves.where(col(Moved.move).in_((Move.CLOSE, Move.CLOSE_UNROUTED)), col(Moved.at) <= reopened)
+    found: datetime | None = await session.scalar(closing)
     return found
 
 

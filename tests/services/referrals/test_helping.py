@@ -163,6 +163,22 @@ async def test_a_refusal_of_the_victim_presses_nobody_to_call_the_alleged_perpet
     assert [one["referral_id"] for one in await alerts(referrals)] == [str(alone)]
 
 
+async def test_a_call_between_closing_and_reopening_ends_the_delay_of_the_reopening(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=BOTH)
+    victim, _ = await referrals.persons(referral_id)
+    await call(referrals, victim, result="reached")
+    await referrals.move("iscg-95", referral_id, "close", {"reason": "completed"})
+    called_back = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    await referrals.move("iscg-95", referral_id, "reopen")
+    waits = await referrals.read_as("iscg-95", referral_id)
+
+    await call(referrals, victim, result="reached", attempted_at=called_back)
+    await hours_pass(referrals, 24)
+
+    assert (waits["awaits_contact"], (await referrals.read_as("iscg-95", referral_id))["awaits_contact"]) == (True, False)
+    assert await alerts(referrals) == []
+
+
 async def test_who_agrees_after_all_is_to_be_called(referrals: Referrals) -> None:
     referral_id = await referrals.accepted(persons=[BOTH[0] | {"agreement": "refused"}])
     [person] = await referrals.persons(referral_id)
