@@ -2,7 +2,8 @@
 
 `due_at` = `due_from` + the minutes for its urgency in the agreement of its post that is in force at that moment, else the network's; where danger was
 flagged those of immediate urgency, as for notices and orientations. `due_from` is the
-reception, or its last reopening: nobody was to call meanwhile, and who comes back is called again (a call since the closing is that call already).
+reception, or its last reopening: nobody was to call meanwhile, and who comes back is called again (a call since the closing is that call already);
+or the joining of who is to be called where nobody was any more.
 
 It is settled anew when the referral is received, gets a post (routed, assigned, transferred), changes its urgency or danger, or is reopened, and when an
 agreement is signed for its post; and when its only contact was noted by mistake and is withdrawn, as if it had never been noted. A calendar that

@@ -128,7 +128,7 @@ async def correct(
         session.add(made)
         await session.flush()
         session.add_all(kept)
-        await recount(session, referral)
+        await recount(session, referral, joined_at=now if joined else None)
         if referral.awaits_contact:
             await delays.settle(session, referral)
         if any(field.endswith("/role") for field in fields):

@@ -179,6 +179,21 @@ async def test_a_call_between_closing_and_reopening_ends_the_delay_of_the_reopen
     assert await alerts(referrals) == []
 
 
+async def test_the_delay_of_a_victim_who_joins_when_nobody_was_waiting_begins_then(referrals: Referrals) -> None:
+    called, waiting = await referrals.accepted(persons=BOTH[1:]), await referrals.accepted(persons=BOTH[1:])
+    [accused] = await referrals.persons(called)
+    await call(referrals, accused, result="reached")
+    await hours_pass(referrals, 7 * 24)
+
+    for referral_id in (called, waiting):
+        assert (await referrals.move("iscg-95", referral_id, "corrections", {"reason": "learned", "added": BOTH[:1]})).status_code == 201
+    at_once = await alerts(referrals)
+    await hours_pass(referrals, 24)
+
+    assert [one["referral_id"] for one in at_once] == [str(waiting)]  # the delay that passed before stays passed
+    assert [one["referral_id"] for one in await alerts(referrals)] == [str(called)]
+
+
 async def test_who_agrees_after_all_is_to_be_called(referrals: Referrals) -> None:
     referral_id = await referrals.accepted(persons=[BOTH[0] | {"agreement": "refused"}])
     [person] = await referrals.persons(referral_id)
