@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis.database import Statement, run
 from libs.chassis.ids import new_id
 from libs.contracts.types import Code
-from libs.contracts.vocabularies import Urgency
+from libs.contracts.vocabularies import ReferralStatus, Urgency
 from services.referrals.domain import PARIS
+from services.referrals.models import Referral
 
 DIGEST_AT: Final = time(8, 0)
 """When a digest leaves, in local time: before the working day."""
@@ -131,6 +132,10 @@ _INSERT = Statement(
 
 
 _HURRY = text("UPDATE notices SET due_at = :now WHERE referral_id = :referral AND mail_id IS NULL AND due_at > :now")
+_WAITS = text(
+    "SELECT EXISTS (SELECT 1 FROM notices WHERE referral_id = :referral AND recipient = :recipient AND mail_id IS NULL"
+    " AND kind IN ('new_referral', 'urgent_referral', 'unrouted_referral', 'urgent_unrouted_referral'))"
+)
 
 
 async def notify(session: AsyncSession, *notices: Notice, now: datetime) -> None:
@@ -155,9 +160,18 @@ async def notify(session: AsyncSession, *notices: Notice, now: datetime) -> None
     )
 
 
-async def hurry(session: AsyncSession, referral_id: UUID, now: datetime) -> None:
-    """It turned out to be urgent: what waits for a digest to tell of it goes at once."""
-    await session.execute(_HURRY, {"referral": referral_id, "now": now})
+async def turned_urgent(session: AsyncSession, referral: Referral, now: datetime) -> None:
+    """What waits for a digest to tell of it goes at once. Who has it, a post or, without one, the coordinator, is told of it when nothing such waits for them."""
+    await session.execute(_HURRY, {"referral": referral.id, "now": now})
+    if referral.status == ReferralStatus.CLOSED:
+        return
+    if referral.post_id is not None:
+        recipient, kind = of_post(referral.post_id), NoticeKind.URGENT_REFERRAL
+    else:
+        recipient, kind = of_departement(referral.departement), NoticeKind.URGENT_UNROUTED_REFERRAL
+    if not await session.scalar(_WAITS, {"referral": referral.id, "recipient": recipient}):
+        cause = f"referral.urgent:{referral.id}:{referral.version}"
+        await notify(session, Notice(cause, kind, recipient, referral.id, urgent=True), now=now)
 
 
 def next_digest(now: datetime) -> datetime:

@@ -110,6 +110,7 @@ async def correct(
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
     made = Correction(id=new_id(), referral_id=referral.id, reason=body.reason, actor=caller.subject, changes={}, corrected_at=now)
     kept: list[CorrectedContent] = []
+    was_urgent = notices.is_urgent(referral.urgency, referral.danger)
     fields = _write(referral, body, _PLAIN, "", made.changes)
     if "/unit_id" in fields:
         await _claim_reference(session)
@@ -118,8 +119,8 @@ async def correct(
     fields += await _persons(session, vault, search_key, referral, persons, body.persons or [], made, kept)
     joined, returning = await _added(session, vault, search_key, referral, persons, body.added or [], made)
     persons, fields = [*persons, *joined], fields + [f"/persons/{one.id}" for one in joined]
-    if {"/urgency", "/danger"}.intersection(fields) and notices.is_urgent(referral.urgency, referral.danger):
-        await notices.hurry(session, referral.id, now)
+    if not was_urgent and notices.is_urgent(referral.urgency, referral.danger):
+        await notices.turned_urgent(session, referral, now)
     if referral.status == ReferralStatus.UNROUTED and _ROUTED_BY.intersection(fields):
         await mark_due(session, referral.departement)
     aged = await _ages(session, vault, referral, persons) if "/occurred_at" in fields else []

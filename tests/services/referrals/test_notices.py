@@ -226,6 +226,28 @@ async def test_what_waits_for_a_digest_goes_at_once_when_it_turns_out_to_be_urge
     assert await waiting(referrals) == [("unrouted_referral", True), ("unrouted_referral", False)]
 
 
+@pytest.mark.parametrize(
+    ("who", "recipient", "mode", "calm", "kind"),
+    [
+        ("iscg-95", POST, {"mode": "digest", "left_out": ["new_referral"]}, {}, "urgent_referral"),
+        ("coordinator-95", "departement:95", {"mode": "immediate"}, {"unit_id": None, "commune": "95008"}, "urgent_unrouted_referral"),
+    ],
+    ids=["a post that wants no new referrals told", "a coordinator whose first mail has left"],
+)
+async def test_what_turns_out_to_be_urgent_is_told_where_no_notice_of_it_waits(
+    referrals: Referrals, who: str, recipient: str, mode: dict[str, Any], calm: dict[str, Any], kind: str
+) -> None:
+    await prefer(referrals, who, recipient, **mode)
+    referral_id = await referrals.receive(urgency="standard", danger=False, **calm)
+    await send(referrals)
+    told = await waiting(referrals)
+
+    for learnt in ({"urgency": "immediate"}, {"danger": True}, {"urgency": "standard"}):  # urgent once, and so it stays
+        assert (await referrals.move(who, referral_id, "corrections", {"reason": "learned"} | learnt)).status_code == 201
+
+    assert await waiting(referrals) == [*told, (kind, True)]
+
+
 async def test_one_cause_is_told_once_however_often_it_is_said(referrals: Referrals, box: Mailbox) -> None:
     await prefer(referrals, "coordinator-95", "departement:95", "immediate")
     referral_id = UUID(int=7)
