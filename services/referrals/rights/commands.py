@@ -27,7 +27,7 @@ class ErasedAlready(Conflict):
 async def erase(
     session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID, version: int, body: ErasureIn, now: datetime
 ) -> ErasureMadeOut:
-    """Raises NotFound outside the perimeter, StaleVersion, UnknownPerson, ErasedAlready, HeldByRequisition."""
+    """Raises NotFound outside the perimeter, StaleVersion, UnknownPerson, ErasedAlready, HeldBySupport, HeldByRequisition."""
     referral = await session.get(Referral, referral_id, with_for_update=True, populate_existing=True)
     if referral is None or not may_see(caller, referral):
         raise NotFound

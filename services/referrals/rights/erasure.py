@@ -32,7 +32,7 @@ from services.referrals.domain import Move
 from services.referrals.models import Person, Referral
 from services.referrals.orientations.following import end_erased
 from services.referrals.orientations.models import Orientation
-from services.referrals.rights.held import check_answered
+from services.referrals.rights.held import check_not_held
 from services.referrals.rights.models import Erasure, ErasureNotice
 from services.referrals.working.work import note_move, say_closed
 
@@ -76,7 +76,7 @@ async def erase(
     """Erase persons of a referral that the caller has locked. With the last one goes the whole referral, closed first when it was open.
 
     `narrative`: destroy it now, whoever is left. `by`: who asked, the subject of the token, or the job. Gives the id in the register; `None` when
-    nothing was left to erase. Raises HeldByRequisition of what a person asked for; the jobs pass over what is held.
+    nothing was left to erase. Raises HeldBySupport, HeldByRequisition of what a person asked for; the jobs pass over what is held.
     """
     if referral.status == ReferralStatus.ERASED:
         return None
@@ -85,7 +85,7 @@ async def erase(
     going = [person for person in living if person.id in person_ids]
     whole = len(going) == len(living)
     if cause is ErasureCause.REQUEST:
-        await check_answered(session, referral.id, [person.id for person in going], narrative=whole or narrative)
+        await check_not_held(session, referral.id, [person.id for person in going], narrative=whole or narrative)
     keys = [person.key_id for person in going]
     if (whole or narrative) and referral.narrative is not None and referral.narrative_key_id is not None:
         keys.append(referral.narrative_key_id)

@@ -103,6 +103,29 @@ async def test_a_requisition_without_answer_holds_the_erasure_of_what_it_asks_fo
     assert (of_nobody_asked_for.status_code, answered.status_code) == (201, 201)
 
 
+@pytest.mark.parametrize("steps", [(), ("accept",), ("accept", "start")])
+async def test_who_is_supported_on_a_legal_ground_is_not_erased_on_request_before_that_ends(
+    referrals: Referrals, steps: tuple[str, ...]
+) -> None:
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="not_asked"))
+    [person, other] = await referrals.persons(referral_id)
+    asked = (await orient(referrals, referral_id, legal_ground="vital_danger")).json()["id"]
+    for version, step in enumerate(steps, 1):
+        assert (await referrals.answer("partner-95", asked, step, version=version)).status_code == 200
+
+    held = [await ask(referrals, referral_id, persons) for persons in ([person], [person, other])]
+    of_another = await ask(referrals, referral_id, [other], narrative=True)
+    [during] = await referrals.rows("SELECT status FROM orientations")
+    assert (await referrals.answer("iscg-95", asked, "cancel", {"reason": "mistake"}, version=len(steps) + 1)).status_code == 200
+    ended = await ask(referrals, referral_id, [person])
+
+    for answer in held:
+        assert (answer.status_code, answer.json().get("orientation_id")) == (409, asked), answer.text
+        assert answer.json()["type"].endswith("erasure-held-by-support")
+    assert during.status in ("requested", "accepted", "in-progress")
+    assert (of_another.status_code, ended.status_code) == (201, 201)
+
+
 async def test_a_requisition_that_names_nobody_holds_everybody(referrals: Referrals) -> None:
     referral_id = await referrals.accepted()
     assert (await requisition(referrals, referral_id, handed_over_at=None)).status_code == 201
