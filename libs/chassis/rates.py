@@ -29,6 +29,9 @@ LINK_USES = 20
 """A minute, of one signed link: a person needs two."""
 
 
+_WAIT = "Trop de demandes de ce client : attendez le nombre de secondes que dit l'en-tête Retry-After, puis reprenez."
+
+
 class TooManyRequests(Refusal):
     status: ClassVar[int] = 429
     type: ClassVar[str] = "too-many-requests"
@@ -90,7 +93,7 @@ class _Quota:
     """One policy: so many a window for each key."""
 
     def __init__(self, policy: str, amount: int, seconds: int, room: int, now: Callable[[], float]) -> None:
-        self._policy, self._now = policy, now
+        self._policy, self._now, self._kept = policy, now, amount // 10
         self._item = RateLimitItemPerSecond(amount, seconds, namespace=policy)
         self._limiter = FixedWindowRateLimiter(Windows(room, now))
         self._policy_header = (b"ratelimit-policy", f'"{policy}";q={amount};w={seconds}'.encode())
@@ -105,12 +108,18 @@ class _Quota:
             raise TooManyRequests(detail, headers={"Retry-After": str(seconds)})
 
     def spend_up_to(self, key: str, amount: int) -> int:
-        """How many of so many are still within the window; these are spent."""
+        """How many of so many are still within the window, but for the share that is kept for single requests; these are spent."""
         _, remaining = self._limiter.get_window_stats(self._item, key)
-        within = min(amount, remaining)
+        within = max(0, min(amount, remaining - self._kept))
         if within:
             self._limiter.hit(self._item, key, cost=within)
         return within
+
+    def check_kept(self, key: str, detail: str) -> None:
+        """Raises TooManyRequests once no more than the share of single requests is left."""
+        ends_at, remaining = self._limiter.get_window_stats(self._item, key)
+        if remaining < self._kept:
+            raise TooManyRequests(detail, headers={"Retry-After": str(max(1, math.ceil(ends_at - self._now())))})
 
 
 class _Share:
@@ -147,17 +156,19 @@ class Rates:
 
     def spend(self, scope: Scope, client_id: str) -> None:
         """Counts a request of a verified client, and that it is in work. Raises TooManyRequests, TooManyAtOnce."""
-        self._clients.spend(
-            scope, client_id, "Trop de demandes de ce client : attendez le nombre de secondes que dit l'en-tête Retry-After, puis reprenez."
-        )
+        self._clients.spend(scope, client_id, _WAIT)
         if not self._at_work.take(scope, client_id):
             raise TooManyAtOnce(
                 "Trop de demandes de ce client sont en cours : attendez la réponse des premières, puis reprenez.",
                 headers={"Retry-After": "1"},
             )
 
+    def check_lines(self, client_id: str) -> None:
+        """Before a request of many lines: a tenth of the client's rate is left to its single requests. Raises TooManyRequests."""
+        self._clients.check_kept(client_id, _WAIT)
+
     def spend_lines(self, client_id: str, lines: int) -> int:
-        """Counts lines of a request as requests of their own. Gives how many of them are within the client's rate."""
+        """Counts lines of a request as requests of their own. Gives how many of them are within what the client's rate lets lines spend."""
         return self._clients.spend_up_to(client_id, lines)
 
     def admit(self, scope: Scope) -> None:

@@ -99,12 +99,13 @@ async def receive_referrals(request: Request, caller: Caller, runtime: Run) -> R
     Read the answer while you send, or send a thousand lines at a time: who does not read is not read from either.
     """
     expect_lines(request)
-    return Lines(_answers(request, caller, runtime))
-
-
-async def _answers(request: Request, caller: Principal, runtime: Runtime) -> AsyncIterator[bytes]:
-    number, trace = 0, current_trace()
     rates: Rates = request.app.state.rates
+    rates.check_lines(caller.client_id)
+    return Lines(_answers(request, caller, runtime, rates))
+
+
+async def _answers(request: Request, caller: Principal, runtime: Runtime, rates: Rates) -> AsyncIterator[bytes]:
+    number, trace = 0, current_trace()
     paid = 1  # the request was counted, and with it its first line
     try:
         async for came in lines(request, runtime.settings.body_limit_bytes, runtime.settings.body_timeout_seconds):

@@ -83,6 +83,21 @@ async def test_each_line_counts_as_a_request_and_what_is_beyond_the_rate_is_sent
     assert [one["outcome"] for one in later] == ["replayed", "replayed", "created"]
 
 
+async def test_a_batch_leaves_a_share_of_the_rate_to_single_referrals_and_the_next_one_waits(referrals: Referrals) -> None:
+    few = referrals.runtime.settings.model_copy(update={"rate_limit_requests": 20, "rate_limit_seconds": 600})
+    cast(Any, referrals.client)._transport.app.state.rates = Rates(few)
+    sent = b"".join(line(referrals, f"k-{number}") for number in range(20))
+
+    said = results(await send(referrals, sent))
+    again = await send(referrals, sent)
+    single = await referrals.receive(urgency="immediate")
+
+    assert [one["outcome"] for one in said] == ["created"] * 18
+    assert again.status_code == 429
+    assert 1 <= int(again.headers["retry-after"]) <= 600
+    assert single is not None
+
+
 async def test_bad_lines_are_refused_with_pointers_and_their_neighbours_are_created(referrals: Referrals) -> None:
     marker = "Zébulon"
     bad = line(referrals, "bad")
