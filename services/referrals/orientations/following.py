@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -48,7 +48,7 @@ async def end_erased(session: AsyncSession, referral: Referral, person_ids: Coll
 
     The fact is in their stream (referral.erased); who answers by links, or reads at the desk, reads no stream.
     """
-    of_them = col(Orientation.person_id).in_(person_ids)
+    of_them = and_(col(Orientation.referral_id) == referral.id, col(Orientation.person_id).in_(person_ids))
     await session.execute(update(Orientation).where(of_them).values(reason_text=None))
     await _withdraw(session, referral, OrientationCancellation.PERSON_ERASED, now, of_them)
     asked = (await session.scalars(select(Orientation).where(of_them).order_by(col(Orientation.id)))).all()

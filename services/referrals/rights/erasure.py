@@ -100,7 +100,7 @@ async def erase(
         person.content, person.identity_hash = b"", None
     asked = await session.scalars(
         select(col(Orientation.organization_id))
-        .where(col(Orientation.person_id).in_([person.id for person in going]))
+        .where(col(Orientation.referral_id) == referral.id, col(Orientation.person_id).in_([person.id for person in going]))
         .distinct()
         .order_by(col(Orientation.organization_id))
         .limit(100)

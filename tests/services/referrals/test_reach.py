@@ -1,11 +1,12 @@
 """A refusal and an erasure reach what was asked of partners: by the API, by the answer link, by the jobs."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from libs.contracts import demonstration as d
 from tests.services.referrals.conftest import Referrals
@@ -103,6 +104,23 @@ async def test_an_erasure_ends_what_lives_of_the_person_before_it_is_said(referr
     assert (await referrals.post("iscg-95", f"/v1/orientations/{asked}/links")).status_code == 409
     assert (await fill(referrals, path, answer="accept", version=str(len(steps) + 2))).status_code == 410
     assert (await referrals.answer("partner-95", asked, "accept", version=len(steps) + 2)).status_code == 409
+
+
+async def test_an_erasure_looks_for_orientations_by_their_referral_which_an_index_finds(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    asked: list[str] = []
+    engine = referrals.runtime.database.engine.sync_engine
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "orientations.person_id" in statement:
+            asked.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    await erase(referrals, referral_id, await referrals.persons(referral_id))
+    event.remove(engine, "before_cursor_execute", note)
+
+    assert len(asked) >= 4
+    assert not [one for one in asked if "orientations.referral_id = " not in one]
 
 
 async def test_an_erased_person_is_not_worked_any_more(referrals: Referrals) -> None:
