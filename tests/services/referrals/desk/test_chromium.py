@@ -301,6 +301,7 @@ async def test_a_text_whose_session_ended_a_search_and_an_erasure_by_keyboard_an
 
         for path in ("/notices", "/notices/departement/95", "/announced-ends", "/erasures", "/erasures?waiting=false"):
             await page.goto(url + path)
+            await screen.look(path.strip("/").replace("/", "-").replace("?", "-"))
             await fits(screen, path)
         await page.goto(f"{url}/notices/departement/95")
         await screen.press('main button:text-is("Enregistrer")')
