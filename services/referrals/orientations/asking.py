@@ -147,7 +147,7 @@ async def _asked(session: AsyncSession, referral_id: UUID, organization_id: UUID
     """What was asked for the persons of a referral, here or in another that knows them by the same name and birth: a duplicate, an earlier one."""
     here, there = aliased(Person), aliased(Person)
     asked = (
-        select(col(Orientation.organization_id), col(here.role), col(Orientation.status))
+        select(col(Orientation.organization_id), col(here.role), col(Orientation.status), col(Orientation.referral_id) == referral_id)
         .select_from(here)
         .join(there, or_(col(there.id) == col(here.id), col(there.identity_hash) == col(here.identity_hash)))
         .join(Orientation, and_(col(Orientation.referral_id) == col(there.referral_id), col(Orientation.person_id) == col(there.id)))
@@ -155,7 +155,8 @@ async def _asked(session: AsyncSession, referral_id: UUID, organization_id: UUID
     )
     if organization_id is not None:
         asked = asked.where(col(Orientation.organization_id) == organization_id)
-    return [Asked(organization, role, OrientationStatus(status)) for organization, role, status in await session.execute(asked)]
+    rows = await session.execute(asked)
+    return [Asked(organization, role, OrientationStatus(status), own) for organization, role, status, own in rows]
 
 
 async def check_sides_of(session: AsyncSession, referral_id: UUID) -> None:

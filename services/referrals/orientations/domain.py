@@ -268,17 +268,20 @@ class Asked(NamedTuple):
     organization_id: UUID
     role: str
     status: OrientationStatus
+    here: bool
+    """In the very referral that is looked at, not in another of the same persons."""
 
 
 def check_sides_apart(asked: Collection[Asked]) -> None:
     """After a role was corrected: what was asked in this situation, all of it. Raises BothSides.
 
-    Refused while an organization that was asked for both sides still reads one of them. Once it reads neither, a true role can be written
-    down (GDPR, article 16): `check_sides` then lets it be asked for neither again.
+    Refused while an organization that was asked for both sides still reads one of them in this referral. Once it reads neither here, a true role can be
+    written down (GDPR, article 16), whatever another referral has, which may be another post's and the victim's support: `check_sides` then lets it be asked
+    for neither again.
     """
     accused = PersonRole.ALLEGED_PERPETRATOR
     sides = {(one.organization_id, one.role == accused) for one in asked}
-    if any((one.organization_id, one.role != accused) in sides for one in asked if one.status in ORIENTATION_LIVES):
+    if any((one.organization_id, one.role != accused) in sides for one in asked if one.here and one.status in ORIENTATION_LIVES):
         raise BothSides(
             "Avec ce rôle, une même structure serait sollicitée pour les deux parties de cette situation :"
             " faites d'abord mettre fin à ces orientations, puis corrigez le rôle."

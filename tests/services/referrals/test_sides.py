@@ -235,6 +235,22 @@ async def test_a_role_is_corrected_once_the_organization_reads_neither_and_it_is
     assert [answer.json()["type"].rsplit("/", 1)[-1] for answer in again] == ["both-sides", "both-sides"]
 
 
+async def test_a_role_is_corrected_whatever_another_referral_has_which_may_be_another_posts(referrals: Referrals) -> None:
+    """The victim's support, there, goes on."""
+    couple = [person("victim", "female", HERS), person("witness", "male", HIS)]
+    there, here = await referrals.accepted(persons=couple), await referrals.accepted(persons=couple)
+    hers = (await ask(referrals, there, d.VICTIM_SUPPORT_SERVICE)).json()["id"]
+    his = (await ask(referrals, here, d.LEGAL_ADVICE_SERVICE, place=1)).json()["id"]
+    witness = (await referrals.persons(here))[1]
+
+    assert (await accuse(referrals, here, witness)).status_code == 409
+    assert (await referrals.answer("iscg-95", his, "cancel", {"reason": "mistake"})).status_code == 200
+    assert (await accuse(referrals, here, witness)).status_code == 201
+    [row] = await referrals.rows(f"SELECT status FROM orientations WHERE id = '{hers}'")
+    assert row.status == "requested"
+    assert (await ask(referrals, here, d.LEGAL_ADVICE_SERVICE, place=1)).status_code == 409
+
+
 async def test_a_role_is_corrected_while_no_organization_was_asked_for_both(referrals: Referrals) -> None:
     referral_id = await referrals.accepted(persons=[person("victim", "female", HERS), person("witness", "male", HIS)])
     await ask(referrals, referral_id, d.VICTIM_SUPPORT_SERVICE)
