@@ -13,15 +13,15 @@ from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
-from services.referrals.desk.changes import fresh_key, is_for_the_form, make, meanwhile, wrongs_of
+from services.referrals.desk.changes import is_for_the_form, make, meanwhile
 from services.referrals.desk.correction_changes import ADDED, MOST_WINDOWS, person_change, windows_of
 from services.referrals.desk.forms import Form
 from services.referrals.desk.kept import kept_form
-from services.referrals.desk.pages import go_to, page
-from services.referrals.desk.referral_pages import opened
+from services.referrals.desk.pages import form_page, go_to, page
+from services.referrals.desk.referral_pages import check_open, opened
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.desk.told_corrections import told_correction
-from services.referrals.domain import Move, moved
+from services.referrals.domain import Move
 from services.referrals.schemas import PersonOut
 from services.referrals.working import corrections
 
@@ -96,21 +96,18 @@ async def _shown(
     person = shown["people"].get(person_id) if person_id is not None else None
     if person_id is not None and (person is None or person.erased):
         raise NotFound("Cette personne n'est pas dans la saisine, ou ses données ont été effacées.")
-    if refusal is None and Move.CORRECT not in referral.moves:
-        moved(referral.status, Move.CORRECT)  # says why the state does not allow it
-        raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")
+    if refusal is None:
+        check_open(referral, Move.CORRECT)
     change = person_change(person_id)
-    return page(
+    return form_page(
         request,
         "desk_correct.html",
-        200 if refusal is None else refusal.status,
+        change,
+        typed,
+        refusal,
         **shown,
         person=person,
-        change=change,
         open=Move.CORRECT in referral.moves,
-        key=fresh_key(),
-        typed=typed,
-        wrongs=[] if refusal is None else wrongs_of(change, refusal),
         meanwhile=meanwhile(change, typed, shown | {"person": person}) if typed is not None and isinstance(refusal, StaleVersion) else {},
         windows=_windows(person, typed or kept_form(request)),
     )

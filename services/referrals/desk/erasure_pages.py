@@ -17,10 +17,10 @@ from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
 from libs.contracts.vocabularies import ReferralStatus
-from services.referrals.desk.changes import Change, Choices, Doing, Field, fresh_key, is_for_the_form, make, read, wrongs_of
+from services.referrals.desk.changes import Change, Choices, Doing, Field, is_for_the_form, make, read
 from services.referrals.desk.forms import Form
 from services.referrals.desk.moves import everybody, named
-from services.referrals.desk.pages import go_to, page
+from services.referrals.desk.pages import form_page, go_to
 from services.referrals.desk.referral_pages import ERASED, MOST_REQUISITIONS, TOLD, opened
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.justice import alerts, requisitions
@@ -110,18 +110,16 @@ async def _shown(
         raise ErasedAlready("Les données de ces personnes ont déjà été effacées.")
     going = set() if typed is None else set(typed.all("person_ids"))
     words = [[one.person_ids for one in found if not one.erased] for found in (noted, entries)]
-    return page(
+    return form_page(
         request,
         "desk_erase.html",
-        200 if refusal is None else refusal.status,
+        ERASE,
+        typed,
+        refusal,
         **shown,
         shown=shown | {"asked": asked},
         path=f"/desk/referrals/{referral_id}/erase",
-        change=ERASE,
         losses=_losses(shown["referral"], going, typed.one("narrative") == "yes", words) if typed is not None and to_confirm else [],
-        key=fresh_key(),
-        typed=typed,
-        wrongs=[] if refusal is None else wrongs_of(ERASE, refusal),
     )
 
 

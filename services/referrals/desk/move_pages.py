@@ -13,14 +13,14 @@ from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
 from services.referrals.desk import directory
-from services.referrals.desk.changes import Change, fresh_key, is_for_the_form, make, meanwhile, wrongs_of
+from services.referrals.desk.changes import Change, is_for_the_form, make, meanwhile
 from services.referrals.desk.forms import Form
 from services.referrals.desk.moves import CHANGES, POST
-from services.referrals.desk.pages import go_to, page
-from services.referrals.desk.referral_pages import opened
+from services.referrals.desk.pages import form_page, go_to
+from services.referrals.desk.referral_pages import check_open, opened
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.directory.called import communes_of
-from services.referrals.domain import Move, moved
+from services.referrals.domain import Move
 from services.referrals.orientations.domain import ORIENTATION_LIVES
 
 router = APIRouter(include_in_schema=False)
@@ -70,22 +70,19 @@ async def _shown(
         referral = shown["referral"]
         shown["posts"] = await directory.posts(session, referral.id) if POST in change.fields else []
         shown["communes"] = await communes_of(session, caller) if move is Move.CORRECT else []
-    if refusal is None and move not in referral.moves:
-        moved(referral.status, move)  # says why the state does not allow it
-        raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")
-    return page(
+    if refusal is None:
+        check_open(referral, move)
+    return form_page(
         request,
         "desk_move.html",
-        200 if refusal is None else refusal.status,
+        change,
+        typed,
+        refusal,
         **shown,
-        change=change,
         move=move,
         open=move in referral.moves,
         # what was erased of a narrative cannot be corrected; where there was none, there may be one
         with_narrative=referral.narrative is not None or not any(one.erased for one in referral.people),
         partners=[one for one in referral.orientations if one.status in ORIENTATION_LIVES],
         meanwhile=meanwhile(change, typed, shown) if typed is not None and isinstance(refusal, StaleVersion) else {},
-        key=fresh_key(),
-        typed=typed,
-        wrongs=[] if refusal is None else wrongs_of(change, refusal),
     )

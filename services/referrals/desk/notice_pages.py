@@ -14,9 +14,9 @@ from libs.chassis.refusals import NotFound, Refusal
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal
 from libs.contracts.vocabularies import Role
-from services.referrals.desk.changes import Change, Choices, Doing, Field, fresh_key, is_for_the_form, make, of_codes, wrongs_of
+from services.referrals.desk.changes import Change, Choices, Doing, Field, is_for_the_form, make, of_codes
 from services.referrals.desk.forms import Form
-from services.referrals.desk.pages import go_to, page
+from services.referrals.desk.pages import form_page, go_to, page
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.directory.called import called
 from services.referrals.notices import NoticeMode, may_leave_out
@@ -145,17 +145,15 @@ async def _shown(
         now = await notice_preferences.read(session, caller, runtime.vault, recipient)
         name = await _named(session, caller, recipient)
     change = _change(now)
-    return page(
+    return form_page(
         request,
         "desk_notice.html",
-        200 if refusal is None else refusal.status,
+        change,
+        typed,
+        refusal,
         name=name,
         now=now,
-        change=change,
         path=_path(recipient),
         several=caller.role is not Role.PARTNER and len(notice_preferences.own_of(caller)) > 1,
         done=change.told if done else "",
-        key=fresh_key(),
-        typed=typed,
-        wrongs=[] if refusal is None else wrongs_of(change, refusal),
     )

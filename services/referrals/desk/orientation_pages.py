@@ -25,11 +25,11 @@ from services.referrals.desk.changes import fresh_key, is_for_the_form, make, wr
 from services.referrals.desk.forms import Form, code_of
 from services.referrals.desk.kept import kept_form
 from services.referrals.desk.orientation_changes import CHANGES, LINK, REQUEST
-from services.referrals.desk.pages import go_to, page
-from services.referrals.desk.referral_pages import opened
+from services.referrals.desk.pages import form_page, go_to, page
+from services.referrals.desk.referral_pages import check_open, opened
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.directory.called import called
-from services.referrals.domain import Move, moved
+from services.referrals.domain import Move
 from services.referrals.orientations import telling
 from services.referrals.orientations.domain import ORIENTATION_LIVES, Mismatch, OrientationMove, OrientationOver
 from services.referrals.orientations.links import Links
@@ -93,26 +93,23 @@ async def _search(
         # a refused or kept request came out of a search, though it may have been one for anything
         searched = refusal is not None or asked is kept_form(request) or bool(need or kind or theme or given["name"] or asked.one("search"))
         services = await directory.services(session, sought, referral.commune) if searched else []
-    if refusal is None and Move.ORIENT not in referral.moves:
-        moved(referral.status, Move.ORIENT)  # says why the state does not allow it
-        raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")
+    if refusal is None:
+        check_open(referral, Move.ORIENT)
     shown |= {"services": services[: directory.MOST], "asked": sought._asdict()}
-    return page(
+    return form_page(
         request,
         "desk_orient.html",
-        200 if refusal is None else refusal.status,
+        REQUEST,
+        None if refusal is None else asked,
+        refusal,
         **shown,
         shown=shown,
-        change=REQUEST,
         open=Move.ORIENT in referral.moves,
         more=len(services) > directory.MOST,
         searched=searched,
         needs=list(Need),
         themes=list(Theme),
         kinds=list(PartnerKind),
-        key=fresh_key(),
-        typed=None if refusal is None else asked,
-        wrongs=[] if refusal is None else wrongs_of(REQUEST, refusal),
     )
 
 

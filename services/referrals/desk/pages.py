@@ -13,6 +13,8 @@ from libs.chassis.refusals import Refusal, Unauthenticated
 from libs.chassis.security import Principal
 from libs.contracts.types import label_of
 from libs.contracts.vocabularies import Purpose, Role
+from services.referrals.desk.changes import Change, fresh_key, wrongs_of
+from services.referrals.desk.forms import Form
 from services.referrals.desk.kept import kept_form
 from services.referrals.domain import PARIS, within_sentence
 from services.referrals.orientations import answer_pages
@@ -96,6 +98,14 @@ def page(request: Request, template: str, status: int = 200, **said: Any) -> Res
         said["typed"] = kept
     given = {"me": me, "home": None if me is None else home_of(me.caller), "path": path, "kept": kept, **said}
     return HTMLResponse(PAGES.get_template(template).render(given), status, _headers(request))
+
+
+def form_page(request: Request, template: str, change: Change, typed: Form | None, refusal: Refusal | None, **said: Any) -> Response:
+    """The form of a change, blank or as it was `typed`. `refusal`: why it was not taken, told where it is to be corrected; the page has its status."""
+    wrongs = [] if refusal is None else wrongs_of(change, refusal)
+    return page(
+        request, template, 200 if refusal is None else refusal.status, change=change, typed=typed, key=fresh_key(), wrongs=wrongs, **said
+    )
 
 
 def message(request: Request, refusal: Refusal, to: str | None = None) -> Response:

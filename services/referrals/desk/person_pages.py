@@ -13,9 +13,9 @@ from libs.chassis.refusals import Invalid
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller, Purpose
 from libs.contracts.vocabularies import Purpose as Stated
-from services.referrals.desk.changes import Change, Doing, Field, read, wrongs_of
+from services.referrals.desk.changes import Change, Doing, Field, read
 from services.referrals.desk.forms import Form
-from services.referrals.desk.pages import page
+from services.referrals.desk.pages import form_page
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.receiving.repeats import MOST
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, PersonsFound
@@ -72,14 +72,13 @@ def _seeking(purpose: Stated) -> Change:
 def _shown(
     request: Request, seeking: Change, typed: Form | None = None, found: list[PersonFound] | None = None, refusal: Invalid | None = None
 ) -> Response:
-    return page(
+    return form_page(
         request,
         "desk_persons.html",
-        200 if refusal is None else refusal.status,
+        seeking,
+        typed,
+        refusal,
         path="/desk/persons",
-        change=seeking,
-        typed=typed,
         found=found,
         most=MOST,
-        wrongs=[] if refusal is None else wrongs_of(seeking, refusal),
     )

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
 from libs.chassis.audit import audit
+from libs.chassis.refusals import NotFound
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
@@ -22,6 +23,7 @@ from services.referrals.desk.pages import page
 from services.referrals.desk.requisition_changes import NEW
 from services.referrals.desk.told import Line, told_line
 from services.referrals.directory.called import Called, called
+from services.referrals.domain import Move, moved
 from services.referrals.justice import alerts, requisitions
 from services.referrals.receiving.schemas import RoutingOut
 from services.referrals.working.followup_schemas import Step
@@ -63,6 +65,13 @@ async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, pur
         "corrected": any(one.step is Step.CORRECTION for one in happened.items),
         "now": datetime.now(UTC),
     }
+
+
+def check_open(referral: ReferralOut, move: Move) -> None:
+    """Raises MoveRefused, which says why the state does not allow it, or NotFound: it is another's to do."""
+    if move not in referral.moves:
+        moved(referral.status, move)
+        raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")
 
 
 async def _names(session: AsyncSession, found: ReferralOut, routing: RoutingOut, lines: Sequence[Line]) -> Called:

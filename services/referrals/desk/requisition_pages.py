@@ -17,9 +17,9 @@ from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
-from services.referrals.desk.changes import fresh_key, is_for_the_form, make, wrongs_of
+from services.referrals.desk.changes import is_for_the_form, make
 from services.referrals.desk.forms import Form
-from services.referrals.desk.pages import go_to, page
+from services.referrals.desk.pages import form_page, go_to, page
 from services.referrals.desk.referral_pages import REGISTERED, opened
 from services.referrals.desk.requisition_changes import requisition_change
 from services.referrals.desk.sign_in_pages import form_of
@@ -121,17 +121,15 @@ async def _form(
     async with runtime.database.transaction() as session:
         shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
     change = requisition_change(before)
-    return page(
+    return form_page(
         request,
         "desk_change.html",
-        200 if refusal is None else refusal.status,
+        change,
+        typed,
+        refusal,
         **shown,
         shown=shown | {"before": before},
-        change=change,
         back=f"/desk/referrals/{referral_id}" if before is None else f"/desk/requisitions/{before.id}",
         back_to="Revenir à la saisine" if before is None else "Revenir à la réquisition",
         action=f"/desk/referrals/{referral_id}/requisitions/new" if before is None else f"/desk/requisitions/{before.id}/correct",
-        key=fresh_key(),
-        typed=typed,
-        wrongs=[] if refusal is None else wrongs_of(change, refusal),
     )

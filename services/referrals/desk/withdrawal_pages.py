@@ -19,12 +19,19 @@ from libs.chassis.strict import Body
 from libs.contracts.types import Code, Id
 from libs.contracts.vocabularies import Purpose as Stated
 from services.referrals.delays.due import Delays
-from services.referrals.desk.changes import Change, Doing, Field, fresh_key, is_for_the_form, make, of_codes, wrongs_of
+from services.referrals.desk.changes import Change, Doing, Field, is_for_the_form, make, of_codes
 from services.referrals.desk.forms import Form
-from services.referrals.desk.pages import go_to, moment, page
-from services.referrals.desk.referral_pages import ASSESSMENT_WITHDRAWN, CONTACT_WITHDRAWN, INTERVIEW_WITHDRAWN, WITHDRAWN, opened
+from services.referrals.desk.pages import form_page, go_to, moment
+from services.referrals.desk.referral_pages import (
+    ASSESSMENT_WITHDRAWN,
+    CONTACT_WITHDRAWN,
+    INTERVIEW_WITHDRAWN,
+    WITHDRAWN,
+    check_open,
+    opened,
+)
 from services.referrals.desk.sign_in_pages import form_of
-from services.referrals.domain import Move, moved
+from services.referrals.domain import Move
 from services.referrals.justice import alerts
 from services.referrals.justice.schemas import Mistake, WithdrawAlertIn
 from services.referrals.orientations.links import Links
@@ -206,21 +213,17 @@ async def _form(
         each = await noted.each(session, Reading(caller, purpose, runtime, referral))
     if noted_id not in each:
         raise NotFound(noted.missing)
-    if noted.move not in referral.moves:
-        moved(referral.status, noted.move)  # says why the state does not allow it
-        raise NotFound("Cette étape n'est pas la vôtre : revenez à la saisine.")
+    check_open(referral, noted.move)
     change, back = _change(noted, noted_id, each[noted_id]), f"/desk/referrals/{referral.id}"
-    return page(
+    return form_page(
         request,
         "desk_change.html",
-        200 if refusal is None else refusal.status,
+        change,
+        typed,
+        refusal,
         **shown,
         shown=shown,
-        change=change,
         back=back,
         back_to="Revenir à la saisine",
         action=f"{back}/{noted.what}/{noted_id}/withdraw",
-        key=fresh_key(),
-        typed=typed,
-        wrongs=[] if refusal is None else wrongs_of(change, refusal),
     )
