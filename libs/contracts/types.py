@@ -55,6 +55,12 @@ Instant = Annotated[
 """A moment with its time zone (RFC 3339), kept and written in UTC. Names end in `_at`."""
 
 PARIS: Final = ZoneInfo("Europe/Paris")
+"""The calendar of the figures, of absences and of budgets: a referral of 00:30 on 1 January in Paris belongs to the new year."""
+
+
+def civil_day(at: datetime) -> date:
+    """The day it was in Paris: figures are national."""
+    return at.astimezone(PARIS).date()
 
 
 def day_of(instant: str) -> str:

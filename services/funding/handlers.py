@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,8 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.chassis.listener import Handler, Heard, Listener, ReadList, Source
 from libs.contracts import partners, referrals
 from libs.contracts.envelope import Event
-
-_CIVIL_TIME = ZoneInfo("Europe/Paris")
+from libs.contracts.types import civil_day
 
 _POST = text(
     "INSERT INTO posts_heard (source, post_id, sequence, departement, employer_id, closed)"
@@ -53,7 +51,7 @@ async def _worked(session: AsyncSession, heard: Heard[Any], post_id: UUID, what:
             "referral_id": heard.event.referral_id,
             "post_id": post_id,
             "what": what,
-            "year": at.astimezone(_CIVIL_TIME).year,
+            "year": civil_day(at).year,
         },
     )
 

@@ -9,8 +9,9 @@ from sqlmodel import col
 
 from libs.chassis import outbox
 from libs.chassis.security import Principal
+from libs.contracts.types import civil_day
 from services.partners import queries
-from services.partners.domain import FORCES_SERVED, POST_STATES, AbsenceOver, Move, NoReplacement, PostState, civil_day, moved
+from services.partners.domain import FORCES_SERVED, POST_STATES, AbsenceOver, Move, NoReplacement, PostState, moved
 from services.partners.models import Post
 from services.partners.posts import post_event
 from services.partners.rows import check_perimeter, locked, touch

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import ClassVar
 from uuid import UUID, uuid5
-from zoneinfo import ZoneInfo
 
 from libs.chassis.refusals import Conflict, Invalid, Pointer, Refusal
 from libs.contracts.types import Code, departement_of
@@ -200,14 +198,6 @@ def moved(state: PostState | None, move: Move) -> PostState:
 def moves_from(state: PostState | None) -> list[Move]:
     """The moves that a state allows."""
     return [move for move, table in MOVES.items() if state in table]
-
-
-PARIS = ZoneInfo("Europe/Paris")
-
-
-def civil_day(at: datetime) -> date:
-    """An absence ends by the calendar of metropolitan France."""
-    return at.astimezone(PARIS).date()
 
 
 FORCES_SERVED: Mapping[str, frozenset[Force]] = {

@@ -7,7 +7,6 @@ an orientation), `rights/domain.py` (how long).
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import ClassVar, Final, NamedTuple
-from zoneinfo import ZoneInfo
 
 from libs.chassis.refusals import Conflict
 from libs.contracts.types import Code
@@ -148,17 +147,11 @@ class PersonRefused(Conflict):
 # ------------------------------------------------------------------------------------------------------------------------
 # Time and persons
 
-PARIS: Final = ZoneInfo("Europe/Paris")
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """How far ahead a caller's clock may be."""
 OLDEST: Final = datetime(1900, 1, 1, tzinfo=UTC)
 """Facts may be told decades later; before this it is a slip of the pen."""
 OLDEST_PERSON: Final = 125
-
-
-def local_day(instant: datetime) -> date:
-    """The day it was in Paris: figures are national."""
-    return instant.astimezone(PARIS).date()
 
 
 def age_on(birth: date, day: date) -> int:

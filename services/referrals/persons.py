@@ -5,8 +5,9 @@ from datetime import date, datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.vault import Vault, keyed_hash
+from libs.contracts.types import civil_day
 from libs.contracts.vocabularies import AgeBand, age_band_of
-from services.referrals.domain import age_on, local_day
+from services.referrals.domain import age_on
 from services.referrals.identities import identities_sought, normalised_identity
 from services.referrals.models import Person
 from services.referrals.schemas import Identity, PersonContent
@@ -33,7 +34,7 @@ def hashes_sought(search_key: bytes, family_name: str, given_name: str, birth_on
 def age_band_on(content: PersonContent, occurred_at: datetime) -> AgeBand:
     """The age band on the day it happened, as figures count it."""
     birth_on = content.identity.birth_on if content.identity is not None else None
-    age = content.approximate_age if birth_on is None else age_on(birth_on, local_day(occurred_at))
+    age = content.approximate_age if birth_on is None else age_on(birth_on, civil_day(occurred_at))
     return AgeBand.UNKNOWN if age is not None and age < 0 else age_band_of(age)
 
 

@@ -6,8 +6,9 @@ from typing import ClassVar
 from uuid import UUID
 
 from libs.chassis.refusals import Conflict, Invalid
+from libs.contracts.types import civil_day
 from libs.contracts.vocabularies import ContactAgreement
-from services.referrals.domain import CLOCK_SKEW, MINORS, OLDEST, PersonRefused, local_day
+from services.referrals.domain import CLOCK_SKEW, MINORS, OLDEST, PersonRefused
 from services.referrals.models import Person
 
 
@@ -92,13 +93,13 @@ def check_since(moment: datetime, occurred_at: datetime, pointer: str) -> None:
 
 def check_day_since(day: date, since: datetime, now: datetime, pointer: str) -> None:
     """A day, in Paris, between an instant and now. Raises TimeImpossible."""
-    if day > local_day(now):
+    if day > civil_day(now):
         raise TimeImpossible("Une date est dans le futur.", pointers=[(pointer, "Cette date est dans le futur.")])
-    if day < local_day(since):
-        raise TimeImpossible("Une date est trop ancienne.", pointers=[(pointer, f"Cette date précède le {local_day(since):%d/%m/%Y}.")])
+    if day < civil_day(since):
+        raise TimeImpossible("Une date est trop ancienne.", pointers=[(pointer, f"Cette date précède le {civil_day(since):%d/%m/%Y}.")])
 
 
 def check_birth(birth_on: date, now: datetime, pointer: str) -> None:
     """Nobody is born tomorrow, by the calendar of Paris: at half past midnight a newborn's day has not begun in UTC. Raises TimeImpossible."""
-    if birth_on > local_day(now):
+    if birth_on > civil_day(now):
         raise TimeImpossible("Une date de naissance est dans le futur.", pointers=[(pointer, "Cette date est dans le futur.")])

@@ -17,9 +17,8 @@ from libs.chassis.refusals import Conflict, Forbidden, Invalid, Malformed, NotFo
 from libs.chassis.runtime import Runtime
 from libs.chassis.security import Principal
 from libs.chassis.strict import Body
-from libs.contracts.types import Code
+from libs.contracts.types import PARIS, Code
 from services.referrals.desk.forms import Form
-from services.referrals.domain import PARIS
 from services.referrals.forms import whole_number
 
 Choices = Sequence[tuple[str, str]]

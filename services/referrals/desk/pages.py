@@ -11,12 +11,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from libs.chassis.refusals import Refusal, Unauthenticated
 from libs.chassis.security import Principal
-from libs.contracts.types import label_of
+from libs.contracts.types import PARIS, label_of
 from libs.contracts.vocabularies import Purpose, Role
 from services.referrals.desk.changes import Change, fresh_key, wrongs_of
 from services.referrals.desk.forms import Form
 from services.referrals.desk.kept import kept_form
-from services.referrals.domain import PARIS, within_sentence
+from services.referrals.domain import within_sentence
 from services.referrals.orientations import answer_pages
 from services.referrals.orientations.domain import ENDED_BECAUSE
 from services.referrals.working.safe_contact import WEEKDAYS, days_in_words

@@ -5,10 +5,9 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from libs.contracts.types import Code
+from libs.contracts.types import PARIS, Code
 from libs.contracts.vocabularies import Channel, ContactAgreement, KnownToServices, PersonRole, Sex, Theme, Urgency
 from services.referrals.desk.moves import named
-from services.referrals.domain import PARIS
 from services.referrals.schemas import PersonContent, PersonOut
 from services.referrals.working.corrections_schemas import CorrectionOut
 from services.referrals.working.safe_contact import days_in_words

@@ -14,13 +14,12 @@ from starlette.responses import Response
 from libs.chassis.pagination import Page, page_of
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller
-from libs.contracts.types import CommuneCode
+from libs.contracts.types import PARIS, CommuneCode
 from libs.contracts.vocabularies import ReferralStatus, Role, Theme, Urgency
 from services.referrals.desk.forms import code_of
 from services.referrals.desk.moves import told_of
 from services.referrals.desk.pages import page
 from services.referrals.directory.called import called, communes_of
-from services.referrals.domain import PARIS
 from services.referrals.worklists import referrals as worklist
 
 router = APIRouter(include_in_schema=False)

@@ -16,10 +16,10 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import DataKey, Vault
 from libs.contracts import referrals as said
 from libs.contracts.envelope import Event
+from libs.contracts.types import civil_day
 from libs.contracts.vocabularies import OrientationStatus, PersonRole, Purpose, ReferralStatus
 from services.referrals import queries
 from services.referrals.delays.models import Overdue
-from services.referrals.domain import local_day
 from services.referrals.exports.held import LEFT_OUT, OF_OTHERS, REFERENCE
 from services.referrals.exports.recipients import facts_of_moves, facts_of_orientation, recipients
 from services.referrals.exports.schemas import (
@@ -185,7 +185,7 @@ class _Gathered:
             erasures=erasures,
             recipients=recipients(self._facts, organizations, departement=self._referral.departement, client_id=self._referral.client_id),
             readings=await self._readings([one.id for one in orientations]),
-            kept_until=local_day(last + timedelta(days=retention_days)) if kept == _CLOSED else None,
+            kept_until=civil_day(last + timedelta(days=retention_days)) if kept == _CLOSED else None,
             kept_because=kept.format(days=retention_days),
             left_out=[LeftOut(what=what, why=why) for what, why in (REFERENCE, *([] if self._alone else [OF_OTHERS]), *LEFT_OUT.values())],
         )

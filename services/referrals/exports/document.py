@@ -12,9 +12,9 @@ from uuid import UUID
 import typst
 
 from libs.contracts.registry import EVENTS
-from libs.contracts.types import Code, label_of
+from libs.contracts.types import PARIS, Code, label_of
 from libs.contracts.vocabularies import Channel, CloseReason, ContactAgreement, KnownToServices, PersonRole, Sex, Theme, Urgency
-from services.referrals.domain import PARIS, within_sentence
+from services.referrals.domain import within_sentence
 from services.referrals.exports.schemas import ExportedNotice, ExportOut
 from services.referrals.orientations.domain import ENDED_BECAUSE
 from services.referrals.rights.erasure import ErasureCause

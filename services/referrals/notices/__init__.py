@@ -16,9 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.database import Statement, run
 from libs.chassis.ids import new_id
-from libs.contracts.types import Code
+from libs.contracts.types import PARIS, Code
 from libs.contracts.vocabularies import ReferralStatus, Urgency
-from services.referrals.domain import PARIS
 from services.referrals.models import Referral
 
 DIGEST_AT: Final = time(8, 0)

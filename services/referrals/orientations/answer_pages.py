@@ -23,6 +23,7 @@ from libs.chassis.refusals import Gone, Malformed, NotFound, Refusal, StaleVersi
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
+from libs.contracts.types import PARIS
 from libs.contracts.vocabularies import (
     ContactAgreement,
     LegalGround,
@@ -36,7 +37,6 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals.directory.called import called
-from services.referrals.domain import PARIS
 from services.referrals.forms import read_pairs, whole_number
 from services.referrals.models import Person, Referral
 from services.referrals.orientations import commands as orientations

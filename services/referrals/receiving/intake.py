@@ -21,12 +21,12 @@ from libs.chassis.vault import FreshKey, Vault
 from libs.contracts.envelope import Event
 from libs.contracts.receipts import RECEIPT
 from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralReceived, ReferralUnrouted
-from libs.contracts.types import departement_of
+from libs.contracts.types import civil_day, departement_of
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Force, ReferralStatus, RoutingReason, UnroutedReason
 from services.referrals import notices
 from services.referrals.delays.due import Delays
-from services.referrals.domain import MINORS, Move, local_day, moved, police_status
+from services.referrals.domain import MINORS, Move, moved, police_status
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of
 from services.referrals.receiving import repeats, routing
 from services.referrals.receiving.domain import Decision, ReferenceTaken
@@ -365,7 +365,7 @@ def _events(referral: _Referral, now: datetime, known: set[bytes]) -> list[Event
             penal=request.penal,
             danger=request.danger,
             children_present=request.children_present,
-            occurred_on=local_day(request.occurred_at),
+            occurred_on=civil_day(request.occurred_at),
             received_at=now,
             persons=tuple(_counted(person, known) for person in referral.persons),
             police_id=police_id,

@@ -22,9 +22,9 @@ from sqlmodel import col
 
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
+from libs.contracts.types import civil_day
 from libs.contracts.vocabularies import Role
 from services.referrals import notices
-from services.referrals.domain import local_day
 from services.referrals.models import Person, Referral
 from services.referrals.rights import erasure
 from services.referrals.rights.domain import Term
@@ -116,7 +116,7 @@ async def announced(
             departement=one.departement,
             last_contact_at=one.counted_from,
             announced_at=one.announced_at,
-            erased_from=local_day(max(one.counted_from + timedelta(days=term.days), one.announced_at + timedelta(days=term.notice_days))),
+            erased_from=civil_day(max(one.counted_from + timedelta(days=term.days), one.announced_at + timedelta(days=term.notice_days))),
         )
         for one in await session.scalars(query)
     ]

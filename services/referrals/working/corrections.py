@@ -18,7 +18,7 @@ from libs.chassis.refusals import Invalid
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.referrals import PersonCounted, ReferralCorrected, number_of
-from libs.contracts.types import departement_of
+from libs.contracts.types import civil_day, departement_of
 from libs.contracts.vocabularies import (
     AgeBand,
     Channel,
@@ -35,7 +35,7 @@ from libs.contracts.vocabularies import (
 from services.referrals import notices
 from services.referrals.delays.calls import recount
 from services.referrals.delays.due import Delays
-from services.referrals.domain import Move, local_day
+from services.referrals.domain import Move
 from services.referrals.models import Person, Referral, UnitHeard
 from services.referrals.orientations.asking import check_sides_of
 from services.referrals.orientations.following import end_unagreed, tell_changed
@@ -392,7 +392,7 @@ async def _event(
         penal=referral.penal,
         danger=referral.danger,
         children_present=referral.children_present,
-        occurred_on=local_day(referral.occurred_at),
+        occurred_on=civil_day(referral.occurred_at),
         received_at=referral.received_at,
         corrected_at=now,
         persons=tuple(

@@ -5,9 +5,8 @@ from datetime import datetime, time
 from typing import ClassVar, Final
 
 from libs.chassis.refusals import Conflict
-from libs.contracts.types import Code
+from libs.contracts.types import PARIS, Code
 from libs.contracts.vocabularies import ContactMode, ContactResult
-from services.referrals.domain import PARIS
 from services.referrals.schemas import ContactWindow, SafeContact
 
 

@@ -5,24 +5,16 @@ An event may come before the one that introduces its thing (listening began late
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from libs.contracts import funding, partners, referrals
 from libs.contracts.envelope import Event
+from libs.contracts.types import civil_day
 from libs.contracts.vocabularies import CloseReason, OrientationStatus, ReferralStatus
 from services.reporting.indicators import PlanState, PostState
 from services.reporting.projections.rows import Key, Orientation, Person, Plan, Post, Share, Situation, State
-
-CIVIL_TIME = ZoneInfo("Europe/Paris")
-"""The calendar of the figures: a referral of 00:30 on 1 January in Paris belongs to the new year."""
-
-
-def civil_day(at: datetime) -> date:
-    return at.astimezone(CIVIL_TIME).date()
 
 
 def _situation(state: State, event: referrals.ReferralEvent) -> Situation:

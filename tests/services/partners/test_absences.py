@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import text
 
 from libs.contracts import demonstration as d
+from libs.contracts.types import civil_day
 from services.partners.absences import end_due
 from services.partners.app import end_absences
-from services.partners.domain import civil_day
 from tests.services.partners.conftest import Partners
 
 TODAY = civil_day(datetime.now(UTC))

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from libs.contracts import demonstration as d
-from services.referrals.domain import local_day
+from libs.contracts.types import civil_day
 from services.referrals.rights import acknowledgements
 from services.referrals.rights.models import Erasure
 from services.referrals.settings import Settings
@@ -21,7 +21,7 @@ ASSOCIATION = f"organization:{d.ASSOCIATION}"
 
 
 def today() -> str:
-    return local_day(datetime.now(UTC)).isoformat()
+    return civil_day(datetime.now(UTC)).isoformat()
 
 
 async def confirm(

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.contracts import demonstration as d
+from libs.contracts.types import PARIS
 from libs.contracts.vocabularies import ContactMode, ContactResult
-from services.referrals.domain import PARIS
 from services.referrals.schemas import ContactWindow, SafeContact
 from services.referrals.working.followup_schemas import Step, TimelineEntry
 from services.referrals.working.safe_contact import broken_rules, within

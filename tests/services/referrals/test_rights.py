@@ -13,9 +13,9 @@ from libs.chassis import relay
 from libs.chassis.settings import Settings as ChassisSettings
 from libs.chassis.worker import purge_streams
 from libs.contracts import demonstration as d
+from libs.contracts.types import civil_day
 from services.referrals import housekeeping
 from services.referrals.app import end_retention, look_at_erasures
-from services.referrals.domain import local_day
 from services.referrals.rights import retention
 from services.referrals.rights.domain import Term
 from services.referrals.rights.erasure import ErasureCause
@@ -283,7 +283,7 @@ async def test_it_is_announced_before_the_end_so_that_it_is_erased_on_its_day(re
 
     [one] = (await referrals.get("coordinator-95", "/v1/announced-ends")).json()["items"]
     assert (one["referral_id"], one["departement"]) == (str(ending), "95")
-    assert one["erased_from"] == local_day(datetime.now(UTC) + timedelta(days=14)).isoformat()  # announced for 14 days; the term ends in 10
+    assert one["erased_from"] == civil_day(datetime.now(UTC) + timedelta(days=14)).isoformat()  # announced for 14 days; the term ends in 10
     assert (await referrals.get("coordinator-78", "/v1/announced-ends")).json()["items"] == []
     assert (await referrals.get("auditor", "/v1/announced-ends")).json()["items"] == [one]
     assert (await referrals.get("iscg-95", "/v1/announced-ends")).status_code == 403

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from libs.contracts import demonstration as d
-from services.referrals.domain import PARIS
+from libs.contracts.types import PARIS
 from tests.services.referrals.desk.browser import Browser
 from tests.services.referrals.desk.conftest import Desk
 from tests.services.referrals.desk.test_moves import at
