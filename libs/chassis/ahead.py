@@ -78,9 +78,9 @@ class Ahead(Generic[T]):
                     await asyncio.sleep(0)
 
     def _add(self, place: TopicPartition, messages: Sequence[Any]) -> None:
-        read = [one for one in map(self._read, messages) if one is not None]
-        before = self._found.get(place)
-        self._found[place] = Fetched(before.read + read if before is not None else read, messages[-1].offset + 1)
+        read = self._found[place].read if place in self._found else []
+        read += [one for one in map(self._read, messages) if one is not None]
+        self._found[place] = Fetched(read, messages[-1].offset + 1)
         self._there.set()
         if sum(len(fetched.read) for fetched in self._found.values()) >= BATCH:
             self._room.clear()

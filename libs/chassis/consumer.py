@@ -238,9 +238,8 @@ class Consumer:
         while True:
             for source in self._names:
                 try:
-                    cursor = await self.projector.where(
-                        source
-                    )  # before the head: what holds more than the speaker then holds another history
+                    # the cursor before the head: what holds more than the speaker then holds another history
+                    cursor = await self.projector.where(source)
                     head = await self.feed.head(source, streams.INTERNAL)
                     await self.projector.saw_head(source, head)
                     if cursor == head:
