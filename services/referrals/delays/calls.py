@@ -1,6 +1,5 @@
 """Who of a referral was called, read from its rows; and what follows for its due time, under the lock of the referral."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -41,21 +40,23 @@ async def calls_of(session: AsyncSession, referral: Referral) -> Calls:
     )
 
 
-async def recount(session: AsyncSession, referral: Referral, *, joined_at: datetime | None = None) -> None:
-    """After a contact, its withdrawal, a correction, an erasure or a reopening: when the first contact was, and whether somebody is still to be called.
+def count(referral: Referral, calls: Calls, since: datetime | None) -> bool:
+    """Write when the first contact was, and whether somebody is still to be called. Gives whether somebody whom the referral is there to help was reached:
+    what the police may know. `since`: when it was closed before it was last reopened (`closed_before`)."""
+    referral.first_contact_at = first_contact(*calls)
+    referral.awaits_contact = awaits_contact(*calls, since)
+    return any(one.result in SPOKEN_WITH for one in made_for(*calls, since))
+
+
+async def recount(session: AsyncSession, referral: Referral, *, joined_at: datetime | None = None) -> bool:
+    """`count`, from the rows: after a withdrawal, a correction, an erasure or a reopening.
 
     `joined_at`: somebody was added then. Where nobody else was to be called any more, the due time begins with them. That the first contact of the others
     is none any more is told by no event: the next one is told as `first`.
     """
     await session.flush()
-    persons, attempts = await calls_of(session, referral)
     waited = referral.awaits_contact
-    referral.first_contact_at = first_contact(persons, attempts)
-    referral.awaits_contact = awaits_contact(persons, attempts, await closed_before(session, referral.id))
+    reached = count(referral, await calls_of(session, referral), await closed_before(session, referral.id))
     if joined_at is not None and referral.awaits_contact and not waited:
         referral.due_from = joined_at
-
-
-async def is_contacted(session: AsyncSession, referral: Referral, persons: Sequence[Concerned], attempts: Sequence[Attempt]) -> bool:
-    """Somebody whom it is there to help was reached since it was received, or closed before it was last reopened: what the police may know."""
-    return any(one.result in SPOKEN_WITH for one in made_for(persons, attempts, await closed_before(session, referral.id)))
+    return reached

@@ -17,7 +17,8 @@ from libs.chassis.vault import Vault
 from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, InterviewHeld
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import ContactMode, ContactResult, InterviewPlace, OrientedContent
-from services.referrals.delays.calls import calls_of, is_contacted, recount
+from services.referrals.delays.calls import calls_of, count
+from services.referrals.delays.due import closed_before
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Person, Referral
 from services.referrals.orientations.following import end_declined, tell_changed
@@ -56,11 +57,12 @@ async def contact(
         raise ContentErased("Les données de cette personne ont été effacées : plus rien ne dit comment la joindre sans danger.")
     broken = safe_contact.broken_rules(content.safe_contact, body.mode, body.result, body.attempted_at)
     safe_contact.check(broken, overridden=body.override_reason is not None)
-    persons, before = await calls_of(session, referral)
-    noted = [*before, Attempt(person.id, body.result, body.attempted_at)]
-    first = first_contact(persons, noted) != first_contact(persons, before)  # whatever the order of noting
+    before = await calls_of(session, referral)
+    noted = before._replace(attempts=[*before.attempts, Attempt(person.id, body.result, body.attempted_at)])
+    first = first_contact(*noted) != first_contact(*before)  # whatever the order of noting
     told = referral.contacted
-    referral.contacted = told or await is_contacted(session, referral, persons, noted)
+    reached = count(referral, noted, await closed_before(session, referral.id))
+    referral.contacted = told or reached
     attempt = ContactAttempt(
         id=new_id(),
         referral_id=referral.id,
@@ -74,7 +76,6 @@ async def contact(
     )
     session.add(attempt)
     referral.version += 1
-    await recount(session, referral)
     await session.flush()
     await _audit_override(session, caller, referral, {"contact": str(attempt.id)}, body.override_reason, broken)
     delay = minutes_between(referral.received_at, body.attempted_at)

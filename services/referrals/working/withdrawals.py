@@ -15,7 +15,7 @@ from libs.chassis.security import Principal
 from libs.contracts.referrals import AssessmentWithdrawn, ContactWithdrawn, InterviewWithdrawn, number_of
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import KnownToServices, OrientedContent
-from services.referrals.delays.calls import calls_of, is_contacted, recount
+from services.referrals.delays.calls import recount
 from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Person, Referral
@@ -78,9 +78,9 @@ async def withdraw_contact(
     attempt = await still_noted(session, referral.id, ContactAttempt, contact_id, already)
     await _check_nothing_rests(session, referral, attempt)
     await take_back(session, caller, referral, attempt, body.reason, now)
-    await recount(session, referral)
+    still_reached = await recount(session, referral)
     told, first = referral.contacted, referral.first_contact_at
-    referral.contacted = told and await is_contacted(session, referral, *await calls_of(session, referral))
+    referral.contacted = told and still_reached
     await session.flush()
     await outbox.append(
         session,

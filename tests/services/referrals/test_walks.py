@@ -17,7 +17,7 @@ from libs.contracts.partners import PostFilled, PostSuspended
 from libs.contracts.vocabularies import OrientationStatus, ReferralStatus
 from services.referrals.app import expire_orientations, notice_overdue, route_unrouted
 from services.referrals.domain import MOVES, Move
-from services.referrals.models import Person
+from services.referrals.models import Person, Referral
 from services.referrals.orientations.domain import ORIENTATION_MOVES, OrientationMove
 from services.referrals.working import withdrawals
 from tests.planted import seen_red
@@ -405,6 +405,10 @@ async def _forgotten(*_: Any) -> None:
     """What a planted fault leaves undone."""
 
 
+async def _not_counted(session: AsyncSession, referral: Referral) -> bool:
+    return referral.contacted
+
+
 async def _as_it_was(session: AsyncSession, person: Person) -> Any:
     return person.known_to_services
 
@@ -413,7 +417,7 @@ async def _as_it_was(session: AsyncSession, person: Person) -> Any:
     ("fault", "instead", "because"),
     [
         ("take_back", _forgotten, "what was noted is not what was told"),
-        ("recount", _forgotten, "the first contact is not that of those that are left"),
+        ("recount", _not_counted, "the first contact is not that of those that are left"),
         ("_known_without_what_was_withdrawn", _as_it_was, "who knows the person is not what is left of what was said"),
         ("_check_nothing_rests", _forgotten, "what was done rests on nobody's having been reached"),
     ],
