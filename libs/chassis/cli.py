@@ -25,9 +25,8 @@ from sqlalchemy.exc import DBAPIError
 
 from libs.chassis import streams
 from libs.chassis.audit import KEEP_DAYS, Verified, audit, checkpoint, verify_stream
-from libs.chassis.database import Database
+from libs.chassis.database import Database, sqlstate
 from libs.chassis.outbox import SESSION_KEY, Speaker
-from libs.chassis.problems import sqlstate
 from libs.chassis.security import Principal
 from libs.chassis.settings import Settings, SettingsError, named_keys
 from libs.chassis.signing import SignatureInvalid, Signer

@@ -69,6 +69,12 @@ def _engine(url: str, server_settings: dict[str, str] | None = None, **options: 
     return create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"), async_creator=connect, **options)
 
 
+def sqlstate(error: BaseException) -> str:
+    """The SQLSTATE of a database error, whether SQLAlchemy or the driver raised it; "" where PostgreSQL was not reached, or it is none of its."""
+    origin = getattr(error, "orig", error)
+    return str(getattr(origin, "sqlstate", None) or getattr(origin.__cause__, "sqlstate", None) or "")
+
+
 class Statement:
     """A statement with `:named` parameters that the driver runs itself (`run`). Each parameter's type is plain from its place, or cast."""
 

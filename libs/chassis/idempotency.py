@@ -19,9 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
-from libs.chassis.database import Database, Statement, run
+from libs.chassis.database import Database, Statement, run, sqlstate
 from libs.chassis.etag import etag_of
-from libs.chassis.problems import sqlstate
 from libs.chassis.refusals import Conflict, Invalid, Malformed
 from libs.chassis.security import caller_of
 from libs.chassis.strict import one_header

@@ -20,6 +20,7 @@ from sqlalchemy import exc as sqlalchemy_errors
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from libs.chassis.database import sqlstate
 from libs.chassis.refusals import Invalid, Malformed, Pointer, Refusal, Unavailable
 from libs.chassis.telemetry import request_id
 
@@ -301,12 +302,6 @@ _TRY_AGAIN = frozenset({"40001", "40P01", "55P03", "57014"})
 """Serialisation failure, deadlock, lock not available, statement cancelled: the same request may well succeed a second later."""
 _AWAY_CLASSES = frozenset({"08", "53", "57"})
 """SQLSTATE classes: connection, insufficient resources, operator intervention."""
-
-
-def sqlstate(error: BaseException) -> str:
-    """The SQLSTATE of a database error, "" when it has none."""
-    origin = getattr(error, "orig", error)
-    return str(getattr(origin, "sqlstate", None) or getattr(origin.__cause__, "sqlstate", None) or "")
 
 
 def is_away(error: BaseException) -> bool:

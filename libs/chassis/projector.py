@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import streams
-from libs.chassis.database import Database
+from libs.chassis.database import Database, sqlstate
 from libs.chassis.feed import FeedError
 from libs.chassis.listener import E, Heard, Listener, ReadList
 from libs.chassis.parking import Parked, park, parked_subjects
@@ -48,19 +48,14 @@ def transient(error: BaseException) -> bool:
         return True
     if isinstance(error, DBAPIError | asyncpg.PostgresError | asyncpg.InterfaceError):
         state = sqlstate(error)
-        return state is None or state[:2] in TRANSIENT_STATES or (isinstance(error, DBAPIError) and error.connection_invalidated)
+        return not state or state[:2] in TRANSIENT_STATES or (isinstance(error, DBAPIError) and error.connection_invalidated)
     return False
-
-
-def sqlstate(error: BaseException) -> str | None:
-    """What PostgreSQL calls an error, whether SQLAlchemy or the driver raised it; `None` where PostgreSQL was not reached, or it is none of its."""
-    return getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
 
 
 def _named(error: Exception) -> str:
     """What an error is, without what it says, which may quote what was heard."""
     state = sqlstate(error)
-    return type(error).__name__ if state is None else f"{type(error).__name__} {state}"
+    return f"{type(error).__name__} {state}".rstrip()
 
 
 # one statement: the cursor moves in the transaction that parks

@@ -101,25 +101,28 @@ class _Quota:
     def spend(self, scope: Scope, key: str, detail: str) -> None:
         """Raises TooManyRequests."""
         within = self._limiter.hit(self._item, key)
-        ends_at, remaining = self._limiter.get_window_stats(self._item, key)
-        seconds = max(1, math.ceil(ends_at - self._now()))
+        remaining, seconds = self._left(key)
         scope[RATE_HEADERS] = (self._policy_header, (b"ratelimit", f'"{self._policy}";r={remaining};t={seconds}'.encode()))
         if not within:
             raise TooManyRequests(detail, headers={"Retry-After": str(seconds)})
 
     def spend_up_to(self, key: str, amount: int) -> int:
         """How many of so many are still within the window, but for the share that is kept for single requests; these are spent."""
-        _, remaining = self._limiter.get_window_stats(self._item, key)
-        within = max(0, min(amount, remaining - self._kept))
+        within = max(0, min(amount, self._left(key)[0] - self._kept))
         if within:
             self._limiter.hit(self._item, key, cost=within)
         return within
 
     def check_kept(self, key: str, detail: str) -> None:
         """Raises TooManyRequests once no more than the share of single requests is left."""
-        ends_at, remaining = self._limiter.get_window_stats(self._item, key)
+        remaining, seconds = self._left(key)
         if remaining < self._kept:
-            raise TooManyRequests(detail, headers={"Retry-After": str(max(1, math.ceil(ends_at - self._now())))})
+            raise TooManyRequests(detail, headers={"Retry-After": str(seconds)})
+
+    def _left(self, key: str) -> tuple[int, int]:
+        """Requests left in the window, and seconds until its end, one at least."""
+        ends_at, remaining = self._limiter.get_window_stats(self._item, key)
+        return remaining, max(1, math.ceil(ends_at - self._now()))
 
 
 class _Share:

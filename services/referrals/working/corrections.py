@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.chassis import outbox
+from libs.chassis.database import sqlstate
 from libs.chassis.ids import new_id
-from libs.chassis.problems import sqlstate
 from libs.chassis.refusals import Invalid
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
