@@ -289,6 +289,23 @@ async def test_no_personal_value_stands_in_an_address(desk: Desk) -> None:
         assert personal not in addresses
 
 
+async def reached(desk: Desk) -> tuple[UUID, UUID]:
+    """An accepted referral and its victim, who came in person."""
+    referral_id = await desk.accepted()
+    [victim, *_] = await desk.persons(referral_id)
+    call = {"person_id": victim, "mode": "in_person", "result": "reached", "attempted_at": "2026-11-23T09:00:00Z"}
+    await desk.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call | {"override_reason": "person_asked"})
+    return referral_id, victim
+
+
+async def refused_again(browser: Browser, link: str, reason: str, why: str) -> None:
+    """What was withdrawn is not withdrawn twice."""
+    await browser.open(link)
+    await browser.submit(reason=reason)
+    assert browser.page.status_code == 409
+    assert why in browser.html.text
+
+
 async def test_what_was_noted_by_mistake_is_withdrawn_from_the_referrals_page(desk: Desk) -> None:
     referral_id = await desk.accepted(children_present=1)
     browser = await at(desk, "iscg-95", referral_id, "alert")
@@ -307,10 +324,7 @@ async def test_what_was_noted_by_mistake_is_withdrawn_from_the_referrals_page(de
     assert "l'envoi n'a pas eu lieu" in browser.html.text
     assert "Information préoccupante envoyée" not in browser.html.text
     assert not [link for _, link in browser.html.all_links if link.endswith("/withdraw")]
-    await browser.open(link)
-    await browser.submit(reason="not_sent")
-    assert browser.page.status_code == 409
-    assert "a déjà été retiré" in browser.html.text
+    await refused_again(browser, link, "not_sent", "a déjà été retiré")
 
 
 async def test_a_contact_that_was_noted_by_mistake_is_withdrawn_from_the_referrals_page(desk: Desk) -> None:
@@ -332,17 +346,11 @@ async def test_a_contact_that_was_noted_by_mistake_is_withdrawn_from_the_referra
     assert "concerne une autre personne" in browser.html.text
     assert "À tenter avant le" in browser.html.text
     assert not [link for _, link in browser.html.all_links if link.endswith("/withdraw")]
-    await browser.open(link)
-    await browser.submit(reason="other_person")
-    assert browser.page.status_code == 409
-    assert "a déjà été retirée" in browser.html.text
+    await refused_again(browser, link, "other_person", "a déjà été retirée")
 
 
 async def test_an_interview_that_was_noted_by_mistake_is_withdrawn_from_the_referrals_page(desk: Desk) -> None:
-    referral_id = await desk.accepted()
-    [victim, *_] = await desk.persons(referral_id)
-    call = {"person_id": victim, "mode": "in_person", "result": "reached", "attempted_at": "2026-11-23T09:00:00Z"}
-    await desk.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call | {"override_reason": "person_asked"})
+    referral_id, victim = await reached(desk)
     held = {"person_ids": [victim], "place": "station", "duration_minutes": 50, "held_at": "2026-11-23T10:00:00Z"}
     interview_id = (await desk.post("iscg-95", f"/v1/referrals/{referral_id}/interviews", held)).json()["id"]
     browser = await desk.sign_in("iscg-95", f"/desk/referrals/{referral_id}")
@@ -354,17 +362,11 @@ async def test_an_interview_that_was_noted_by_mistake_is_withdrawn_from_the_refe
     assert browser.page.status_code == 200, browser.html.text
     assert "L'entretien est retiré." in browser.html.text
     assert "noté deux fois" in browser.html.text
-    await browser.open(link)
-    await browser.submit(reason="noted_twice")
-    assert browser.page.status_code == 409
-    assert "a déjà été retiré" in browser.html.text
+    await refused_again(browser, link, "noted_twice", "a déjà été retiré")
 
 
 async def test_an_assessment_that_was_noted_by_mistake_is_withdrawn_from_the_referrals_page(desk: Desk) -> None:
-    referral_id = await desk.accepted()
-    [victim, *_] = await desk.persons(referral_id)
-    call = {"person_id": victim, "mode": "in_person", "result": "reached", "attempted_at": "2026-11-23T09:00:00Z"}
-    await desk.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call | {"override_reason": "person_asked"})
+    referral_id, victim = await reached(desk)
     needs = {"person_id": victim, "needs": ["rights"], "known_to_services": "known"}
     assessment_id = (await desk.post("iscg-95", f"/v1/referrals/{referral_id}/assessments", needs)).json()["id"]
     browser = await desk.sign_in("iscg-95", f"/desk/referrals/{referral_id}")
@@ -376,10 +378,7 @@ async def test_an_assessment_that_was_noted_by_mistake_is_withdrawn_from_the_ref
     assert browser.page.status_code == 200, browser.html.text
     assert "L'évaluation est retirée." in browser.html.text
     assert "Évaluation des besoins retirée" in browser.html.text
-    await browser.open(link)
-    await browser.submit(reason="other_person")
-    assert browser.page.status_code == 409
-    assert "a déjà été retirée" in browser.html.text
+    await refused_again(browser, link, "other_person", "a déjà été retirée")
 
 
 async def test_a_form_that_was_open_when_a_person_was_erased_notes_nothing_about_them(desk: Desk) -> None:
