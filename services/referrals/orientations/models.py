@@ -1,12 +1,16 @@
 """The tables of orientations, and of the links by which they are answered."""
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Column, ForeignKey, Index, LargeBinary, Text, Uuid, text
 from sqlmodel import Field
 
 from services.referrals.models import Table, instant, sealed
+
+LIVING: Final = "status IN ('requested', 'accepted', 'in-progress')"
+"""`ORIENTATION_LIVES` in SQL."""
 
 
 class Orientation(Table, table=True):
@@ -20,13 +24,13 @@ class Orientation(Table, table=True):
         Index("orientations_departement_requested", "departement", "requested_at", "id"),
         Index("orientations_departement_status", "departement", "status", "requested_at", "id"),
         Index("orientations_post", "post_id", "id"),
-        Index("orientations_service_open", "service_id", postgresql_where=text("status IN ('requested', 'accepted', 'in-progress')")),
+        Index("orientations_service_open", "service_id", postgresql_where=text(LIVING)),
         Index(
             "orientations_organization_open",
             "organization_id",
             "status",
             "expires_at",
-            postgresql_where=text("status IN ('requested', 'accepted', 'in-progress')"),
+            postgresql_where=text(LIVING),
         ),
         Index("orientations_waiting", "expires_at", postgresql_where=text("status = 'requested'")),
     )

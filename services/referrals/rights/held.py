@@ -15,8 +15,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.refusals import Conflict
+from services.referrals.orientations.models import LIVING
 
-SUPPORTED: Final = "EXISTS (SELECT FROM orientations o WHERE o.referral_id = r.id AND o.status IN ('requested', 'accepted', 'in-progress'))"
+SUPPORTED: Final = f"EXISTS (SELECT FROM orientations o WHERE o.referral_id = r.id AND o.{LIVING})"
 _UNANSWERED: Final = (
     "FROM requisitions q WHERE q.referral_id = r.id AND q.handed_over_at IS NULL"
     " AND NOT EXISTS (SELECT FROM requisitions later WHERE later.corrects_id = q.id)"
@@ -32,8 +33,8 @@ _WAITS = text(
 
 
 _OBLIGED = text(
-    "SELECT o.id FROM orientations o WHERE o.referral_id = :referral AND o.person_id = ANY(CAST(:persons AS uuid[]))"
-    " AND o.legal_ground IS NOT NULL AND o.status IN ('requested', 'accepted', 'in-progress') ORDER BY o.id LIMIT 1"
+    "SELECT o.id FROM orientations o WHERE o.referral_id = :referral AND o.person_id = ANY(CAST(:persons AS uuid[]))"  # noqa: S608 - a constant
+    f" AND o.legal_ground IS NOT NULL AND o.{LIVING} ORDER BY o.id LIMIT 1"
 )
 
 

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.vault import Vault
 from services.referrals.models import Referral
+from services.referrals.orientations.models import LIVING
 from services.referrals.rights.erasure import ErasureCause, erase
 from services.referrals.rights.held import ASKED_FOR
 
@@ -14,7 +15,7 @@ _DUE = (
     "FROM persons p JOIN referrals r ON r.id = p.referral_id"
     " WHERE p.agreement = 'refused' AND p.content <> ''::bytea AND coalesce(p.refused_at, r.received_at) <= :until"
     " AND NOT EXISTS (SELECT FROM orientations o WHERE o.referral_id = r.id AND o.person_id = p.id AND o.legal_ground IS NOT NULL"
-    " AND (o.status IN ('requested', 'accepted', 'in-progress') OR o.ended_at > :until))"
+    f" AND (o.{LIVING} OR o.ended_at > :until))"
     f" AND NOT {ASKED_FOR}"
 )
 _NEXT = text(f"SELECT DISTINCT p.referral_id {_DUE} ORDER BY p.referral_id LIMIT :limit")
