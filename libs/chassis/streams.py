@@ -348,8 +348,13 @@ async def check_claim(session: AsyncSession, stream: str, client_id: str, *, epo
 async def _differs(session: AsyncSession, now: Head, after: int, claimed: bytes | None) -> bool:
     if claimed is None or after < max(now.purged_sequence, 1):
         return False
-    own = now.purged_digest if after == now.purged_sequence else await digest_at(session, now.stream, after)
+    own = await kept_digest(session, now, after)
     return own is not None and own != claimed
+
+
+async def kept_digest(session: AsyncSession, now: Head, sequence: int) -> bytes | None:
+    """At a number that is kept, or just before the oldest."""
+    return now.purged_digest if sequence == now.purged_sequence else await digest_at(session, now.stream, sequence)
 
 
 async def _last_shared(session: AsyncSession, now: Head, client_id: str, at_most: int) -> Place:
@@ -362,7 +367,7 @@ async def _last_shared(session: AsyncSession, now: Head, client_id: str, at_most
         raise too_old(now)
     known: int | None = await session.scalar(_SHARED, {"stream": now.stream, "client": client_id})
     sequence = max(min(known or 0, at_most), now.purged_sequence)
-    own = now.purged_digest if sequence == now.purged_sequence else await digest_at(session, now.stream, sequence)
+    own = await kept_digest(session, now, sequence)
     if own is None:
         raise LookupError(f"number {sequence} of {now.stream} is missing")
     following: int | None = await session.scalar(

@@ -127,7 +127,7 @@ async def read_stream_digest(stream: StreamName, sequence: Sequence, caller: Cal
     """The digest at a number: what a follower that starts there checks its first event against."""
     async with runtime.database.transaction() as session:
         head = await streams.head(session, _readable(caller, stream))
-        found = head.purged_digest if sequence == head.purged_sequence else await streams.digest_at(session, stream, sequence)
+        found = await streams.kept_digest(session, head, sequence)
     if found is None:
         raise NotFound
     return DigestOut(sequence=sequence, digest=found.hex())
