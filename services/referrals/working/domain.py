@@ -70,16 +70,23 @@ class Helped(NamedTuple):
 
     agreed: bool
     """To be contacted."""
+    may_be_called: bool
     last_contact: ContactResult | None
     """Of the last attempt, by when it was made; none: never tried."""
+    tried: bool
+    """Otherwise than through an adult who declined."""
     spoken_with: bool
     """They answered in one of the contacts, or an adult through whom a minor is called was reached."""
+    left: bool
+    """The last attempt is that of an adult who declined, for themselves alone."""
     taken: bool
     """A partner took over."""
+    reported: bool
+    """An information préoccupante or a report to the prosecutor about them was sent: others protect them now."""
 
     @property
-    def tried(self) -> bool:
-        return self.last_contact is not None
+    def is_done_with(self) -> bool:
+        return self.taken or self.reported or not self.may_be_called or (self.tried and not self.left)
 
 
 class Work(NamedTuple):
@@ -97,6 +104,11 @@ class Work(NamedTuple):
     def spoken_with(self) -> bool:
         """One of those to be helped answered, and whoever agreed to be called was tried, or is with a partner."""
         return any(one.spoken_with for one in self.helped) and self.none_waits
+
+    @property
+    def declined(self) -> bool:
+        """Who answered declined; of the others none is left alone by it."""
+        return self.spoken_with and all(one.is_done_with for one in self.helped)
 
     @property
     def none_waits(self) -> bool:
@@ -118,9 +130,10 @@ CLOSING: Final[Mapping[CloseReason, tuple[Callable[[Work], bool], str]]] = {
         " notez d'abord le contact, ou choisissez un autre motif.",
     ),
     CloseReason.DECLINED_BY_PERSON: (
-        lambda work: work.spoken_with,
-        "Aucune personne à aider (d'abord les victimes) n'a encore été jointe qui ait pu décliner, ou l'une d'elles attend encore un appel :"
-        " notez d'abord le contact, ou choisissez un autre motif.",
+        lambda work: work.declined,
+        "Aucune personne à aider (d'abord les victimes) n'a encore été jointe qui ait pu décliner, ou l'une d'elles reste sans réponse ni relais."
+        " Chacun décline pour soi, aucun adulte pour un enfant : appelez cette personne, orientez-la ou faites le signalement nécessaire,"
+        " ou choisissez un autre motif.",
     ),
     CloseReason.UNREACHABLE: (
         lambda work: (

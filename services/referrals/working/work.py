@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -265,16 +265,20 @@ async def _work(session: AsyncSession, referral: Referral) -> Work:
     persons, attempts = await calls_of(session, referral)
     taken = {one.person_id for one in asked if one.status in ORIENTATION_TAKEN}
     helped = []
+    reported = await reported_of(session, referral.id)
     for person in to_help(persons, attempts):
-        tried = attempts_for(person, persons, attempts)
+        made = attempts_for(person, persons, attempts)
+        tried = [one for one in made if one.person_id == person.id or one.result is not ContactResult.DECLINED]
         helped.append(
             Helped(
                 agreed=person.agreement is ContactAgreement.ACCEPTED and person.may_be_called,
-                last_contact=tried[-1].result if tried else None,
-                spoken_with=any(
-                    one.result in SPOKEN_WITH and (one.person_id == person.id or one.result is ContactResult.REACHED) for one in tried
-                ),
+                may_be_called=person.may_be_called,
+                last_contact=made[-1].result if made else None,
+                tried=bool(tried),
+                spoken_with=any(one.result in SPOKEN_WITH for one in tried),
+                left=bool(made) and made[-1] not in tried,
                 taken=person.id in taken,
+                reported=person.id in reported,
             )
         )
     return Work(
@@ -283,6 +287,12 @@ async def _work(session: AsyncSession, referral: Referral) -> Work:
         tuple(helped),
         all(one.agreement is ContactAgreement.REFUSED for one in those_of_first(persons)) and bool(persons),
     )
+
+
+async def reported_of(session: AsyncSession, referral_id: UUID) -> set[UUID]:
+    """Of whom an alert was sent that stands."""
+    named = select(func.unnest(col(Alert.person_ids))).where(col(Alert.referral_id) == referral_id, col(Alert.withdrawn_at).is_(None))
+    return set(await session.scalars(named))
 
 
 async def reopen(session: AsyncSession, caller: Principal, delays: Delays, referral_id: UUID, version: int, now: datetime) -> MovedOut:

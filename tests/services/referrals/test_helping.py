@@ -135,6 +135,64 @@ async def test_no_adult_declines_for_a_child_but_who_was_reached_may_answer_for_
     assert (declined.status_code, reached.status_code) == (409, 200)
 
 
+FAMILY: list[dict[str, Any]] = [BOTH[0], BOTH[0] | {"approximate_age": 9, "agreement": "not_asked"}]
+
+
+async def closing(referrals: Referrals, referral_id: UUID, reason: str = "declined_by_person") -> str:
+    answer = await referrals.move("iscg-95", referral_id, "close", {"reason": reason})
+    return "closed" if answer.status_code == 200 else str(answer.json()["type"]).rpartition("/")[2]
+
+
+@pytest.mark.parametrize("earlier", [[], ["no_answer"], ["reached"]])
+async def test_what_a_mother_declines_for_herself_does_not_end_the_help_for_her_child(referrals: Referrals, earlier: list[str]) -> None:
+    referral_id = await referrals.accepted(persons=FAMILY)
+    mother, child = await referrals.persons(referral_id)
+    for result in [*earlier, "declined"]:
+        await call(referrals, mother, result=result)
+
+    before = await closing(referrals, referral_id)
+    await call(referrals, child, result="declined", agreement="accepted")
+
+    assert (before, await closing(referrals, referral_id)) == ("close-reason-unfounded", "closed")
+
+
+async def test_a_child_who_agreed_waits_for_a_call_after_its_mother_declined_whatever_the_reason_of_closing(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=[FAMILY[0], FAMILY[1] | {"agreement": "accepted"}])
+    mother, _ = await referrals.persons(referral_id)
+    await call(referrals, mother, result="declined")
+
+    before = [await closing(referrals, referral_id, one) for one in ("declined_by_person", "completed", "oriented", "unreachable")]
+    await call(referrals, mother, result="reached")
+
+    assert (before, await closing(referrals, referral_id)) == (["close-reason-unfounded"] * 4, "closed")
+
+
+async def test_who_is_reported_in_danger_keeps_open_no_referral_that_the_others_declined(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=FAMILY)
+    mother, child = await referrals.persons(referral_id)
+    await call(referrals, mother, result="declined")
+    sent = {"kind": "concerning_information", "person_ids": [child], "sent_at": datetime.now(UTC).isoformat()}
+    noted = await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/alerts", sent)
+    alert = f"/v1/referrals/{referral_id}/alerts/{noted.json()['id']}"
+
+    assert (await referrals.post("iscg-95", f"{alert}/withdraw", {"reason": "not_sent"})).status_code == 200
+    before = await closing(referrals, referral_id)
+    assert (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/alerts", sent)).status_code == 201
+
+    assert (before, await closing(referrals, referral_id)) == ("close-reason-unfounded", "closed")
+
+
+async def test_each_adult_declines_for_themselves_or_was_at_least_called(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=[BOTH[0], BOTH[0] | {"agreement": "not_asked"}])
+    first, second = await referrals.persons(referral_id)
+    await call(referrals, first, result="declined")
+
+    before = await closing(referrals, referral_id)
+    await call(referrals, second)
+
+    assert (before, await closing(referrals, referral_id)) == ("close-reason-unfounded", "closed")
+
+
 async def test_a_referral_of_which_everybody_refused_is_never_overdue_and_says_that_nobody_is_called(referrals: Referrals) -> None:
     refused = await referrals.accepted(persons=[BOTH[0] | {"agreement": "refused"}])
     later = await referrals.accepted(persons=[BOTH[0]])
