@@ -11,11 +11,12 @@ import pytest
 import trustme
 from asyncpg.connect_utils import SSLMode, _parse_connect_dsn_and_args  # type: ignore[attr-defined]  # not in its stubs
 from joserfc.jwk import ECKey
-from pydantic import SecretStr
+from pydantic import SecretStr, create_model
 
 from libs.chassis import settings
 from libs.chassis.settings import Settings, SettingsError, development_secrets, is_development, named_keys, secret_bytes
 from libs.chassis.signing import Signer, verify_detached
+from tests.planted import red
 
 
 class PartnersSettings(Settings):
@@ -174,6 +175,37 @@ def test_nothing_that_may_go_over_the_network_passes_for_private(environment: py
     environment.setenv("PARTNERS_DATABASE_URL", url)
 
     assert "La connexion à PostgreSQL n'est pas chiffrée" in _refusals()
+
+
+LET_THROUGH = [
+    *(
+        ("KAFKA_ALLOW_PLAINTEXT", "KAFKA_SECURITY_PROTOCOL", "PLAINTEXT"),
+        ("HTTP_ALLOW_PLAINTEXT", "TOKEN_JWKS_URL", "http://id.example/jwks"),
+    ),
+    ("DATABASE_ALLOW_PLAINTEXT", "PARTNERS_DATABASE_URL", "postgresql://partners@db.example/partners"),
+]
+"""What lets a plain connection through, the setting that is then plain, and its value."""
+
+
+@pytest.mark.parametrize(("allowed", "name", "value"), LET_THROUGH)
+def test_planted_a_plain_connection_that_is_let_through_is_seen(
+    environment: pytest.MonkeyPatch, allowed: str, name: str, value: str
+) -> None:
+    """As if it were allowed without being said."""
+    careless: Any = create_model("Careless", __base__=PartnersSettings, **{allowed.lower(): (bool, True)})  # type: ignore[call-overload]  # a name made here
+    environment.setitem(globals(), "PartnersSettings", careless)
+
+    with red("DID NOT RAISE"):
+        test_production_refuses_plain_connections(environment, name, value, "")
+
+
+def test_planted_tls_with_a_certificate_that_nobody_checks_is_seen(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.setattr(settings, "_VERIFIED", settings._VERIFIED | {"require"})
+
+    with red("DID NOT RAISE"):
+        test_nothing_that_may_go_over_the_network_passes_for_private(environment, "postgresql://p:w@db.example/x?sslmode=require")
+    with red("sslmode=require"):
+        test_what_we_take_for_private_is_so_to_the_driver(environment, tmp_path)
 
 
 BEFORE = ("", "p@", "p:w@", "p:w@x@")

@@ -1,6 +1,7 @@
 """Apache Kafka over TLS with client certificates made here: what we send arrives, and who has no certificate of ours does not get in."""
 
 import asyncio
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from libs.contracts.partners import UnitClosed
 from tests.chassis.kafka_over_tls import bus_of, certificate, tls, tls_broker
 from tests.chassis.speaking import database as speaking_database
 from tests.chassis.speaking import fact, say
+from tests.planted import seen_red
 from tests.waiting import ended, until
 
 pytestmark = pytest.mark.kafka
@@ -85,3 +87,28 @@ async def test_nobody_else_gets_in(case: str, broker: str, authority: trustme.CA
     async with bus_of(broker, **settings[case]) as bus:
         with pytest.raises(BusError):
             await bus.last_record("partners", "internal")
+
+
+@pytest.mark.parametrize("case", ["no certificate", "another authority's certificate"])
+async def test_planted_a_broker_that_asks_for_no_certificate_is_seen(
+    case: str, on_kafka: bool, authority: trustme.CA, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if not on_kafka:
+        pytest.skip("needs Apache Kafka")
+    with tls_broker(tmp_path_factory.mktemp("open"), authority, "ssl.client.auth=none") as careless:
+        await seen_red(test_nobody_else_gets_in(case, careless, authority, tmp_path), "DID NOT RAISE")
+
+
+async def test_planted_a_client_that_does_not_look_at_the_brokers_certificate_is_seen(
+    broker: str, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = ssl.create_default_context
+
+    def trusting(**authorities: Any) -> ssl.SSLContext:
+        context = make(**authorities)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", trusting)
+
+    await seen_red(test_nobody_else_gets_in("a broker of another authority", broker, authority, tmp_path), "DID NOT RAISE")

@@ -7,8 +7,10 @@ import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
@@ -19,6 +21,7 @@ from sqlalchemy import text
 from libs.chassis.database import Database
 from libs.embedded import children
 from libs.embedded.broker import free_port
+from tests.planted import seen_red
 
 pytestmark = pytest.mark.kafka  # in CI's second lane too, where the package is installed
 SECURE = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
@@ -39,7 +42,14 @@ def authority() -> trustme.CA:
 @pytest.fixture(scope="module")
 def server(authority: trustme.CA) -> Iterator[str]:
     """The address of a server that accepts connections over TLS only."""
-    programs, folder, port = _programs(), Path(f"/tmp/maillon-tls-{os.getpid()}"), free_port()
+    with _server(authority, "hostssl") as address:
+        yield address
+
+
+@contextmanager
+def _server(authority: trustme.CA, accepted: str) -> Iterator[str]:
+    programs, port = _programs(), free_port()
+    folder = Path(f"/tmp/maillon-tls-{os.getpid()}-{port}")
     user = "nobody" if os.geteuid() == 0 else None
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
@@ -65,7 +75,7 @@ def server(authority: trustme.CA) -> Iterator[str]:
         (folder / name).chmod(0o600)
         if user:
             shutil.chown(folder / name, user)
-    (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 trust\n")
+    (data / "pg_hba.conf").write_text(f"{accepted} all all 127.0.0.1/32 trust\n")
     options = {
         "listen_addresses": "127.0.0.1",
         "port": str(port),
@@ -120,3 +130,30 @@ async def test_a_server_of_another_authority_and_a_plain_connection_are_refused(
         await Database(_verified(server, trustme.CA(), tmp_path)).connect()
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
         await Database(f"{server}?sslmode=disable").connect()
+
+
+def _asks_for(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the address says of TLS."""
+    connect: Callable[..., Awaitable[Any]] = asyncpg.connect
+    monkeypatch.setattr(asyncpg, "connect", lambda url, **options: connect(f"{url.partition('?')[0]}?sslmode={mode}", **options))
+
+
+async def test_planted_a_client_that_checks_no_certificate_is_seen(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _asks_for("require", monkeypatch)
+
+    await seen_red(
+        test_a_server_of_another_authority_and_a_plain_connection_are_refused(server, tmp_path), "DID NOT RAISE SSLCertVerificationError"
+    )
+
+
+async def test_planted_a_server_that_takes_plain_connections_is_seen(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _server(authority, "host") as server:
+        await seen_red(
+            test_a_server_of_another_authority_and_a_plain_connection_are_refused(server, tmp_path),
+            "DID NOT RAISE InvalidAuthorizationSpecificationError",
+        )
+
+        _asks_for("disable", monkeypatch)
+        await seen_red(test_both_doors_to_a_database_go_through_tls(server, authority, tmp_path), "assert False is True")
