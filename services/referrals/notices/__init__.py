@@ -130,7 +130,18 @@ _INSERT = Statement(
 )
 
 
-_HURRY = text("UPDATE notices SET due_at = :now WHERE referral_id = :referral AND mail_id IS NULL AND due_at > :now")
+_AS_URGENT: Final[Mapping[NoticeKind, NoticeKind]] = {
+    NoticeKind.NEW_REFERRAL: NoticeKind.URGENT_REFERRAL,
+    NoticeKind.UNROUTED_REFERRAL: NoticeKind.URGENT_UNROUTED_REFERRAL,
+    NoticeKind.ORIENTATION_TO_ANSWER: NoticeKind.ORIENTATION_URGENT,
+}
+"""What is told instead, of what is urgent."""
+_URGENT = " ".join(f"WHEN '{calm}' THEN '{urgent}'" for calm, urgent in _AS_URGENT.items())
+_HURRY = text(
+    f"UPDATE notices SET due_at = least(due_at, :now), kind = CASE kind {_URGENT} ELSE kind END"  # noqa: S608 - constants
+    " WHERE mail_id IS NULL AND (referral_id = :referral"
+    " OR orientation_id IN (SELECT id FROM orientations WHERE referral_id = :referral AND status = 'requested'))"
+)
 _WAITS = text(
     "SELECT EXISTS (SELECT 1 FROM notices WHERE referral_id = :referral AND recipient = :recipient AND mail_id IS NULL"
     " AND kind IN ('new_referral', 'urgent_referral', 'unrouted_referral', 'urgent_unrouted_referral'))"
@@ -160,7 +171,8 @@ async def notify(session: AsyncSession, *notices: Notice, now: datetime) -> None
 
 
 async def turned_urgent(session: AsyncSession, referral: Referral, now: datetime) -> None:
-    """What waits for a digest to tell of it goes at once. Who has it, a post or, without one, the coordinator, is told of it when nothing such waits for them."""
+    """What waits to tell of it goes at once, and says so, to a partner who has not answered too. Who has it, a post or, without one, the coordinator, is
+    told of it when nothing such waits for them."""
     await session.execute(_HURRY, {"referral": referral.id, "now": now})
     if referral.status == ReferralStatus.CLOSED:
         return

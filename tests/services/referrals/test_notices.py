@@ -223,7 +223,36 @@ async def test_what_waits_for_a_digest_goes_at_once_when_it_turns_out_to_be_urge
     for referral_id, changed in ((urgent, learnt), (other, {"children_present": 3})):
         assert (await referrals.move("coordinator-95", referral_id, "corrections", {"reason": "learned"} | changed)).status_code == 201
 
-    assert await waiting(referrals) == [("unrouted_referral", True), ("unrouted_referral", False)]
+    assert await waiting(referrals) == [("urgent_unrouted_referral", True), ("unrouted_referral", False)]
+
+
+@pytest.mark.parametrize("mode", ["digest", "immediate"])
+async def test_a_mail_that_has_not_left_yet_says_that_the_referral_turned_out_to_be_urgent(
+    referrals: Referrals, box: Mailbox, mode: str
+) -> None:
+    await prefer(referrals, "iscg-95", POST, mode)
+    referral_id = await referrals.receive(urgency="standard", danger=False)
+
+    learnt = {"reason": "learned", "danger": True}
+    assert (await referrals.move("iscg-95", referral_id, "corrections", learnt)).status_code == 201
+    await send(referrals)
+
+    [mail] = box.taken
+    assert mail["Subject"] == "Maillon : Une saisine urgente est affectée à votre poste."
+
+
+async def test_a_partner_who_was_not_told_yet_is_told_at_once_that_the_orientation_turned_out_to_be_urgent(referrals: Referrals) -> None:
+    partner = f"organization:{d.ASSOCIATION}"
+    await prefer(referrals, "partner-95", partner, "digest")
+    referral_id = await referrals.accepted(urgency="standard", danger=False)
+    assert (await referrals.orient(referral_id)).status_code == 201
+    before = await waiting(referrals)
+
+    learnt = {"reason": "learned", "urgency": "immediate"}
+    assert (await referrals.move("iscg-95", referral_id, "corrections", learnt)).status_code == 201
+
+    assert before == [("orientation_to_answer", False)]
+    assert await waiting(referrals) == [("orientation_urgent", True), ("orientation_updated", True)]
 
 
 @pytest.mark.parametrize(
