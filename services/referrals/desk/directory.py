@@ -83,11 +83,11 @@ async def posts(session: AsyncSession, referral_id: UUID) -> list[PostChoice]:
     return sorted(made, key=lambda one: one.misfit is not None)
 
 
-async def services(session: AsyncSession, sought: Sought, commune: str) -> list[ServiceChoice]:
+async def services(session: AsyncSession, sought: Sought, commune: str | None) -> list[ServiceChoice]:
     """The open services that answer, at most one more than `MOST`: those that cover the commune and have room first."""
     asked: dict[str, Any] = {
         "departement": sought.departement,
-        "commune": commune,
+        "commune": commune or "",
         "need": sought.need or "",
         "kind": sought.kind or "",
         "theme": sought.theme or "",

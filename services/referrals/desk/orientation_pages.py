@@ -31,7 +31,7 @@ from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.directory.called import called
 from services.referrals.domain import Move
 from services.referrals.orientations import telling
-from services.referrals.orientations.domain import ORIENTATION_LIVES, Mismatch, OrientationMove, OrientationOver
+from services.referrals.orientations.domain import ORIENTATION_LIVES, Mismatch, OrientationMove, OrientationOver, place_of
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
 from services.referrals.worklists import orientations as worklist
@@ -92,7 +92,8 @@ async def _search(
         sought = directory.Sought(given["departement"] or referral.departement, need, kind, theme, given["name"][:200], nearby)
         # a refused or kept request came out of a search, though it may have been one for anything
         searched = refusal is not None or asked is kept_form(request) or bool(need or kind or theme or given["name"] or asked.one("search"))
-        services = await directory.services(session, sought, referral.commune) if searched else []
+        place = place_of(referral.commune, referral.departement)
+        services = await directory.services(session, sought, place) if searched else []
     if refusal is None:
         check_open(referral, Move.ORIENT)
     shown |= {"services": services[: directory.MOST], "asked": sought._asdict()}

@@ -38,6 +38,7 @@ from services.referrals.orientations.domain import (
     check_sides_apart,
     mismatches,
     orientation_moved,
+    place_of,
 )
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
@@ -137,7 +138,7 @@ async def request(
     kind = NoticeKind.ORIENTATION_URGENT if urgent else NoticeKind.ORIENTATION_TO_ANSWER
     await notices.notify(session, await to_partner(session, links, orientation, kind, now, urgent=urgent), now=now)
     whom = Whom(PersonRole(person.role), Sex(person.sex), AgeBand(person.age_band))
-    doubts = mismatches(offer, body.need, referral.commune, whom)
+    doubts = mismatches(offer, body.need, place_of(referral.commune, referral.departement), whom)
     if not await hears(session, service.organization_id):
         doubts.append(Mismatch.UNTOLD)
     return OrientationRequestedOut(**summary(orientation).model_dump(), warnings=doubts)

@@ -145,9 +145,14 @@ _PUBLICS: Final[Mapping[PartnerKind, Set[PersonRole]]] = {
 """Whom some kinds of service are for, by their very name; the others take anybody."""
 
 
-def mismatches(offer: Offer, need: Need, commune: CommuneCode, whom: Whom | None = None) -> list[Mismatch]:
-    """`whom` None: nobody in particular yet. Of an age or a sex that is not known nothing is said."""
-    covered = commune in offer.communes if offer.communes else departement_of(commune) == offer.departement
+def place_of(commune: CommuneCode, departement: str) -> CommuneCode | None:
+    """Where a person of a referral is helped: facts outside its département (decision 0012) do not tell."""
+    return commune if departement_of(commune) == departement else None
+
+
+def mismatches(offer: Offer, need: Need, commune: CommuneCode | None, whom: Whom | None = None) -> list[Mismatch]:
+    """`whom` None: nobody in particular yet. Of a place, an age or a sex that is not known nothing is said."""
+    covered = commune is None or (commune in offer.communes if offer.communes else departement_of(commune) == offer.departement)
     return [
         mismatch
         for mismatch, wrong in (

@@ -21,7 +21,7 @@ from libs.chassis.vault import FreshKey, Vault
 from libs.contracts.envelope import Event
 from libs.contracts.receipts import RECEIPT
 from libs.contracts.referrals import PersonCounted, ReferralAssigned, ReferralReceived, ReferralUnrouted
-from libs.contracts.types import civil_day, departement_of
+from libs.contracts.types import civil_day
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import Force, ReferralStatus, RoutingReason, UnroutedReason
 from services.referrals import notices
@@ -30,8 +30,9 @@ from services.referrals.domain import MINORS, Move, moved, police_status
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of
 from services.referrals.receiving import repeats, routing
 from services.referrals.receiving.domain import Decision, ReferenceTaken
+from services.referrals.receiving.home import outside
 from services.referrals.receiving.schemas import Receipt, ReferralIn, ReferralReceivedOut
-from services.referrals.rules import OutsidePerimeter, check_birth, check_past
+from services.referrals.rules import check_birth, check_past
 from services.referrals.schemas import PersonContent, PersonIn
 from services.referrals.working.helping import Concerned, awaits_contact
 
@@ -91,7 +92,8 @@ class Intakes:
     async def receive(self, session: AsyncSession, intakes: Sequence[Intake], now: datetime) -> list[ReferralReceivedOut | Refusal]:
         """Store, route and say referrals; the outcomes in the order given.
 
-        Refused: a reference already given for this unit (without a unit: by this client), a date to come, a commune or a unit outside the client's perimeter.
+        Refused: a reference already given for this unit (without a unit: by this client), a date to come, a commune or a unit by which it would belong to another
+        département than the client's.
         """
         outcomes: dict[int, ReferralReceivedOut | Refusal] = {}
         possible: list[tuple[int, Intake]] = []
@@ -105,11 +107,11 @@ class Intakes:
         atlas = await routing.atlas(session, [(intake.request.unit_id, intake.request.commune) for _, intake in possible])
         made: dict[int, _Referral] = {}
         for number, intake in possible:
-            if atlas.is_of_others(intake.request.unit_id, intake.departements):
-                sentence = "Cette unité n'est compétente que dans d'autres départements que les vôtres."
-                outcomes[number] = OutsidePerimeter(sentence, pointers=[("/unit_id", sentence)])
+            home = atlas.home(intake.request.unit_id, intake.request.commune, intake.departements)
+            if intake.departements is not None and home not in intake.departements:
+                outcomes[number] = outside(intake.request.commune, home)
             else:
-                made[number] = self._make(intake, atlas)
+                made[number] = self._make(intake, home, atlas)
         stored = await self._store_referrals(session, list(made.values()), now)
         fresh = [referral for referral in made.values() if referral.id in stored]
         await self._vault.store(session, [key for referral in fresh for key in _keys(referral)])
@@ -129,7 +131,7 @@ class Intakes:
                 )
         return [outcomes[number] for number in range(len(intakes))]
 
-    def _make(self, intake: Intake, atlas: routing.Atlas) -> _Referral:
+    def _make(self, intake: Intake, home: str, atlas: routing.Atlas) -> _Referral:
         request = intake.request
         decided = atlas.route(request.unit_id, request.commune, request.channel)
         ids = iter(intake.person_ids)
@@ -141,7 +143,7 @@ class Intakes:
         return _Referral(
             id=intake.referral_id or new_id(),
             intake=intake,
-            departement=departement_of(request.commune),
+            departement=home,
             routing=decided,
             delay_minutes=self._delays.minutes(request.urgency, atlas.targets(decided.post_id), danger=request.danger),
             force=atlas.force(request.unit_id),
@@ -222,12 +224,8 @@ def request_digest(body: bytes) -> bytes:
 
 
 def _check(intake: Intake, now: datetime) -> None:
-    """What the form of a request cannot say. Raises OutsidePerimeter, TimeImpossible."""
+    """What the form of a request cannot say. Raises TimeImpossible."""
     request = intake.request
-    if intake.departements is not None and departement_of(request.commune) not in intake.departements:
-        raise OutsidePerimeter(
-            "Cette commune n'est pas dans votre périmètre.", pointers=[("/commune", "Cette commune n'est pas dans votre périmètre.")]
-        )
     check_past(request.occurred_at, now, "/occurred_at")
     for place, person in enumerate(request.persons):
         if person.identity is not None and person.identity.birth_on is not None:

@@ -118,10 +118,14 @@ class Atlas:
     def force(self, unit_id: UUID | None) -> Force | None:
         return self.forces.get(unit_id) if unit_id is not None else None
 
-    def is_of_others(self, unit_id: UUID | None, departements: Set[str] | None) -> bool:
-        """A unit that is competent in other départements alone; of one that was not heard of yet, or is competent nowhere yet, nothing is known."""
+    def home(self, unit_id: UUID | None, commune: str, departements: Set[str] | None = None) -> str:
+        """The département to which a referral belongs (decision 0012): that of the facts, unless the unit is competent in others alone; then its own, which
+        works for people who come to it about facts of elsewhere. Of a unit that was not heard of yet, or is competent nowhere yet, nothing is known.
+
+        `departements`: those that the client works for, of a unit that is competent in several."""
+        facts = departement_of(commune)
         places = self.competent.get(unit_id, frozenset()) if unit_id is not None else frozenset()
-        return departements is not None and bool(places) and places.isdisjoint(departements)
+        return facts if facts in places or not places else min(places & (departements or places) or places)
 
 
 async def atlas(session: AsyncSession, places: Sequence[tuple[UUID | None, str]]) -> Atlas:

@@ -18,7 +18,7 @@ from libs.chassis.refusals import Invalid
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.referrals import PersonCounted, ReferralCorrected, number_of
-from libs.contracts.types import civil_day, departement_of
+from libs.contracts.types import civil_day
 from libs.contracts.vocabularies import (
     AgeBand,
     Channel,
@@ -45,8 +45,9 @@ from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_
 from services.referrals.queries import visible
 from services.referrals.receiving import repeats
 from services.referrals.receiving.domain import ReferenceTaken
+from services.referrals.receiving.home import check_stays
 from services.referrals.receiving.routing import mark_due
-from services.referrals.rules import ContentErased, OutsidePerimeter, UnknownPerson, check_birth, check_kept, check_past
+from services.referrals.rules import ContentErased, UnknownPerson, check_birth, check_kept, check_past
 from services.referrals.schemas import MAX_PERSONS, PersonContent, PersonIn
 from services.referrals.working.corrections_schemas import (
     ChangeOut,
@@ -106,6 +107,7 @@ async def correct(
     Invalid.
     """
     referral = await locked_for(session, caller, referral_id, Move.CORRECT, version)
+    await check_stays(session, referral, body.unit_id if "unit_id" in body.model_fields_set else referral.unit_id, body.commune)
     _check(referral, body, now)
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
     made = Correction(id=new_id(), referral_id=referral.id, reason=body.reason, actor=caller.subject, changes={}, corrected_at=now)
@@ -199,11 +201,6 @@ def _agree(person: Person, agreement: str, now: datetime) -> None:
 
 
 def _check(referral: Referral, body: CorrectionIn, now: datetime) -> None:
-    if body.commune is not None and departement_of(body.commune) != referral.departement:
-        raise OutsidePerimeter(
-            "Cette commune est d'un autre département : close « hors champ », la saisine est à transmettre à nouveau par l'unité pour ce département.",
-            pointers=[("/commune", "Cette commune est d'un autre département.")],
-        )
     if body.occurred_at is not None:
         check_past(body.occurred_at, now, "/occurred_at")
     if (body.principal_theme or referral.principal_theme) not in (body.themes or referral.themes):

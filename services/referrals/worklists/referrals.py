@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, exists, func, literal, literal_column, select
+from sqlalchemy import ColumnElement, Integer, case, exists, false, func, literal, literal_column, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -129,9 +129,11 @@ def _ranges(caller: Principal, wanted: Wanted, now: datetime, absent: Sequence[U
 
 
 def _keys_of(caller: Principal, wanted: Wanted) -> list[Conditions]:
-    """A commune says its département: asked for twice, the database would think that few of its rows are there."""
-    if wanted.commune is not None and caller.role is Role.COORDINATOR:
-        return [[]] if caller.covers_departement(departement_of(wanted.commune)) else []
+    """A commune nearly says its département: asked for twice, the database would think that few of its rows are there. It cannot estimate a CASE. Of another
+    département's commune there are few indeed: of facts that a unit heard of from elsewhere."""
+    departements = caller.departements() if caller.role is Role.COORDINATOR else None
+    if wanted.commune is not None and departements is not None and departement_of(wanted.commune) in departements:
+        return [[case((REFERRALS.departement.in_(sorted(departements)), true()), else_=false())]]
     return _keys(caller)
 
 

@@ -115,7 +115,7 @@ async def test_bad_lines_are_refused_with_pointers_and_their_neighbours_are_crea
         b"\n",
         line(referrals, "b", occurred_at="2199-01-01T00:00:00Z"),
         line(referrals, "c"),
-        line(referrals, "d", commune="78646"),
+        line(referrals, "d", commune="78646", unit_id=None),
     ]
 
     answer = await send(referrals, b"".join(sent))

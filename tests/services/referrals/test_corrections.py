@@ -1,7 +1,7 @@
 """Correcting what was received: who changed what, when and why; what was personal before stays sealed and goes with the person."""
 
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -120,7 +120,8 @@ async def test_a_correction_that_changes_nothing_leaves_no_trace(referrals: Refe
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"commune": "78646"}, "/commune"),
+        ({"commune": "78646", "unit_id": None}, "/commune"),
+        ({"unit_id": str(d.UNIT_78)}, "/unit_id"),
         ({"occurred_at": "2099-01-01T00:00:00Z"}, "/occurred_at"),
         ({"principal_theme": "housing"}, "/principal_theme"),
         ({"persons": [{"person_id": str(d.VICTIM_78), "sex": "male"}]}, "/persons/0/person_id"),
@@ -137,6 +138,29 @@ async def test_a_correction_that_cannot_be_is_refused_with_its_place(referrals: 
     assert answer.status_code == 422
     assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
     assert await referrals.snapshot("referrals", "persons", "corrections", "outbox") == before
+
+
+@pytest.mark.parametrize(
+    ("received", "body", "pointers"),
+    [
+        ({}, {"commune": "78646"}, []),
+        ({}, {"unit_id": str(uuid4())}, []),
+        ({}, {"unit_id": None}, []),
+        ({}, {"unit_id": str(d.UNIT_SARCELLES), "commune": "78646"}, []),
+        ({"commune": "78646"}, {"commune": "95127"}, []),
+        ({"commune": "78646"}, {"unit_id": str(d.UNIT_78)}, ["/unit_id"]),
+        ({"commune": "78646"}, {"unit_id": None}, ["/unit_id"]),
+    ],
+)
+async def test_a_correction_may_name_facts_of_elsewhere_but_the_referral_stays_in_its_departement(
+    referrals: Referrals, received: dict[str, Any], body: dict[str, Any], pointers: list[str]
+) -> None:
+    referral_id = await referrals.accepted(**received)
+
+    answer = await correct(referrals, referral_id, **body)
+
+    assert (answer.status_code, [one["pointer"] for one in answer.json().get("errors", [])]) == (422 if pointers else 201, pointers)
+    assert (await referrals.read_as("coordinator-95", referral_id))["departement"] == "95"
 
 
 async def test_a_correction_is_the_post_s_and_the_coordinator_s_and_from_the_version_they_read(referrals: Referrals) -> None:

@@ -33,16 +33,53 @@ async def receive(referrals: Referrals, *bodies: dict[str, Any], **more: Any) ->
 
 
 @pytest.mark.parametrize(
-    ("who", "commune", "status"), [("police-95", "95127", 201), ("police-95", "78646", 422), ("police-78", "95127", 422)]
+    ("who", "commune", "unit", "status"),
+    [
+        ("police-95", "95127", None, 201),
+        ("police-95", "78646", None, 422),
+        ("police-78", "95127", d.UNIT_CERGY, 422),
+        ("police-95", "78646", uuid4(), 422),
+    ],
 )
-async def test_a_police_system_refers_within_its_departements_only(referrals: Referrals, who: str, commune: str, status: int) -> None:
-    answer = await referrals.post(who, "/v1/referrals", referrals.body(commune=commune))
+async def test_a_police_system_refers_within_its_departements_only(
+    referrals: Referrals, who: str, commune: str, unit: UUID | None, status: int
+) -> None:
+    answer = await referrals.post(who, "/v1/referrals", referrals.body(commune=commune, unit_id=unit))
 
     assert answer.status_code == status
     if status == 422:
         assert answer.json()["type"].endswith("outside-perimeter")
         assert [one["pointer"] for one in answer.json()["errors"]] == ["/commune"]
         assert await referrals.rows("SELECT 1 FROM referrals") == []
+
+
+async def test_facts_of_another_departement_are_referred_by_the_unit_that_heard_of_them_and_stay_in_its_own(referrals: Referrals) -> None:
+    referral_id = await referrals.receive("police-78", unit_id=d.UNIT_78, commune="95127")
+    here = await referrals.receive("police-95", commune="95127")
+
+    read = await referrals.read_as("coordinator-78", referral_id)
+    assert (read["departement"], read["commune"], read["unit_id"]) == ("78", "95127", str(d.UNIT_78))
+    [(_, received), (_, assigned), *_] = await referrals.said()
+    assert (received["departement"], received["commune"], assigned["post_id"]) == ("78", "95127", str(d.POST_78))
+    assert (await referrals.get("coordinator-95", f"/v1/referrals/{referral_id}", CONTENT)).status_code == 404
+
+    async def listed(who: str) -> list[str]:
+        return [one["id"] for one in (await referrals.get(who, "/v1/referrals", commune="95127")).json()["items"]]
+
+    assert [await listed(who) for who in ("coordinator-78", "coordinator-95", "iscg-78")] == [
+        [str(referral_id)],
+        [str(here)],
+        [str(referral_id)],
+    ]
+
+
+async def test_facts_of_elsewhere_do_not_tell_where_a_person_is_helped(referrals: Referrals) -> None:
+    elsewhere, here = await referrals.accepted(commune="78646"), await referrals.accepted(commune="95127")
+
+    warnings = [(await referrals.orient(one, d.SHELTER_SERVICE, "shelter")).json()["warnings"] for one in (elsewhere, here)]
+
+    assert warnings[0] == warnings[1]
+    assert "area" not in warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +278,7 @@ async def test_a_mark_in_every_personal_field_is_in_no_stream_log_or_refusal(
     refused = [
         await referrals.post("police-95", "/v1/referrals", body),  # the reference is taken
         await referrals.post("police-95", "/v1/referrals", marked(referrals) | {MARK: MARK, "urgency": MARK}),
-        await referrals.post("police-95", "/v1/referrals", marked(referrals) | {"commune": "78646"}),
+        await referrals.post("police-95", "/v1/referrals", marked(referrals) | {"commune": "78646", "unit_id": None}),
         await referrals.post("police-95", "/v1/referrals", marked(referrals) | {"occurred_at": MARK}),
         await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", {"person_id": MARK, "mode": MARK, MARK: MARK}),
     ]
