@@ -26,6 +26,12 @@ def test_whatever_the_key(key: tuple[Any, ...]) -> None:
     assert read_cursor(SECRET, "l", write_cursor(SECRET, "l", key)) == key
 
 
+@given(st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9_-]{30,90}={0,2}", fullmatch=True))
+def test_anything_at_all_is_no_cursor(text: str) -> None:
+    with pytest.raises(CursorInvalid):
+        read_cursor(SECRET, "l", text)
+
+
 def test_a_cursor_belongs_to_one_list_and_one_house() -> None:
     cursor = write_cursor(SECRET, "list_things", KEY)
 

@@ -54,7 +54,8 @@ READERS = {
     "libs.chassis.feed:Listing": f"{WIRE}::test_a_page_of_a_list",
     "libs.chassis.idempotency:key_of": f"{HERE}::test_an_idempotency_key",
     "libs.chassis.ndjson:lines": f"{WIRE}::test_lines_are_the_same_however_they_come",
-    "libs.chassis.pagination:read_cursor": "tests/chassis/test_pagination.py::test_whatever_the_key",
+    "libs.chassis.pagination:read_cursor": "tests/chassis/test_pagination.py::given",
+    "libs.chassis.projector:heard_of": f"{WIRE}::test_a_fact_that_was_heard",
     "libs.chassis.rates:Rates": "tests/chassis/test_rates.py::given",
     "libs.chassis.security:IssuerKeys": f"{HERE}::test_the_issuers_keys",
     "libs.chassis.security:TokenVerifier": f"{HERE}::test_an_access_token",
@@ -79,7 +80,7 @@ READERS = {
     "libs.client.receipts:verify_receipt": "tests/client/test_receipts.py::test_anything_at_all_is_refused",
     "libs.contracts.identifiers:is_siren": f"{HERE}::test_business_numbers",
     "libs.contracts.identifiers:is_siret": f"{HERE}::test_business_numbers",
-    "libs.contracts.registry:EVENTS": "tests/contracts/test_event_schemas.py::given",
+    "libs.contracts.registry:EVENTS": f"{WIRE}::test_a_fact_that_was_heard",
     "libs.contracts.types:Day": f"{HERE}::test_instants_days_and_ids",
     "libs.contracts.types:Id": f"{HERE}::test_instants_days_and_ids",
     "libs.contracts.types:Instant": f"{HERE}::test_instants_days_and_ids",
@@ -242,6 +243,7 @@ def test_the_claims_of_a_token(claims: dict[str, Any]) -> None:
 
 
 @some
+@example(header={}, changed={}, standard={}, cut=None)
 @example(header={}, changed={}, standard={"exp": math.nan}, cut=None)
 @example(header={}, changed={}, standard={"exp": math.inf}, cut=None)
 @given(

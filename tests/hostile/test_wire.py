@@ -8,15 +8,19 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import Request
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from libs.chassis import ndjson, streams
 from libs.chassis.bus import headers_of, record_of
 from libs.chassis.feed import Feed, FeedError, FeedPast, FeedReplaced
+from libs.chassis.projector import heard_of
 from libs.chassis.security import ServiceToken
 from libs.chassis.streams import Place, Record
 from libs.client.client import Cursor
+from libs.contracts.registry import EVENTS
+from libs.contracts.samples import sample_data
 from tests.hostile.anything import JSON, shaped, some
 from tests.settings import NOWHERE, settings_for
 
@@ -121,7 +125,24 @@ def contents(*good: Any) -> st.SearchStrategy[bytes]:
     )
 
 
+ATTRIBUTES = json.loads(RECORD.attributes) | {"recordedtime": "2026-11-23T08:00:00.000000Z"}
+
+
+@some
+@example(said=("fr.maillon.unit.closed.v1", sample_data("fr.maillon.unit.closed.v1")))
+@given(said=st.sampled_from(sorted(EVENTS)).flatmap(lambda type: st.tuples(st.just(type), damaged(sample_data(type)))))
+def test_a_fact_that_was_heard(said: tuple[str, Any]) -> None:
+    type, data = said
+    record = Record("internal", 1, 7, bytes(32), RECORD.attributes, json.dumps(data).encode())
+    try:
+        event = heard_of("partners", EVENTS[type], record, ATTRIBUTES).event
+    except ValidationError:
+        return
+    assert EVENTS[type].model_validate_json(event.model_dump_json()) == event
+
+
 SETTINGS = settings_for("referrals")
+PAGE = {"events": [json.loads(RECORD.cloudevent())], "head": HEAD}
 
 
 def feed_of(*answers: httpx.Response) -> Feed:
@@ -144,10 +165,8 @@ def is_place(place: Place) -> bool:
 
 
 @some
-@given(
-    status=st.sampled_from([200, 200, 401, 404, 409, 410, 500]),
-    content=contents({"events": [json.loads(RECORD.cloudevent())], "head": HEAD}, HEAD, *PROBLEMS),
-)
+@example(status=200, content=json.dumps(PAGE).encode())
+@given(status=st.sampled_from([200, 200, 401, 404, 409, 410, 500]), content=contents(PAGE, HEAD, *PROBLEMS))
 async def test_a_page_of_the_feed(status: int, content: bytes) -> None:
     async with feed_of(httpx.Response(status, content=content)) as feed:
         found: Place | None = None
@@ -170,6 +189,7 @@ async def test_a_page_of_the_feed(status: int, content: bytes) -> None:
 
 
 @some
+@example(position="1:7", content=b'{"items": [{}]}', digest=b'{"digest": "%b"}' % (b"ab" * 32), link=None)
 @given(
     position=shaped(r"[0-9]{1,3}:[0-9]{1,20}").filter(lambda text: text.isascii() and text.isprintable()) | st.none(),
     content=contents({"items": [{}]}, HEAD, *PROBLEMS),
