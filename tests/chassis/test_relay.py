@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,12 +14,13 @@ from sqlalchemy import text
 from libs.chassis import relay as relay_module
 from libs.chassis import streams, worker
 from libs.chassis.bus import Bus, BusError, record_of, stop_client
-from libs.chassis.database import Database
+from libs.chassis.database import Database, RawConnection
 from libs.chassis.outbox import SESSION_KEY, Speaker
-from libs.chassis.relay import Relay, send
+from libs.chassis.relay import Relay, send, stamp
 from libs.contracts.envelope import Projection
 from libs.embedded.broker import Broker
-from tests.chassis.speaking import broken_links, database, everything, fact, say, stamp_all
+from tests.chassis.speaking import MORNING, broken_links, database, everything, fact, say, stamp_all
+from tests.planted import seen_red
 from tests.settings import settings_for
 from tests.waiting import ended, until
 
@@ -132,9 +134,34 @@ async def test_a_stand_by_takes_over_when_the_leader_dies(database_url: Database
     await speaker.close()
 
 
-async def test_two_relays_forced_to_run_at_once_do_no_harm(database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+class _Stamping:
+    """The connection of a relay; the first of all to take rows out of the outbox holds them until the other one stamped, or stands before a lock."""
+
+    def __init__(self, connection: RawConnection, speaker: Database, taken: asyncio.Event, *, locks: bool) -> None:
+        self._connection, self._speaker, self._taken, self._locks = connection, speaker, taken, locks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def fetch(self, statement: str, *arguments: Any) -> Any:
+        found = await self._connection.fetch(
+            statement if self._locks else statement.replace("FOR UPDATE)", "FOR UPDATE SKIP LOCKED)"), *arguments
+        )
+        if found and not self._taken.is_set():
+            self._taken.set()
+            await until(self._the_other_came)
+        return found
+
+    async def _the_other_came(self) -> bool:
+        waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        async with self._speaker.transaction() as session:
+            return bool(await session.scalar(text(f"SELECT EXISTS (SELECT FROM stream_events) OR EXISTS ({waits})")))
+
+
+async def _two_relays(database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch, *, locks: bool = True) -> None:
     """Each holds a lock of its own: as if the election had failed. What both send comes twice on the wire, with one number."""
-    speaker, other_bus = database(database_url(None)), Bus(bus._settings)
+    speaker, other_bus, taken = database(database_url(None)), Bus(bus._settings), asyncio.Event()
+    monkeypatch.setattr(relay_module, "stamp", lambda connection: stamp(_Stamping(connection, speaker, taken, locks=locks)))  # type: ignore[arg-type]  # a stand-in
     first, second = Relay(speaker, bus, "partners"), Relay(speaker, other_bus, "partners")
     running = [asyncio.create_task(first.run())]
     await until(lambda: first.leading)
@@ -142,15 +169,30 @@ async def test_two_relays_forced_to_run_at_once_do_no_harm(database_url: Databas
     running.append(asyncio.create_task(second.run()))
     await until(lambda: second.leading)
 
-    for _ in range(40):
-        await say(speaker, fact(), fact())
+    said = [fact(closed_at=MORNING + timedelta(minutes=number)) for number in range(80)]
+    await say(speaker, said[0])
+    await taken.wait()
+    for number in range(1, 80):
+        await say(speaker, said[number])
 
     await until(partial(arrived_once, bus, 80))
-    assert broken_links(await everything(speaker)) == []
+    stamped = await everything(speaker)
+    assert broken_links(stamped) == []
+    assert [record.data for record in stamped] == [one.model_dump_json().encode() for one in said], "not in the order in which it was said"
     for task in running:
         await ended(task)
     await other_bus.close()
     await speaker.close()
+
+
+async def test_two_relays_forced_to_run_at_once_do_no_harm(database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _two_relays(database_url, bus, monkeypatch)
+
+
+async def test_planted_two_relays_that_do_not_wait_for_each_other_are_seen(
+    database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await seen_red(_two_relays(database_url, bus, monkeypatch, locks=False), "not in the order in which it was said")
 
 
 async def test_sending_that_was_cancelled_by_nobody_ends_the_relay_and_is_begun_again(
