@@ -169,20 +169,24 @@ async def _two_relays(database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.M
     running.append(asyncio.create_task(second.run()))
     await until(lambda: second.leading)
 
-    said = [fact(closed_at=MORNING + timedelta(minutes=number)) for number in range(80)]
-    await say(speaker, said[0])
-    await taken.wait()
-    for number in range(1, 80):
-        await say(speaker, said[number])
+    try:
+        said = [fact(closed_at=MORNING + timedelta(minutes=number)) for number in range(80)]
+        await say(speaker, said[0])
+        await taken.wait()
+        for number in range(1, 80):
+            await say(speaker, said[number])
 
-    await until(partial(arrived_once, bus, 80))
-    stamped = await everything(speaker)
-    assert broken_links(stamped) == []
-    assert [record.data for record in stamped] == [one.model_dump_json().encode() for one in said], "not in the order in which it was said"
-    for task in running:
-        await ended(task)
-    await other_bus.close()
-    await speaker.close()
+        await until(partial(arrived_once, bus, 80))
+        stamped = await everything(speaker)
+        assert broken_links(stamped) == []
+        assert [record.data for record in stamped] == [one.model_dump_json().encode() for one in said], (
+            "not in the order in which it was said"
+        )
+    finally:
+        for task in running:
+            await ended(task)
+        await other_bus.close()
+        await speaker.close()
 
 
 async def test_two_relays_forced_to_run_at_once_do_no_harm(database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
