@@ -75,6 +75,7 @@ class Referral(Table, table=True):
         Index("referrals_turn_departement", "departement", text(TURN), "due_at", "id", postgresql_where=text(OPEN)),
         Index("referrals_turn", text(TURN), "due_at", "id", postgresql_where=text(OPEN)),
         Index("referrals_kept", "received_at", "id", postgresql_where=text("status <> 'erased'")),
+        Index("referrals_duplicates", "duplicate_of", postgresql_where=text("duplicate_of IS NOT NULL")),
         Index("referrals_linked", "received_at", "id", postgresql_where=text("status = 'erased' AND client_id <> ''")),
     )
 
@@ -110,6 +111,8 @@ class Referral(Table, table=True):
     accepted_at: datetime | None = Field(sa_column=instant(nullable=True))
     closed_at: datetime | None = Field(sa_column=instant(nullable=True))
     close_reason: str | None = Field(sa_type=Text)
+    duplicate_of: UUID | None = Field(default=None, sa_column=Column(Uuid, nullable=True))
+    """The one that it repeats, while it is closed as its duplicate and that was named."""
     declined_by: list[UUID] = Field(sa_column=ids())
     """Posts that gave it back: it is not routed to them again."""
     decline_reason: str | None = Field(sa_type=Text)

@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.contracts.types import PARIS
 from libs.contracts.vocabularies import (
     AlertKind,
     CloseReason,
@@ -58,6 +59,15 @@ def everybody(shown: Shown) -> Choices:
 def _posts(shown: Shown) -> Choices:
     posts: list[PostChoice] = shown["posts"]
     return [(str(one.id), _post(one)) for one in posts if one.id != shown["referral"].post_id]
+
+
+def _earlier(shown: Shown) -> Choices:
+    """Where somebody of the referral was seen before, as far as the caller sees it."""
+    found = {str(one.referral_id): one for known in shown["referral"].already_known for one in known.referrals}
+    return [
+        (id, f"Saisine reçue le {one.received_at.astimezone(PARIS):%d/%m/%Y à %H:%M}, {within_sentence(one.status.label)}")
+        for id, one in found.items()
+    ]
 
 
 def _post(one: PostChoice) -> str:
@@ -128,7 +138,24 @@ CLOSE: Final = Change(
     "La saisine est close.",
     _close,
     CloseIn,
-    (Field("reason", "Motif", "radios", of_codes(CloseReason)),),
+    (
+        Field("reason", "Motif", "radios", of_codes(CloseReason)),
+        Field(
+            "duplicate_of",
+            "Doublon : la saisine d'origine",
+            "select",
+            _earlier,
+            required=False,
+            hint="Les saisines où l'une de ces personnes est déjà connue. Si ce n'est pas l'une d'elles, indiquez son dossier ci-dessous.",
+        ),
+        Field(
+            "duplicate_reference",
+            "Doublon : le dossier de la police de la saisine d'origine",
+            "text",
+            required=False,
+            hint="Comme il est écrit dans la saisine d'origine, du même département.",
+        ),
+    ),
 )
 REOPEN: Final = Change("Rouvrir la saisine", "Rouvrir", "La saisine est rouverte.", _reopen)
 

@@ -34,6 +34,8 @@ class Line(NamedTuple):
     person_ids: list[UUID]
     post_id: UUID | None
     """To which post it came."""
+    duplicate_of: UUID | None
+    """The referral that it repeats."""
 
 
 _CODES: Final[Mapping[Step, tuple[type[Code], ...]]] = {
@@ -87,4 +89,4 @@ def told_line(entry: TimelineEntry) -> Line:
     what = DONE[Move(entry.code)] if entry.step is Step.MOVED and entry.code else entry.step.label
     said = [reason] if entry.step is Step.MOVED else [code, reason]
     came = entry.post_id if entry.step is Step.RECEIVED or entry.code in _GIVEN else None
-    return Line(entry.at, what, ", ".join(one for one in said if one), entry.person_ids, came)
+    return Line(entry.at, what, ", ".join(one for one in said if one), entry.person_ids, came, entry.duplicate_of)

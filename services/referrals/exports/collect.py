@@ -174,6 +174,7 @@ class _Gathered:
                 alone=self._alone,
                 narrative=await narrative_of(self._session, self._vault, self._referral) if self._alone else None,
                 close_reason=self._referral.close_reason if self._alone else None,
+                duplicate_of=self._referral.duplicate_of if self._alone else None,
             ),
             moves=moves,
             overdues=overdues,

@@ -233,6 +233,7 @@ _REFERRAL: Final = {
     "accepted_at": "Acceptée le",
     "closed_at": "Close le",
     "close_reason": "Motif de clôture",
+    "duplicate_of": "Doublon de la saisine (identifiant)",
     "unit_id": "Unité (identifiant)",
     "post_id": "Poste (identifiant)",
 }

@@ -73,6 +73,7 @@ class ExportedReferral(Answer):
     accepted_at: Instant | None
     closed_at: Instant | None
     close_reason: CloseReason | None
+    duplicate_of: Id | None
     narrative: str | None
     alone: bool
 

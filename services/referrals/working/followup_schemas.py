@@ -93,6 +93,8 @@ class TimelineEntry(Answer):
     person_ids: list[Id]
     reason: str | None
     actor: str | None
+    duplicate_of: Id | None
+    """The referral that was named as the original, of a closing as its duplicate."""
 
 
 class TimelineOut(Answer):

@@ -99,4 +99,6 @@ class Moved(Table, table=True):
     reason: str | None = Field(sa_type=Text)
     actor: str | None = Field(sa_type=Text)
     """The subject of the token; none: the service itself."""
+    duplicate_of: UUID | None = Field(default=None, sa_column=Column(Uuid, nullable=True))
+    """Of a closing as a duplicate: the referral that was named as the original."""
     at: datetime = Field(sa_column=instant())

@@ -1,6 +1,8 @@
 """A referral as the social worker reads it, its moves, and the contacts noted in it."""
 
-from libs.chassis.strict import Answer, Body
+from typing import Annotated
+
+from libs.chassis.strict import Answer, Body, line
 from libs.contracts.types import Id, Instant
 from libs.contracts.vocabularies import (
     CloseReason,
@@ -77,6 +79,10 @@ class ReferralOut(ReferralSummary):
     accepted_at: Instant | None
     closed_at: Instant | None
     close_reason: CloseReason | None
+    duplicate_of: Id | None
+    """The referral that it repeats, where the closing named it."""
+    duplicates: list[Id]
+    """Those that are closed as repeating it, within the caller's perimeter."""
     moves: list[Move]
 
 
@@ -104,7 +110,12 @@ class DeclineIn(Body):
 
 
 class CloseIn(Body):
+    """A duplicate names the referral that it repeats, within the caller's perimeter, by one of the two."""
+
     reason: CloseReason
+    duplicate_of: Id | None = None
+    duplicate_reference: Annotated[str, line(100)] | None = None
+    """The police's own number of the original, in the same département."""
 
 
 class ContactIn(Body):

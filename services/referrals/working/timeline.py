@@ -21,7 +21,15 @@ from services.referrals.working.models import Assessment, ContactAttempt, Correc
 
 
 def _entry(step: Step, row: object, at: object, **more: object) -> TimelineEntry:
-    nothing: dict[str, object] = {"code": None, "status": None, "post_id": None, "person_ids": [], "reason": None, "actor": None}
+    nothing: dict[str, object] = {
+        "code": None,
+        "status": None,
+        "post_id": None,
+        "person_ids": [],
+        "reason": None,
+        "actor": None,
+        "duplicate_of": None,
+    }
     return TimelineEntry.model_validate(nothing | {"step": step, "at": at, "id": getattr(row, "id", None)} | more)
 
 
@@ -31,7 +39,17 @@ async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) 
     moves = (await session.scalars(select(Moved).where(col(Moved.referral_id) == referral.id).order_by(col(Moved.at), col(Moved.id)))).all()
     found = [_received(referral, moves[0] if moves else None)]
     found += [
-        _entry(Step.MOVED, one, one.at, code=one.move, status=one.status_after, post_id=one.post_after, reason=one.reason, actor=one.actor)
+        _entry(
+            Step.MOVED,
+            one,
+            one.at,
+            code=one.move,
+            status=one.status_after,
+            post_id=one.post_after,
+            reason=one.reason,
+            actor=one.actor,
+            duplicate_of=one.duplicate_of,
+        )
         for one in moves
     ]
     for attempt in await session.scalars(select(ContactAttempt).where(col(ContactAttempt.referral_id) == referral.id)):

@@ -44,6 +44,7 @@ from services.referrals.receiving.domain import Decision, PostState, Verdict
 from services.referrals.rules import UnknownPerson, UnknownPost, check_kept
 from services.referrals.schemas import PersonContent
 from services.referrals.working.domain import SPOKEN_WITH, Helped, PostNotAvailable, Work, check_closing
+from services.referrals.working.duplicates import original_of
 from services.referrals.working.helping import attempts_for, those_of_first, to_help
 from services.referrals.working.models import Assessment, ContactAttempt, Interview, Moved
 from services.referrals.working.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, TransferIn
@@ -108,6 +109,7 @@ def note_move(
             post_after=post_id,
             reason=reason,
             actor=actor,
+            duplicate_of=referral.duplicate_of if move in (Move.CLOSE, Move.CLOSE_UNROUTED) else None,
             at=now,
         )
     )
@@ -229,6 +231,7 @@ async def close(session: AsyncSession, caller: Principal, referral_id: UUID, ver
     """By the social worker; by the coordinator while nobody works at its post, or it has none. Some reasons rest on what was done (`working.domain.CLOSING`)."""
     move = Move.CLOSE_UNROUTED if caller.role is Role.COORDINATOR else Move.CLOSE
     referral = await locked(session, caller, referral_id, move, version)
+    referral.duplicate_of = await original_of(session, referral, body, lambda one: may_see(caller, one))
     answer = _moved(session, caller, referral, move, now, post_id=referral.post_id, reason=body.reason)
     if move is Move.CLOSE_UNROUTED and await is_at_work(session, referral):
         raise MoveRefused("Cette saisine a un poste : c'est à lui de la clore.")
@@ -304,8 +307,8 @@ async def reopen(session: AsyncSession, caller: Principal, delays: Delays, refer
         raise MoveRefused("Cette saisine a un poste : c'est à lui de la rouvrir.")
     if move is Move.REOPEN and not at_work:
         raise MoveRefused("Personne n'est en fonction à ce poste : c'est au coordinateur de la rouvrir, pour l'affecter à un autre.")
+    referral.closed_at = referral.close_reason = referral.duplicate_of = None
     answer = _moved(session, caller, referral, move, now, post_id=referral.post_id if at_work else None)
-    referral.closed_at = referral.close_reason = None
     if not at_work:
         referral.accepted_at = None
         await routing.mark_due(session, referral.departement)

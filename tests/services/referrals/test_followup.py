@@ -303,7 +303,9 @@ def test_what_was_noted_within_its_own_minute_stands_where_it_was_noted(step: St
         return datetime.fromisoformat(f"2026-11-23T{hour}+00:00")
 
     noted = UUID(int=int(at("10:15:40").timestamp() * 1000) << 80 | 7 << 76 | 2 << 62)
-    entry = TimelineEntry(step=step, at=at(typed), id=noted, code=None, status=None, post_id=None, person_ids=[], reason=None, actor=None)
+    entry = TimelineEntry(
+        step=step, at=at(typed), id=noted, code=None, status=None, post_id=None, person_ids=[], reason=None, actor=None, duplicate_of=None
+    )
 
     assert place_of(entry) == at(stands_at)
 

@@ -70,6 +70,21 @@ async def test_a_referral_is_accepted_contacted_interviewed_assessed_and_closed_
         assert told.lower() in browser.html.text.lower()
 
 
+async def test_a_duplicate_is_asked_for_its_original_among_those_that_know_the_person_or_by_its_number(desk: Desk) -> None:
+    original, twice = await desk.accepted(external_reference="PV-7"), await desk.accepted()
+    browser = await at(desk, "iscg-95", twice, "close")
+    assert browser.html.forms[-1].choices["duplicate_of"] == ["", str(original)]
+
+    assert (await browser.submit(reason="duplicate", duplicate_reference="PV-8")).status_code == 422
+    assert "Aucune autre saisine de votre périmètre" in browser.html.text
+    assert (await browser.submit(reason="duplicate", duplicate_reference="PV-7")).status_code == 200
+
+    assert await status(desk, twice) == "closed"
+    assert browser.html.text.count(f"doublon de la saisine …{str(original)[-8:]}") == 2  # what it is, and in its timeline
+    await browser.open(f"/desk/referrals/{original}")
+    assert f"Doublons saisine …{str(twice)[-8:]}" in browser.html.text
+
+
 async def test_a_report_to_the_prosecutor_is_noted_by_its_form_and_shows_in_the_timeline(desk: Desk) -> None:
     referral_id = await desk.accepted()
     [victim, _] = await desk.persons(referral_id)

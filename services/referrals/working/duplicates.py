@@ -1,0 +1,76 @@
+"""A case that was sent twice: closed as a duplicate, it names the referral that it repeats, within the caller's perimeter.
+
+Told to who works it, in no event: the police learns of no other referral, be it its own.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from libs.chassis.refusals import Conflict, Invalid
+from libs.contracts.vocabularies import CloseReason
+from services.referrals.models import Referral
+from services.referrals.working.schemas import CloseIn
+
+Sees = Callable[[Referral], bool]
+
+
+class UnknownOriginal(Invalid):
+    type: ClassVar[str] = "unknown-original"
+    title: ClassVar[str] = "Saisine d'origine inconnue"
+
+
+class OriginalIsDuplicate(Conflict):
+    """Closed for each other, neither would count."""
+
+    type: ClassVar[str] = "original-is-duplicate"
+    title: ClassVar[str] = "Saisine d'origine close comme doublon"
+
+
+async def original_of(session: AsyncSession, referral: Referral, body: CloseIn, sees: Sees) -> UUID | None:
+    """What a closing names as the original; its row is kept as it is until the end of the transaction. Raises UnknownOriginal, OriginalIsDuplicate."""
+    given = {"/duplicate_of": body.duplicate_of, "/duplicate_reference": body.duplicate_reference}
+    pointers = [pointer for pointer, value in given.items() if value is not None]
+    if not pointers:
+        return None
+    if body.reason is not CloseReason.DUPLICATE or len(pointers) > 1:
+        sentence = "La saisine d'origine s'indique pour un doublon seulement, et d'une seule façon."
+        raise UnknownOriginal(sentence, pointers=[(pointer, sentence) for pointer in pointers])
+    named = col(Referral.id) == body.duplicate_of if body.duplicate_of is not None else _of_reference(referral, body.duplicate_reference)
+    found = await session.scalars(select(Referral).where(named, col(Referral.id) != referral.id).limit(_MOST).with_for_update(read=True))
+    originals = [one for one in found if sees(one)]
+    if len(originals) != 1:
+        many = "Plusieurs saisines de votre périmètre portent cette référence : indiquez laquelle par son identifiant."
+        sentence = many if originals else "Aucune autre saisine de votre périmètre n'est celle-là."
+        raise UnknownOriginal(sentence, pointers=[(pointer, sentence) for pointer in pointers])
+    [original] = originals
+    if original.close_reason == CloseReason.DUPLICATE:
+        more = {"duplicate_of": str(original.duplicate_of)} if original.duplicate_of is not None else {}
+        sentence = "La saisine d'origine est elle-même close comme doublon : indiquez celle qu'elle répète, ou rouvrez-la d'abord."
+        raise OriginalIsDuplicate(sentence, more=more, pointers=[(pointer, sentence) for pointer in pointers])
+    return original.id
+
+
+_MOST = 100
+"""Units of a département that may have used one reference."""
+
+
+def _of_reference(referral: Referral, reference: str | None) -> ColumnElement[bool]:
+    """In the same département; each side is a range of one of the two unique indexes."""
+    same = and_(col(Referral.external_reference) == reference, col(Referral.departement) == referral.departement)
+    return or_(and_(same, col(Referral.unit_id).is_not(None)), and_(same, col(Referral.unit_id).is_(None)))
+
+
+async def duplicates_of(session: AsyncSession, referral: Referral, sees: Sees) -> list[UUID]:
+    """The referrals that are closed as repeating this one, oldest reception first."""
+    found = await session.scalars(
+        select(Referral)
+        .where(col(Referral.duplicate_of) == referral.id, col(Referral.close_reason) == CloseReason.DUPLICATE)
+        .order_by(col(Referral.received_at), col(Referral.id))
+        .limit(_MOST)
+    )
+    return [one.id for one in found if sees(one)]
