@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -74,11 +74,11 @@ async def ask_erasure(
 
 @router.post("/desk/referrals/{referral_id}/erase", operation_id="make_erasure", response_class=Response)
 async def make_erasure(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run) -> Response:
-    """First it is said what will be lost; what was confirmed is done."""
+    """First it is said what will be lost, or what holds it; what was confirmed is done."""
     form = form_of(request)
     try:
         if form.one("confirmed") != "yes":
-            read(ERASE, form)
+            await _check(caller, runtime, referral_id, form)
             return await _shown(referral_id, request, caller, purpose, runtime, form, to_confirm=True)
         await make(ERASE, "desk_erase", request, form, caller, referral_id, datetime.now(UTC))
     except Refusal as refusal:
@@ -86,6 +86,13 @@ async def make_erasure(referral_id: Id, request: Request, caller: Caller, purpos
             raise
         return await _shown(referral_id, request, caller, purpose, runtime, form, refusal=refusal)
     return go_to(f"/desk/referrals/{referral_id}?done={ERASED}")
+
+
+async def _check(caller: Principal, runtime: Runtime, referral_id: UUID, form: Form) -> None:
+    """Nothing is said to be lost that would then be held. Raises Refusal."""
+    body = cast(ErasureIn, read(ERASE, form))
+    async with runtime.database.transaction() as session:
+        await rights.check_erasable(session, caller, referral_id, body)
 
 
 async def _shown(

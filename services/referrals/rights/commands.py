@@ -4,7 +4,9 @@ from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from libs.chassis.audit import audit
 from libs.chassis.etag import match
@@ -12,9 +14,10 @@ from libs.chassis.refusals import Conflict, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Purpose
-from services.referrals.models import Referral
+from services.referrals.models import Person, Referral
 from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause
+from services.referrals.rights.held import check_not_held
 from services.referrals.rights.schemas import ErasureIn, ErasureMadeOut
 from services.referrals.working.work import anybody_of, may_see
 
@@ -22,6 +25,16 @@ from services.referrals.working.work import anybody_of, may_see
 class ErasedAlready(Conflict):
     type: ClassVar[str] = "erased-already"
     title: ClassVar[str] = "Déjà effacé"
+
+
+async def check_erasable(session: AsyncSession, caller: Principal, referral_id: UUID, body: ErasureIn) -> None:
+    """Whether an erasure would be refused for what holds the persons, before it is confirmed. Raises NotFound, HeldBySupport, HeldByRequisition."""
+    referral = await session.get(Referral, referral_id)
+    if referral is None or not may_see(caller, referral):
+        raise NotFound
+    living = set(await session.scalars(select(col(Person.id)).where(col(Person.referral_id) == referral.id, col(Person.content) != b"")))
+    whole = living.issubset(body.person_ids)
+    await check_not_held(session, referral.id, living.intersection(body.person_ids), narrative=whole or body.narrative)
 
 
 async def erase(

@@ -4,6 +4,7 @@ import json
 from typing import Any
 from uuid import UUID
 
+from libs.contracts import demonstration as d
 from tests.services.referrals.desk.browser import Browser
 from tests.services.referrals.desk.conftest import Desk
 from tests.services.referrals.desk.test_moves import at
@@ -112,6 +113,25 @@ async def test_before_a_person_is_erased_it_is_said_what_will_be_lost_and_only_a
     [entry] = await audited(desk, "erase_persons")
     assert (entry["subject"], entry["purpose"]) == (f"referrals/{referral_id}", "persons_rights")
     assert str(other) not in str(row.person_ids)
+
+
+async def test_what_a_legal_ground_or_a_requisition_holds_is_said_before_anything_is_confirmed(desk: Desk) -> None:
+    persons = [one | {"agreement": "not_asked"} for one in desk.body()["persons"]]
+    supported, asked_for = await desk.accepted(persons=persons), await desk.accepted()
+    [victim, other] = await desk.persons(supported)
+    body = {"person_id": victim, "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support", "legal_ground": "vital_danger"}
+    assert (await desk.post("iscg-95", f"/v1/referrals/{supported}/orientations", body)).status_code == 201
+    waits = {name: value for name, value in REQUISITION.items() if name != "handed_over_at"}
+    assert (await desk.post("coordinator-95", f"/v1/referrals/{asked_for}/requisitions", waits)).status_code == 201
+
+    held = [await erasing(desk, supported, victim), await erasing(desk, asked_for, *await desk.persons(asked_for))]
+    browser = await erasing(desk, supported, other)
+
+    for one, said in zip(held, ("sur un motif légal : attendez la fin", "attend sa réponse : inscrivez-la"), strict=True):
+        assert (one.page.status_code, "Ce qui sera perdu" in one.html.text) == (409, False)
+        assert said in one.html.text
+        assert "prennent fin" not in one.html.text
+    assert (browser.page.status_code, "Ce qui sera perdu, pour toujours" in browser.html.text) == (200, True)
 
 
 async def test_with_the_last_person_all_that_will_be_lost_is_said_and_lost(desk: Desk) -> None:
