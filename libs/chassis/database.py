@@ -3,12 +3,13 @@
 URLs have the libpq form: `postgresql://user@/referrals?host=/run/postgresql` or `postgresql://user:password@host/referrals`.
 """
 
+import asyncio
 import importlib.util
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 from alembic import command
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     RawConnection = asyncpg.Connection[asyncpg.Record]  # generic in its stubs only
 else:
     RawConnection = asyncpg.Connection
+
+T = TypeVar("T")
 
 PlainRow = Row[*tuple[Any, ...]]
 """A row of columns, which answers to their names as an object of the table would."""
@@ -106,6 +109,21 @@ async def copy(session: AsyncSession, table: str, columns: Iterable[str], record
     connection = await driver_of(session)
     with _errors_of_a_session(connection):
         await connection.copy_records_to_table(table, records=records, columns=list(columns))
+
+
+@asynccontextmanager
+async def meanwhile(statement: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """Have PostgreSQL begin, and do in the body what needs neither its answer nor the session: a batch of an intake spends a third of its time waiting.
+
+    The body waits for nothing. The statement is over when the body is left, however; `result()` then gives its answer or raises its error.
+    """
+    task = asyncio.ensure_future(statement)
+    await asyncio.sleep(0)
+    try:
+        yield task
+    finally:
+        await asyncio.gather(task, return_exceptions=True)
+    task.result()
 
 
 @contextmanager

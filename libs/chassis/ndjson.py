@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from typing import ClassVar
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import ClassVar, TypeVar
 
 from fastapi import Request
 from starlette.responses import Response
@@ -12,7 +13,12 @@ from libs.chassis.limits import BODY_LIMIT, Receive, Scope, Send, TooSlow
 from libs.chassis.refusals import Refusal
 from libs.chassis.strict import one_header
 
+S = TypeVar("S")
+T = TypeVar("T")
+
 MEDIA_TYPE = "application/x-ndjson"
+_READ_AT_ONCE = 8
+"""Lines read before whoever else is at work here goes on."""
 _ACCEPTED = re.compile(r'application/(?:x-)?ndjson(?:[ \t]*;[ \t]*charset="?utf-8"?)?', re.ASCII | re.IGNORECASE)
 
 
@@ -69,6 +75,45 @@ async def lines(request: Request, longest: int, seconds: float) -> AsyncIterator
             yield found
     if rest:
         yield [rest]
+
+
+async def read_ahead(came: AsyncIterator[Sequence[S]], read: Callable[[S], T], most: int) -> AsyncGenerator[list[T]]:
+    """What has come, each time some has, at most so many at once: read while whoever asks is at work on what came before, at most so many in advance.
+
+    Raises what `came` ends with, once all that came before was given. To be closed (`contextlib.aclosing`).
+    """
+    found: deque[T] = deque()
+    there, room = asyncio.Event(), asyncio.Event()
+
+    async def reading() -> None:
+        try:
+            async for some in came:
+                for number, one in enumerate(some, 1):
+                    if len(found) >= most:
+                        room.clear()
+                        await room.wait()
+                    found.append(read(one))
+                    there.set()
+                    if number % _READ_AT_ONCE == 0:
+                        await asyncio.sleep(0)
+        finally:
+            there.set()
+
+    task = asyncio.create_task(reading())
+    try:
+        while True:
+            await there.wait()
+            if not found:
+                await task
+                return
+            part = [found.popleft() for _ in range(min(most, len(found)))]
+            room.set()
+            if not found and not task.done():
+                there.clear()
+            yield part
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _too_long(longest: int) -> LineTooLong:

@@ -89,14 +89,14 @@ async def append(session: AsyncSession, *events: Event, occurred_at: datetime | 
     """Say facts, in order, in the caller's transaction. `occurred_at` is when they happened, now unless told. Gives what each audience will be told."""
     speaker: Speaker = session.info[SESSION_KEY]
     said = [row for event in events for row in write(speaker, event, occurred_at)]
-    await _insert(session, said)
+    await insert(session, said)
     return said
 
 
-async def append_all(session: AsyncSession, events: Iterable[tuple[Event, Trace | None]]) -> None:
-    """Say the facts of many requests that one transaction does: each with the story it is part of."""
+def written(session: AsyncSession, events: Iterable[tuple[Event, Trace | None]]) -> list[Said]:
+    """The facts of many requests that one transaction does, each with the story it is part of; said once they are given to `insert`."""
     speaker: Speaker = session.info[SESSION_KEY]
-    await _insert(session, [row for event, trace in events for row in write(speaker, event, None, trace)])
+    return [row for event, trace in events for row in write(speaker, event, None, trace)]
 
 
 async def append_raw(session: AsyncSession, *, stream: str, type: str, subject: str, data: bytes) -> None:
@@ -117,10 +117,10 @@ async def append_raw(session: AsyncSession, *, stream: str, type: str, subject: 
             "dataclassification": "restricted",
         }
     )
-    await _insert(session, [Said(stream, event_id, type, subject, attributes, data)])
+    await insert(session, [Said(stream, event_id, type, subject, attributes, data)])
 
 
-async def _insert(session: AsyncSession, rows: Sequence[Said]) -> None:
+async def insert(session: AsyncSession, rows: Sequence[Said]) -> None:
     if rows:
         await run(
             session,

@@ -14,10 +14,10 @@ from libs.chassis.idempotency import Once, response_of
 from libs.chassis.pagination import Page, page_of
 from libs.chassis.problems import problems
 from libs.chassis.runtime import Db, Run, Runtime
-from libs.chassis.security import Caller, Purpose
+from libs.chassis.security import Caller, Principal, Purpose
 from libs.chassis.settings import secret_bytes
 from libs.chassis.strict import QueryBool
-from libs.chassis.telemetry import current_trace
+from libs.chassis.telemetry import Trace, current_trace
 from libs.contracts.demonstration import POST_SARCELLES, REFERRAL, UNIT_CERGY, VICTIM
 from libs.contracts.types import CommuneCode, Id, Instant
 from libs.contracts.vocabularies import ReferralStatus, Theme, Urgency
@@ -25,8 +25,9 @@ from services.referrals import queries
 from services.referrals.delays.due import Delays
 from services.referrals.domain import PoliceStatus
 from services.referrals.orientations.links import Links
-from services.referrals.receiving.intake import Intake, Intakes, request_digest
+from services.referrals.receiving.intake import Intakes
 from services.referrals.receiving.schemas import ReferralIn, ReferralReceivedOut, RoutingOut
+from services.referrals.receiving.sealing import Intake, request_digest, sealed
 from services.referrals.working import followup, work
 from services.referrals.working.schemas import AssignIn, CloseIn, ContactIn, ContactMadeOut, DeclineIn, MovedOut, ReferralOut
 from services.referrals.worklists import referrals as worklist
@@ -81,10 +82,18 @@ def desk(runtime: Runtime) -> Gathering[Intake]:
     """Where referrals are received: those that wait at the same moment, by one transaction."""
 
     def make() -> Gathering[Intake]:
-        intakes = Intakes(runtime.vault, secret_bytes(runtime.settings.search_key), runtime.signer, Delays.of(runtime))
+        intakes = Intakes(runtime.vault, runtime.signer, Delays.of(runtime))
         return Gathering(runtime.database, intakes.receive_now, location="/v1/referral-statuses/{id}")
 
     return runtime.gathering("receive_referral", make)
+
+
+def intake_of(runtime: Runtime, caller: Principal, request: ReferralIn, content: bytes, trace: Trace) -> Intake:
+    """A request as it is received at the desk. `content`: its bytes, as they were sent."""
+    search_key = secret_bytes(runtime.settings.search_key)
+    return sealed(
+        runtime.vault, search_key, caller.client_id, request, request_digest(content), departements=caller.departements(), trace=trace
+    )
 
 
 @router.post(
@@ -98,9 +107,7 @@ def desk(runtime: Runtime) -> Gathering[Intake]:
 )
 async def receive_referral(body: ReferralIn, request: Request, caller: Caller, runtime: Run, once: Once) -> Response:
     """Receive a referral, route it to a post, and give a signed receipt. A referral that finds no post is kept and shown to the coordinator."""
-    digest = request_digest(await request.body())
-    intake = Intake(caller.client_id, body, digest, departements=caller.departements(), trace=current_trace())
-    done = await desk(runtime)(once.claim, intake)
+    done = await desk(runtime)(once.claim, intake_of(runtime, caller, body, await request.body(), current_trace()))
     return response_of(done.stored, replayed=done.replayed)
 
 

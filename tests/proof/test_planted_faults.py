@@ -188,14 +188,14 @@ async def _done_or_waiting(speaker: Database, task: "asyncio.Task[Any]") -> bool
 async def test_what_is_published_before_the_commit_is_told_though_it_never_happened(
     scene: Scene, planted: bool, doubled: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = outbox._insert
+    right = outbox.insert
 
     async def at_once(session: AsyncSession, rows: Sequence[outbox.Said]) -> None:
         async with scene.speaker.transaction() as another:
             await right(another, rows)
 
     if planted:
-        monkeypatch.setattr(outbox, "_insert", at_once)
+        monkeypatch.setattr(outbox, "insert", at_once)
     kept, undone = uuid4(), uuid4()
     await say(scene.speaker, numbered(kept, 1))
     scene.tell(kept, 1)

@@ -3,6 +3,9 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import structlog
@@ -12,9 +15,9 @@ from starlette.requests import ClientDisconnect
 
 from libs.chassis import problems as chassis_problems
 from libs.chassis.gathering import Done
-from libs.chassis.idempotency import KEY_PATTERN, claim_of, key_is_one
+from libs.chassis.idempotency import KEY_PATTERN, Claim, claim_of, key_is_one
 from libs.chassis.limits import TooSlow
-from libs.chassis.ndjson import MEDIA_TYPE, Lines, LineTooLong, expect_lines, lines
+from libs.chassis.ndjson import MEDIA_TYPE, Lines, LineTooLong, expect_lines, lines, read_ahead
 from libs.chassis.problems import is_away, pointers_of, problems
 from libs.chassis.rates import Rates
 from libs.chassis.refusals import Invalid, Refusal
@@ -22,16 +25,17 @@ from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal
 from libs.chassis.strict import Body, read_json
 from libs.chassis.telemetry import Trace, current_trace
-from services.referrals.api import REFERRAL_EXAMPLE, desk
-from services.referrals.receiving.intake import Intake, request_digest
+from services.referrals.api import REFERRAL_EXAMPLE, desk, intake_of
 from services.referrals.receiving.schemas import ReferralIn
+from services.referrals.receiving.sealing import Intake
 
 router = APIRouter()
 _log = structlog.get_logger(__name__)
 
 _OPERATION, _PATH = "receive_referrals", "/v1/referrals/batch"
 _AT_ONCE = 64
-"""Lines of one request in work at the same moment: posts of single referrals never wait behind more of them, and the next ones know their persons."""
+"""Lines of one request in work at the same moment: posts of single referrals never wait behind more of them, and the next ones know their persons.
+As many are read and sealed meanwhile: while PostgreSQL is at work on these."""
 
 Key = Annotated[str, Field(pattern=KEY_PATTERN, description="La clé d'idempotence de cette ligne")]
 
@@ -104,16 +108,24 @@ async def receive_referrals(request: Request, caller: Caller, runtime: Run) -> R
     return Lines(_answers(request, caller, runtime, rates))
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line, read: what it asks for under its key, or why it is refused."""
+
+    key: str | None
+    asked: tuple[Claim, Intake] | Exception
+
+
 async def _answers(request: Request, caller: Principal, runtime: Runtime, rates: Rates) -> AsyncIterator[bytes]:
-    number, trace = 0, current_trace()
+    number = 0
     paid = 1  # the request was counted, and with it its first line
+    came = lines(request, runtime.settings.body_limit_bytes, runtime.settings.body_timeout_seconds)
     try:
-        async for came in lines(request, runtime.settings.body_limit_bytes, runtime.settings.body_timeout_seconds):
-            for first in range(0, len(came), _AT_ONCE):
-                part = came[first : first + _AT_ONCE]
+        async with aclosing(read_ahead(came, partial(_read, runtime, caller, current_trace()), _AT_ONCE)) as parts:
+            async for part in parts:
                 within = paid + rates.spend_lines(caller.client_id, len(part) - paid)
                 paid = 0
-                said, away = await _receive(runtime, caller, trace, number, part[:within])
+                said, away = await _receive(runtime, number, part[:within])
                 number += within
                 yield said
                 if away or within < len(part):
@@ -124,43 +136,49 @@ async def _answers(request: Request, caller: Principal, runtime: Runtime, rates:
         return
 
 
-async def _receive(
-    runtime: Runtime, caller: Principal, trace: Trace, number: int, part: Sequence[bytes | LineTooLong]
-) -> tuple[bytes, bool]:
-    outcomes = await asyncio.gather(*(_line(runtime, caller, trace, line) for line in part))
-    failures = [outcome for _, outcome in outcomes if isinstance(outcome, Exception) and not isinstance(outcome, Refusal)]
-    for failure in failures:
-        _log.warning("bulk.line_failed", exc_info=failure)
-    said = [
-        _said(number + place, key, outcome)
-        for place, ((key, outcome), line) in enumerate(zip(outcomes, part, strict=True), 1)
-        if isinstance(line, LineTooLong) or line.strip()
-    ]
-    return b"".join(said), any(is_away(failure) for failure in failures)
-
-
-async def _line(runtime: Runtime, caller: Principal, trace: Trace, line: bytes | LineTooLong) -> tuple[str | None, Done | Exception]:
+def _read(runtime: Runtime, caller: Principal, trace: Trace, line: bytes | LineTooLong) -> _Line | None:
+    """None: a blank line, which is counted and not answered."""
     if isinstance(line, LineTooLong):
-        return None, line
+        return _Line(None, line)
     if not line.strip():
-        return None, Invalid("")
+        return None
     line = line.removesuffix(b"\r")
     key: str | None = None
     try:
         raw = read_json(line)
         key = _key_of(raw)
         read = ReferralLine.model_validate(raw)
-        claim = claim_of(caller.client_id, read.key, _OPERATION, _PATH, line)
-        intake = Intake(caller.client_id, read.referral, request_digest(line), departements=caller.departements(), trace=trace)
-        return key, await desk(runtime)(claim, intake)
+        return _Line(
+            key, (claim_of(caller.client_id, read.key, _OPERATION, _PATH, line), intake_of(runtime, caller, read.referral, line, trace))
+        )
     except ValidationError as error:
-        return key, Invalid("Cette ligne est à corriger.", pointers=pointers_of(error, ReferralLine))
+        return _Line(key, Invalid("Cette ligne est à corriger.", pointers=pointers_of(error, ReferralLine)))
+    except Exception as error:
+        return _Line(key, error)  # told on its line: the neighbours go on
+
+
+async def _receive(runtime: Runtime, number: int, part: Sequence[_Line | None]) -> tuple[bytes, bool]:
+    """The results of lines, and whether the database is away. `number`: lines before them."""
+    outcomes = await asyncio.gather(*(_outcome(runtime, line) for line in part if line is not None))
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Exception) and not isinstance(outcome, Refusal)]
+    for failure in failures:
+        _log.warning("bulk.line_failed", exc_info=failure)
+    read = [(place, line.key) for place, line in enumerate(part, number + 1) if line is not None]
+    said = [_said(place, key, outcome) for (place, key), outcome in zip(read, outcomes, strict=True)]
+    return b"".join(said), any(is_away(failure) for failure in failures)
+
+
+async def _outcome(runtime: Runtime, line: _Line) -> Done | Exception:
+    if isinstance(line.asked, Exception):
+        return line.asked
+    try:
+        return await desk(runtime)(*line.asked)
     except Refusal as refusal:
         # the intake speaks of the referral, which is a part of the line
         refusal.pointers = tuple((f"/referral{pointer}", sentence) for pointer, sentence in refusal.pointers)
-        return key, refusal
+        return refusal
     except Exception as error:
-        return key, error  # told on its line: the neighbours go on
+        return error
 
 
 def _key_of(raw: Any) -> str | None:

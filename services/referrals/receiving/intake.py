@@ -1,22 +1,19 @@
 """Receiving referrals: one command for a list, one statement per table, an outcome for each. A request that is refused does not fail its neighbours."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import outbox
-from libs.chassis.database import Statement, run
-from libs.chassis.ids import new_id
+from libs.chassis.database import Statement, meanwhile, run
 from libs.chassis.refusals import Refusal
 from libs.chassis.signing import Signer
 from libs.chassis.streams import canonical
-from libs.chassis.telemetry import Trace
 from libs.chassis.vault import FreshKey, Vault
 from libs.contracts.envelope import Event
 from libs.contracts.receipts import RECEIPT
@@ -27,50 +24,26 @@ from libs.contracts.vocabularies import Force, ReferralStatus, RoutingReason, Un
 from services.referrals import notices
 from services.referrals.delays.due import Delays
 from services.referrals.domain import MINORS, Move, moved, police_status
-from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of
 from services.referrals.receiving import repeats, routing
 from services.referrals.receiving.domain import Decision, ReferenceTaken
 from services.referrals.receiving.home import outside
-from services.referrals.receiving.schemas import Receipt, ReferralIn, ReferralReceivedOut
+from services.referrals.receiving.schemas import Receipt, ReferralReceivedOut
+from services.referrals.receiving.sealing import Intake, SealedPerson
 from services.referrals.rules import check_birth, check_past
-from services.referrals.schemas import PersonContent, PersonIn
 from services.referrals.working.helping import Concerned, awaits_contact
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
-    """One request to receive. `digest`: SHA-256 of its body, which the receipt names. `referral_id` is chosen by tests only."""
-
-    client_id: str
-    request: ReferralIn
-    digest: bytes
-    referral_id: UUID | None = None
-    person_ids: Sequence[UUID] = ()
-    departements: frozenset[str] | None = None
-    """Those that the client works for; `None`: all of them."""
-    trace: Trace | None = None
-    """The request it came with, when it is received together with others."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Person:
-    id: UUID
-    counted: PersonCounted
-    fresh: FreshKey
-    content: bytes
-    identity_hash: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Referral:
-    id: UUID
     intake: Intake
     departement: str
     routing: Decision
     delay_minutes: int
     force: Force | None
-    narrative: tuple[FreshKey, bytes] | None
-    persons: list[_Person]
+
+    @property
+    def id(self) -> UUID:
+        return self.intake.referral_id
 
     @property
     def status(self) -> ReferralStatus:
@@ -78,11 +51,10 @@ class _Referral:
 
 
 class Intakes:
-    """What receiving needs besides a session: the vault, the key of identity hashes, the signer of receipts, the network's target delays."""
+    """What receiving needs besides a session: the vault, the signer of receipts, the network's target delays."""
 
-    def __init__(self, vault: Vault, search_key: bytes, signer: Signer, delays: Delays) -> None:
+    def __init__(self, vault: Vault, signer: Signer, delays: Delays) -> None:
         self._vault = vault
-        self._search_key = search_key
         self._signer = signer
         self._delays = delays
 
@@ -112,17 +84,25 @@ class Intakes:
                 outcomes[number] = outside(intake.request.commune, home)
             else:
                 made[number] = self._make(intake, home, atlas)
-        stored = await self._store_referrals(session, list(made.values()), now)
-        fresh = [referral for referral in made.values() if referral.id in stored]
+        every = list(made.values())
+        known = await repeats.known(
+            session, {one.identity_hash for referral in every for one in referral.intake.persons if one.identity_hash}
+        )
+        async with meanwhile(self._store_referrals(session, every, now)) as storing:
+            said = _said(session, every, now, known)
+        stored = storing.result()
+        fresh = [referral for referral in every if referral.id in stored]
+        if len(fresh) < len(every):
+            said = _said(session, fresh, now, known)
         await self._vault.store(session, [key for referral in fresh for key in _keys(referral)])
-        known = await repeats.known(session, {one.identity_hash for referral in fresh for one in referral.persons if one.identity_hash})
         await self._store_persons(session, fresh)
-        await outbox.append_all(session, [(event, referral.intake.trace) for referral in fresh for event in _events(referral, now, known)])
+        async with meanwhile(outbox.insert(session, said)):
+            answers = {referral.id: self._answer(referral, now) for referral in fresh}
         await notices.notify(session, *(_notice(referral, now) for referral in fresh), now=now)
-        taken = await _first_ones(session, [referral.intake for referral in made.values() if referral.id not in stored])
+        taken = await _first_ones(session, [referral.intake for referral in every if referral.id not in stored])
         for number, referral in made.items():
             if referral.id in stored:
-                outcomes[number] = self._answer(referral, now)
+                outcomes[number] = answers[referral.id]
             else:
                 first_id = taken.get(_reference(referral.intake))
                 outcomes[number] = ReferenceTaken(
@@ -134,38 +114,13 @@ class Intakes:
     def _make(self, intake: Intake, home: str, atlas: routing.Atlas) -> _Referral:
         request = intake.request
         decided = atlas.route(request.unit_id, request.commune, request.channel)
-        ids = iter(intake.person_ids)
-        persons = [self._person(person, request, next(ids, None) or new_id()) for person in request.persons]
-        narrative = None
-        if request.narrative is not None:
-            key = self._vault.fresh_key("narrative")
-            narrative = (key, key.key.seal(request.narrative.encode(), context=NARRATIVE))
         return _Referral(
-            id=intake.referral_id or new_id(),
             intake=intake,
             departement=home,
             routing=decided,
             delay_minutes=self._delays.minutes(request.urgency, atlas.targets(decided.post_id), danger=request.danger),
             force=atlas.force(request.unit_id),
-            narrative=narrative,
-            persons=persons,
         )
-
-    def _person(self, person: PersonIn, request: ReferralIn, person_id: UUID) -> _Person:
-        key = self._vault.fresh_key("person")
-        content = PersonContent(
-            identity=person.identity, approximate_age=person.approximate_age, contact=person.contact, safe_contact=person.safe_contact
-        )
-        counted = PersonCounted(
-            person_id=person_id,
-            role=person.role,
-            sex=person.sex,
-            age_band=age_band_on(content, request.occurred_at),
-            agreement=person.agreement,
-            known_to_services=person.known_to_services,
-        )
-        sealed = key.key.seal(content.model_dump_json().encode(), context=PERSON)
-        return _Person(person_id, counted, key, sealed, identity_hash_of(self._search_key, person.identity))
 
     async def _store_referrals(self, session: AsyncSession, referrals: Sequence[_Referral], now: datetime) -> set[UUID]:
         """The ids of those that were new: the others' references were taken already."""
@@ -180,7 +135,7 @@ class Intakes:
         return {row["id"] for row in made}
 
     async def _store_persons(self, session: AsyncSession, referrals: Sequence[_Referral]) -> None:
-        rows = [(referral.id, place, person) for referral in referrals for place, person in enumerate(referral.persons)]
+        rows = [(referral.id, place, person) for referral in referrals for place, person in enumerate(referral.intake.persons)]
         if not rows:
             return
         await run(
@@ -219,10 +174,6 @@ class Intakes:
         )
 
 
-def request_digest(body: bytes) -> bytes:
-    return sha256(body).digest()
-
-
 def _check(intake: Intake, now: datetime) -> None:
     """What the form of a request cannot say. Raises TimeImpossible."""
     request = intake.request
@@ -241,7 +192,7 @@ def _reference(intake: Intake) -> Reference:
 
 
 def _keys(referral: _Referral) -> list[FreshKey]:
-    return [person.fresh for person in referral.persons] + ([referral.narrative[0]] if referral.narrative else [])
+    return [person.fresh for person in referral.intake.persons] + ([referral.intake.narrative[0]] if referral.intake.narrative else [])
 
 
 def _row(referral: _Referral, now: datetime) -> dict[str, object]:
@@ -264,10 +215,10 @@ def _row(referral: _Referral, now: datetime) -> dict[str, object]:
         "occurred": request.occurred_at,
         "received": now,
         "due": now + timedelta(minutes=referral.delay_minutes),
-        "awaiting": awaits_contact([_concerned(one.counted) for one in referral.persons], [], None),
+        "awaiting": awaits_contact([_concerned(one.counted) for one in referral.intake.persons], [], None),
         "digests": referral.intake.digest,
-        "narrative_keys": referral.narrative[0].key.id if referral.narrative else None,
-        "narratives": referral.narrative[1] if referral.narrative else None,
+        "narrative_keys": referral.intake.narrative[0].key.id if referral.intake.narrative else None,
+        "narratives": referral.intake.narrative[1] if referral.intake.narrative else None,
         "statuses": referral.status.value,
         "posts": referral.routing.post_id,
         "routings": json.dumps(routing.stored(referral.routing, now)),
@@ -339,10 +290,16 @@ def _notice(referral: _Referral, now: datetime) -> notices.Notice:
     return notices.of_assigned(referral.id, referral.routing.post_id, now, urgent=urgent)
 
 
-def _counted(person: _Person, known: set[bytes]) -> PersonCounted:
+def _counted(person: SealedPerson, known: set[bytes]) -> PersonCounted:
     if person.identity_hash is None:
         return person.counted
     return person.counted.model_copy(update={"returning": person.identity_hash in known})
+
+
+def _said(session: AsyncSession, referrals: Sequence[_Referral], now: datetime, known: Set[bytes]) -> list[outbox.Said]:
+    """What is said of referrals received in this order. `known`: the hashes of persons received before."""
+    seen = set(known)
+    return outbox.written(session, [(event, referral.intake.trace) for referral in referrals for event in _events(referral, now, seen)])
 
 
 def _events(referral: _Referral, now: datetime, known: set[bytes]) -> list[Event]:
@@ -365,11 +322,11 @@ def _events(referral: _Referral, now: datetime, known: set[bytes]) -> list[Event
             children_present=request.children_present,
             occurred_on=civil_day(request.occurred_at),
             received_at=now,
-            persons=tuple(_counted(person, known) for person in referral.persons),
+            persons=tuple(_counted(person, known) for person in referral.intake.persons),
             police_id=police_id,
         )
     ]
-    known.update(person.identity_hash for person in referral.persons if person.identity_hash is not None)
+    known.update(person.identity_hash for person in referral.intake.persons if person.identity_hash is not None)
     decided = referral.routing
     if decided.post_id is not None and isinstance(decided.reason, RoutingReason):
         events.append(

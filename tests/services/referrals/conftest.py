@@ -19,8 +19,9 @@ from libs.embedded.postgres import Postgres
 from services.referrals.api import REFERRAL_EXAMPLE
 from services.referrals.app import SERVICE
 from services.referrals.delays.due import Delays
-from services.referrals.receiving.intake import Intake, Intakes
+from services.referrals.receiving.intake import Intakes
 from services.referrals.receiving.schemas import ReferralIn
+from services.referrals.receiving.sealing import Intake, sealed
 from tests.serving import Served, served
 
 MORNING = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -75,14 +76,18 @@ class Referrals(Served):
     async def answer(self, who: str, orientation_id: str, move: str, body: Any = None, version: int = 1) -> httpx.Response:
         return await self.post(who, f"/v1/orientations/{orientation_id}/{move}", body, version=version)
 
+    def intakes(self) -> Intakes:
+        return Intakes(self.runtime.vault, self.runtime.signer, Delays.of(self.runtime))
+
+    def intake(self, body: dict[str, Any], **chosen: Any) -> Intake:
+        request = ReferralIn.model_validate_json(json.dumps(body))
+        return sealed(self.runtime.vault, secret_bytes(self.runtime.settings.search_key), "police-95", request, bytes(32), **chosen)
+
     async def receive_demonstration(self) -> None:
         """The referral that the OpenAPI examples speak of."""
-        intakes = Intakes(self.runtime.vault, secret_bytes(self.runtime.settings.search_key), self.runtime.signer, Delays.of(self.runtime))
-        intake = Intake(
-            "police-95", ReferralIn.model_validate_json(json.dumps(self.body())), bytes(32), d.REFERRAL, (d.VICTIM, d.ALLEGED_PERPETRATOR)
-        )
+        intake = self.intake(self.body(), referral_id=d.REFERRAL, person_ids=(d.VICTIM, d.ALLEGED_PERPETRATOR))
         async with self.runtime.database.transaction() as session:
-            await intakes.receive(session, [intake], datetime(2026, 11, 23, 8, 0, tzinfo=UTC))
+            await self.intakes().receive(session, [intake], datetime(2026, 11, 23, 8, 0, tzinfo=UTC))
 
 
 @pytest.fixture(scope="session")

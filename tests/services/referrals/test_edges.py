@@ -1,6 +1,5 @@
 """The edges of the rules: whose referral it may be, what an ended orientation still tells, births at midnight, references told to their owner only."""
 
-import json
 from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,14 +8,11 @@ import pytest
 
 from libs.chassis import relay
 from libs.chassis.refusals import Refusal
-from libs.chassis.settings import secret_bytes
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostSuspended, PostVacant, UnitChanged
 from libs.contracts.vocabularies import ContactAgreement, Force, ReferralStatus, UnitKind
-from services.referrals.delays.due import Delays
 from services.referrals.domain import PoliceStatus, police_status
-from services.referrals.receiving.intake import Intake, Intakes
-from services.referrals.receiving.schemas import ReferralIn, ReferralReceivedOut
+from services.referrals.receiving.schemas import ReferralReceivedOut
 from services.referrals.rules import TimeImpossible, check_birth
 from tests.services.referrals.conftest import CONTENT, MORNING, Referrals
 
@@ -25,11 +21,9 @@ MARK = "zqxjv"
 
 async def receive(referrals: Referrals, *bodies: dict[str, Any], **more: Any) -> list[ReferralReceivedOut | Refusal]:
     """One call of the command with several requests."""
-    runtime = referrals.runtime
-    intakes = Intakes(runtime.vault, secret_bytes(runtime.settings.search_key), runtime.signer, Delays.of(runtime))
-    requests = [Intake("police-95", ReferralIn.model_validate_json(json.dumps(body)), bytes(32), **more) for body in bodies]
-    async with runtime.database.transaction() as session:
-        return await intakes.receive(session, requests, MORNING)
+    requests = [referrals.intake(body, **more) for body in bodies]
+    async with referrals.runtime.database.transaction() as session:
+        return await referrals.intakes().receive(session, requests, MORNING)
 
 
 @pytest.mark.parametrize(

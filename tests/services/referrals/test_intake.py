@@ -9,13 +9,9 @@ import httpx
 import pytest
 
 from libs.chassis.refusals import Refusal
-from libs.chassis.settings import secret_bytes
 from libs.client.receipts import ReceiptInvalid, verify_receipt
 from libs.contracts import demonstration as d
 from libs.contracts.units import police_id_of
-from services.referrals.delays.due import Delays
-from services.referrals.receiving.intake import Intake, Intakes
-from services.referrals.receiving.schemas import ReferralIn
 from tests.services.referrals.conftest import MORNING, Referrals
 
 TABLES = ("referrals", "persons", "vault_keys", "outbox", "idempotency_keys")
@@ -201,14 +197,9 @@ async def test_bad_input_gets_a_clear_problem_and_changes_nothing(referrals: Ref
 async def test_a_refused_request_does_not_fail_its_neighbours(referrals: Referrals) -> None:
     bodies = [referrals.body(), referrals.body(), referrals.body()]
     bodies[1]["external_reference"] = bodies[0]["external_reference"]
-    intakes = Intakes(
-        referrals.runtime.vault, secret_bytes(referrals.runtime.settings.search_key), referrals.runtime.signer, Delays.of(referrals.runtime)
-    )
 
     async with referrals.runtime.database.transaction() as session:
-        outcomes = await intakes.receive(
-            session, [Intake("police-95", ReferralIn.model_validate_json(json.dumps(body)), bytes(32)) for body in bodies], MORNING
-        )
+        outcomes = await referrals.intakes().receive(session, [referrals.intake(body) for body in bodies], MORNING)
 
     assert [isinstance(outcome, Refusal) for outcome in outcomes] == [False, True, False]
     assert len(await referrals.rows("SELECT 1 FROM referrals")) == 2
