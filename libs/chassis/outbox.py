@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.chassis.database import Statement, run
+from libs.chassis.database import copy
 from libs.chassis.ids import new_id
 from libs.chassis.streams import INTERNAL, canonical
 from libs.chassis.telemetry import Trace, current_trace
@@ -20,13 +20,6 @@ from libs.contracts.envelope import Event, Projection
 from libs.contracts.types import day_of
 
 SESSION_KEY = "speaker"
-
-_INSERT = Statement(
-    "INSERT INTO outbox (stream, event_id, type, subject, attributes, data)"
-    " SELECT stream, event_id, type, subject, attributes, data FROM unnest(CAST(:streams AS text[]), CAST(:ids AS text[]), CAST(:types AS text[]),"
-    " CAST(:subjects AS text[]), CAST(:attributes AS bytea[]), CAST(:data AS bytea[]))"
-    " WITH ORDINALITY AS said (stream, event_id, type, subject, attributes, data, place) ORDER BY place"
-)
 
 
 @dataclass(frozen=True)
@@ -121,16 +114,6 @@ async def append_raw(session: AsyncSession, *, stream: str, type: str, subject: 
 
 
 async def insert(session: AsyncSession, rows: Sequence[Said]) -> None:
+    """Say what was written, in this order."""
     if rows:
-        await run(
-            session,
-            _INSERT,
-            {
-                "streams": [row.stream for row in rows],
-                "ids": [row.event_id for row in rows],
-                "types": [row.type for row in rows],
-                "subjects": [row.subject for row in rows],
-                "attributes": [row.attributes for row in rows],
-                "data": [row.data for row in rows],
-            },
-        )
+        await copy(session, "outbox", Said._fields, rows)
