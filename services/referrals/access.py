@@ -113,6 +113,8 @@ ACCESS = AccessTable(
         "correct_requisition": Rule(roles={Role.COORDINATOR}, page=True, purpose=True),
         "show_announced_ends": Rule(roles={Role.COORDINATOR}, page=True),
         "show_erasures": Rule(roles={Role.COORDINATOR}, page=True),
+        "show_erasure": Rule(roles={Role.COORDINATOR}, page=True),
+        "confirm_erasure_by_form": Rule(roles={Role.COORDINATOR}, page=True),
         "show_notices": Rule(roles=_AT_DESK, page=True),
         "show_notice_preference": Rule(roles=_AT_DESK, page=True),
         "change_notice_preference": Rule(roles=_AT_DESK, page=True),

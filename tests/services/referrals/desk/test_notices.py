@@ -113,6 +113,33 @@ async def test_announced_ends_are_read_by_pages(desk: Desk) -> None:
     assert f"/desk/referrals/{ids[2]}" in browser.html.links.values()
 
 
+async def test_the_coordinator_writes_down_that_a_structure_has_erased_its_copies(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    assert (await desk.orient(referral_id)).status_code == 201
+    assert (await ask(desk, referral_id, await desk.persons(referral_id))).status_code == 201
+    browser = await desk.sign_in("coordinator-95")
+    await browser.follow("Effacements")
+    [form] = [link for text, link in browser.html.links.items() if text == "Inscrire une confirmation"]
+    await browser.open(form)
+    assert f"organization:{d.ASSOCIATION}" in browser.html.forms[-1].choices["stream"]
+    assert "internal" not in browser.html.forms[-1].choices["stream"]
+    today = dict(browser.html.forms[-1].fields)["confirmed_on"]
+    answered = {"stream": f"organization:{d.ASSOCIATION}", "how": "letter"}
+
+    assert (await browser.submit(**answered, confirmed_on="2020-01-01")).status_code == 422
+    assert "#confirmed_on" in {link for _, link in browser.html.all_links}
+    assert (await browser.submit(**answered, confirmed_on=today)).status_code == 200
+
+    assert "La confirmation est inscrite au registre." in browser.html.text
+    [row] = await desk.rows(f"SELECT acknowledged_by, confirmed_how FROM erasure_notices WHERE stream = 'organization:{d.ASSOCIATION}'")
+    assert (row.acknowledged_by, row.confirmed_how) == ("hand", "letter")
+    await browser.open(form)
+    assert "confirmé à la main, courrier du" in browser.html.text
+    for who, code in (("coordinator-78", 404), ("iscg-95", 403)):
+        other = await desk.sign_in(who)
+        assert (await other.open(form)).status_code == code
+
+
 async def test_the_coordinator_reads_which_erasures_wait_and_for_whom(desk: Desk) -> None:
     referral_id = await desk.accepted()
     assert (await desk.orient(referral_id)).status_code == 201
