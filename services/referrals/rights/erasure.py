@@ -5,6 +5,7 @@ acted on it: `erasures` and `erasure_notices` are the register (GET /v1/erasures
 last person, or when it is asked for. The words of an alert or of a requisition go with the last person they name; that it was sent, or
 asked for, stays. What is not sealed (roles, codes, places, dates) stays, for figures. The police's own reference stays too, so that the
 same case sent again is not taken up anew, and its list shows no erasure; at the end of the retention it goes (retention.py).
+What was typed about the referral into a form of the desk and waits to be sent (desk/kept.py) goes whole: who it speaks of, nobody can tell.
 
 A backup restored from before an erasure holds the keys again: each erasure is also written to the service's log, out of the database,
 and `python -m services.referrals erase-again LOG` destroys the keys once more (libs.chassis.streams: after a new epoch).
@@ -61,6 +62,13 @@ _WORDS: Final[tuple[str, ...]] = tuple(
 )
 """Besides the persons' and the narrative's: what blanks words that are sealed of several persons, once nobody they name is left, and gives their keys."""
 
+_TYPED: Final = text(
+    "DELETE FROM desk_kept_forms WHERE split_part(path, '/', 4) IN (SELECT CAST(CAST(:referral AS uuid) AS text)"
+    " UNION ALL SELECT CAST(id AS text) FROM orientations WHERE referral_id = :referral"
+    " UNION ALL SELECT CAST(id AS text) FROM requisitions WHERE referral_id = :referral)"
+)
+"""`/desk/referrals/<id>/close`, and the pages of its orientations and requisitions."""
+
 
 async def erase(
     session: AsyncSession,
@@ -96,6 +104,7 @@ async def erase(
     for statement in _WORDS:
         keys += await session.scalars(text(statement), {"referral": referral.id, "whole": whole, "gone": gone})
     await vault.destroy(session, *keys)
+    await session.execute(_TYPED, {"referral": referral.id})
     for person in going:
         person.content, person.identity_hash = b"", None
     asked = await session.scalars(

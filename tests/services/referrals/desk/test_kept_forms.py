@@ -13,10 +13,13 @@ from libs.contracts.vocabularies import Role
 from services.referrals.desk import kept
 from services.referrals.desk.kept import KeptForms
 from services.referrals.desk.sessions import sweep
+from services.referrals.models import Referral
+from services.referrals.rights.erasure import ErasureCause, erase
 from tests.services.referrals.desk.browser import BASE, Browser
 from tests.services.referrals.desk.conftest import Desk
 from tests.services.referrals.desk.test_moves import CONTACT, at
 from tests.services.referrals.desk.test_sign_in import execute
+from tests.services.referrals.test_justice import requisition
 
 WRITTEN = "Texte fictif, long, écrit pendant une heure : « elle l'a dit »."
 SENT = {"kind": "prosecutor_report", "court": "95127", "sent_at": "2026-11-24T10:05", "note": WRITTEN}
@@ -315,3 +318,25 @@ async def test_no_more_than_ten_are_kept_of_one_person(desk: Desk) -> None:
     kept_paths = [row.path for row in await desk.rows("SELECT path FROM desk_kept_forms ORDER BY path")]
 
     assert kept_paths == [f"/desk/referrals/{UUID(int=number)}/alert" for number in range(2, 12)]
+
+
+async def test_an_erasure_takes_what_was_written_about_its_referral_and_nothing_else(desk: Desk) -> None:
+    """Of each of its pages: its own, its orientation's, its requisition's."""
+    going, staying = await desk.accepted(children_present=1), await desk.accepted(children_present=1)
+    orientation = (await desk.orient(going)).json()["id"]
+    asked = await requisition(desk, going)
+    assert asked.status_code == 201, asked.text
+    browser = await writing(desk, staying)
+    fields = dict(browser.html.forms[-1].fields) | SENT
+    await end_sessions(desk)
+    of_it = [f"referrals/{going}/alert", f"orientations/{orientation}/reject", f"requisitions/{asked.json()['id']}/correct"]
+    for path in (*of_it, f"referrals/{staying}/alert"):
+        assert (await browser.desk.post(f"/desk/{path}", data=fields, headers={"Origin": BASE})).status_code == 401, path
+    assert await rows(desk) == 4
+
+    async with desk.runtime.database.transaction() as session:
+        referral = await session.get_one(Referral, going)
+        persons = await desk.persons(going)
+        await erase(session, desk.runtime.vault, referral, persons, ErasureCause.RETENTION, datetime.now(UTC), by="test")
+
+    assert [row.path for row in await desk.rows("SELECT path FROM desk_kept_forms")] == [f"/desk/referrals/{staying}/alert"]
