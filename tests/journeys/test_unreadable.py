@@ -1,4 +1,5 @@
-"""Destroying a person's key makes every stored copy of what the person is unreadable, in every table of every service.
+"""Destroying a person's key makes every stored copy of what the person is unreadable, in every table of every service; so does an erasure of all that was
+ever typed about a referral: notes, notices, links, sessions and forms of the desk.
 
 Every key that ever sealed something meanwhile is noted, with its context; afterwards every byte string of every table is tried with each one that
 still exists. So a copy that was sealed by another key is found wherever it lies, and whatever it is called.
@@ -7,6 +8,7 @@ still exists. So a copy that was sealed by another key is found wherever it lies
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,11 +19,17 @@ from sqlalchemy import text
 from libs.chassis.vault import DataKey, SealBroken
 from libs.contracts import demonstration as d
 from libs.embedded.journey import referral
+from services.referrals.models import Referral
+from services.referrals.rights import erasure
+from services.referrals.rights.erasure import ErasureCause, erase
+from tests.journeys.desk_forms import type_everywhere
 from tests.journeys.house import House, house
 from tests.journeys.markers import BIRTH, PHONE, WORD, found_in, rows_of
 from tests.journeys.posts import POSTS, copied_posts, equals
 from tests.journeys.territory import register_territory
+from tests.planted import seen_red
 from tests.services.referrals.conftest import CONTENT
+from tests.services.referrals.desk.conftest import Desk
 from tests.serving import Served
 from tests.waiting import until
 
@@ -135,3 +143,69 @@ async def test_planted_copies_sealed_by_another_key_are_found(lived: tuple[House
     await destroy(up, keys)
 
     assert await readable(up, used, keys) == ["referrals.idempotency_keys", "referrals.stream_events"]
+
+
+# All that is written about a referral
+
+TOLD = ("notices", "orientation_links", "desk_sessions")
+"""What stays, and holds nothing of a person."""
+WRITTEN = ("alerts", "corrected_contents", "desk_kept_forms", "orientations", "persons", "referrals", "requisitions")
+
+
+@pytest.fixture
+async def typed(
+    used: Used, database_url: Callable[[str | None], str], bootstrap_servers: str, on_kafka: bool
+) -> AsyncIterator[tuple[House, UUID]]:
+    """A referral with markers in every form of its pages, one of them waiting to be sent; somebody at the desk, notices of it, a link that is open."""
+    async with house(database_url, bootstrap_servers, on_kafka, desk_client_id="desk") as up:
+        await register_territory(up["partners"])
+        await until(lambda: equals(copied_posts(up), POSTS), seconds=60)
+        referrals = up["referrals"]
+        for who, recipient in (("iscg-95", f"post:{d.POST_CERGY}"), ("coordinator-95", "departement:95")):
+            wanted = {"address": "avertis@exemple.invalid", "mode": "immediate"}
+            headers = referrals.token(who) | {"If-Match": '"0"'}
+            _made(await referrals.client.put(f"/v1/notice-preferences/{recipient}", json=wanted, headers=headers))
+        body = referral("typed") | {"narrative": f"Une dispute, {WORD}."}
+        body["persons"][0]["identity"] = {"family_name": WORD, "given_name": WORD, "birth_on": BIRTH}
+        await type_everywhere(referrals, body)
+        [row] = await referrals.rows("SELECT id FROM referrals")
+        await _left_open(referrals, row.id)
+        yield up, row.id
+
+
+async def _left_open(referrals: Served, referral_id: UUID) -> None:
+    desk = Desk(referrals.client, referrals.runtime, referrals.issuer, referrals.openapi)
+    asked = {"person_id": (await desk.persons(referral_id))[0], "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support"}
+    orientation = _made(await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/orientations", asked))["id"]
+    _made(await referrals.post("iscg-95", f"/v1/orientations/{orientation}/links"))
+    browser = await desk.sign_in("iscg-95", f"/desk/referrals/{referral_id}/alert")
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("DELETE FROM desk_sessions"))
+    assert (await browser.submit(note=WORD, reference=WORD)).status_code == 401
+    await desk.sign_in("iscg-95")
+
+
+async def test_an_erasure_makes_all_that_was_written_about_a_referral_unreadable(typed: tuple[House, UUID], used: Used) -> None:
+    up, referral_id = typed
+    referrals = up["referrals"]
+    told = {table: (await referrals.rows(f"SELECT count(*) AS number FROM {table}"))[0].number for table in TOLD}
+    assert all(told.values()), told
+    assert await readable(up, used, []) == sorted(f"referrals.{table}" for table in WRITTEN)  # the search is not blind
+
+    async with referrals.runtime.database.transaction() as session:
+        case = await session.get_one(Referral, referral_id)
+        persons = [row.id for row in await session.execute(text("SELECT id FROM persons"))]
+        await erase(session, referrals.runtime.vault, case, persons, ErasureCause.RETENTION, datetime.now(UTC), by="test")
+
+    destroyed = [row.id for row in await referrals.rows("SELECT id FROM vault_keys WHERE wrapped IS NULL")]
+    assert await readable(up, used, destroyed) == []
+
+
+async def test_planted_an_erasure_that_passes_over_what_waits_to_be_sent_is_seen(
+    typed: tuple[House, UUID], used: Used, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "_TYPED", text("SELECT CAST(:referral AS uuid)"))
+
+    await seen_red(
+        test_an_erasure_makes_all_that_was_written_about_a_referral_unreadable(typed, used), "['referrals.desk_kept_forms'] == []"
+    )
