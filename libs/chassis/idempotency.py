@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar
 
 from fastapi import Depends, Request
 from pydantic import BaseModel
+from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -144,7 +145,7 @@ async def store(session: AsyncSession, answers: Sequence[tuple[Claim, Stored]]) 
             "clients": [one.client for one, _ in answers],
             "keys": [one.key for one, _ in answers],
             "statuses": [answer.status for _, answer in answers],
-            "headers": [json.dumps(answer.headers) for _, answer in answers],
+            "headers": [to_json(answer.headers).decode() for _, answer in answers],
             "bodies": [answer.body for _, answer in answers],
         },
     )

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.chassis.database import Statement, run
+from libs.chassis.database import copy
 from libs.chassis.ids import new_id
 from libs.chassis.refusals import Gone
 
@@ -100,10 +100,6 @@ class Rewrapped:
     last: UUID | None
 
 
-_INSERT = Statement("""
-    INSERT INTO vault_keys (id, purpose, kek_id, wrapped)
-    SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:purposes AS text[]), CAST(:keks AS text[]), CAST(:wrapped AS bytea[]))
-""")
 _SELECT = text("SELECT id, purpose, kek_id, wrapped FROM vault_keys WHERE id = ANY(CAST(:ids AS uuid[]))")
 _DESTROY = text("""
     UPDATE vault_keys SET wrapped = NULL, destroyed_at = now() WHERE id = ANY(CAST(:ids AS uuid[])) AND wrapped IS NOT NULL
@@ -149,16 +145,8 @@ class Vault:
         """Keep fresh keys: one statement for all of them."""
         if not keys:
             return
-        await run(
-            session,
-            _INSERT,
-            {
-                "ids": [fresh.key.id for fresh in keys],
-                "purposes": [fresh.purpose for fresh in keys],
-                "keks": [fresh.kek_id for fresh in keys],
-                "wrapped": [fresh.wrapped for fresh in keys],
-            },
-        )
+        rows = [(fresh.key.id, fresh.purpose, fresh.kek_id, fresh.wrapped) for fresh in keys]
+        await copy(session, "vault_keys", ("id", "purpose", "kek_id", "wrapped"), rows)
 
     async def new_keys(self, session: AsyncSession, purposes: Sequence[str]) -> list[DataKey]:
         """New data keys, one for each purpose, in that order, stored with one statement."""

@@ -1,16 +1,16 @@
 """Receiving referrals: one command for a list, one statement per table, an outcome for each. A request that is refused does not fail its neighbours."""
 
-import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import outbox
-from libs.chassis.database import Statement, meanwhile, run
+from libs.chassis.database import Statement, copy, meanwhile, run
 from libs.chassis.refusals import Refusal
 from libs.chassis.signing import Signer
 from libs.chassis.streams import canonical
@@ -135,26 +135,25 @@ class Intakes:
         return {row["id"] for row in made}
 
     async def _store_persons(self, session: AsyncSession, referrals: Sequence[_Referral]) -> None:
-        rows = [(referral.id, place, person) for referral in referrals for place, person in enumerate(referral.intake.persons)]
-        if not rows:
-            return
-        await run(
-            session,
-            _INSERT_PERSONS,
-            {
-                "ids": [person.id for _, _, person in rows],
-                "referrals": [referral_id for referral_id, _, _ in rows],
-                "positions": [place for _, place, _ in rows],
-                "roles": [person.counted.role.value for *_, person in rows],
-                "sexes": [person.counted.sex.value for *_, person in rows],
-                "age_bands": [person.counted.age_band.value for *_, person in rows],
-                "agreements": [person.counted.agreement.value for *_, person in rows],
-                "known": [person.counted.known_to_services.value for *_, person in rows],
-                "keys": [person.fresh.key.id for *_, person in rows],
-                "contents": [person.content for *_, person in rows],
-                "hashes": [person.identity_hash for *_, person in rows],
-            },
-        )
+        rows = [
+            (
+                person.id,
+                referral.id,
+                place,
+                person.counted.role.value,
+                person.counted.sex.value,
+                person.counted.age_band.value,
+                person.counted.agreement.value,
+                person.counted.known_to_services.value,
+                person.fresh.key.id,
+                person.content,
+                person.identity_hash,
+            )
+            for referral in referrals
+            for place, person in enumerate(referral.intake.persons)
+        ]
+        if rows:
+            await copy(session, "persons", _PERSONS, rows)
 
     def _answer(self, referral: _Referral, now: datetime) -> ReferralReceivedOut:
         statement = canonical(
@@ -221,7 +220,7 @@ def _row(referral: _Referral, now: datetime) -> dict[str, object]:
         "narratives": referral.intake.narrative[1] if referral.intake.narrative else None,
         "statuses": referral.status.value,
         "posts": referral.routing.post_id,
-        "routings": json.dumps(routing.stored(referral.routing, now)),
+        "routings": to_json(routing.stored(referral.routing, now)).decode(),
     }
 
 
@@ -249,11 +248,18 @@ _INSERT_REFERRALS = Statement(
     " children_present, occurred_at, received_at, due_at, awaits_contact, request_digest, narrative_key_id, narrative, status, post_id, routing)) AS new"
     " ON CONFLICT DO NOTHING RETURNING id"
 )
-_INSERT_PERSONS = Statement(
-    "INSERT INTO persons (id, referral_id, position, role, sex, age_band, agreement, known_to_services, key_id, content, identity_hash)"
-    " SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:referrals AS uuid[]), CAST(:positions AS integer[]), CAST(:roles AS text[]), CAST(:sexes AS text[]),"
-    " CAST(:age_bands AS text[]), CAST(:agreements AS text[]), CAST(:known AS text[]), CAST(:keys AS uuid[]), CAST(:contents AS bytea[]),"
-    " CAST(:hashes AS bytea[]))"
+_PERSONS = (
+    "id",
+    "referral_id",
+    "position",
+    "role",
+    "sex",
+    "age_band",
+    "agreement",
+    "known_to_services",
+    "key_id",
+    "content",
+    "identity_hash",
 )
 
 
