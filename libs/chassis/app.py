@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import structlog
@@ -186,7 +187,7 @@ class GuardedRoute(APIRoute):
             tokens: TokenVerifier = scope["app"].state.runtime.tokens
             try:
                 token = bearer(one_header(scope, "authorization"))
-                caller = tokens.remembered(token) or await tokens.verify(token)
+                caller = tokens.remembered(token) or await tokens.verify(token, partial(rates.admit, scope))
             except Unauthenticated as refusal:
                 raise rates.refuse(scope, refusal) from None
             rates.spend(scope, caller.client_id)

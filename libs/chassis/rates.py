@@ -133,6 +133,8 @@ class _Share:
         self._at_work: dict[str, int] = {}
 
     def take(self, scope: Scope, caller: str) -> bool:
+        if (leave := scope.pop(LEAVE, None)) is not None:  # a stranger turned out to be somebody: a request has one place
+            leave()
         at_work = self._at_work.get(caller, 0)
         if at_work >= self._most:
             return False
@@ -175,7 +177,7 @@ class Rates:
         return self._clients.spend_up_to(client_id, lines)
 
     def admit(self, scope: Scope) -> None:
-        """Counts that a request which needs no token is in work, for its address. Raises Unavailable."""
+        """Counts that a request of who is not known, or not yet, is in work, for its address. Raises Unavailable."""
         if not self._strangers_at_work.take(scope, _address(scope)):
             raise Unavailable("Trop de demandes de cette adresse sont en cours : réessayez dans un instant.", retry_after_seconds=1)
 

@@ -138,13 +138,15 @@ class IssuerKeys:
         self.generation = 0
         """Counts the changes of the key set: what was verified with an older one is forgotten."""
 
-    async def find(self, key_id: str | None) -> Key | None:
-        """The key of that id (the only key when the token names none), or None. Raises KeysUnreachable when it cannot be known."""
+    async def find(self, key_id: str | None, before_waiting: Callable[[], None] = lambda: None) -> Key | None:
+        """The key of that id (the only key when the token names none), or None. `before_waiting` is called when the issuer may have to be asked, and
+        raises to ask nobody. Raises KeysUnreachable when it cannot be known."""
         key = self._named(key_id)
         age = None if self._fetched_at is None else self._monotonic() - self._fetched_at
         if key is not None and age is not None and age < self._max_age:
             return key
-        async with self._lock:
+        before_waiting()
+        async with self._lock:  # who waited for a try, good or bad, makes none of its own
             if self._may_fetch():
                 await self._fetch()
         key = self._named(key_id)
@@ -161,15 +163,14 @@ class IssuerKeys:
         return self._tried_at is None or self._monotonic() - self._tried_at >= self._refetch_seconds
 
     async def _fetch(self) -> None:
-        """Keeps the keys it has when the issuer does not answer."""
-        self._tried_at = self._monotonic()
+        """Keeps the keys it has when the issuer does not answer. The pause until the next try begins where this one ends."""
         try:
             found = await self._read()
         except (httpx.HTTPError, KeysUnreachable, OSError, TimeoutError):
-            self._reachable = False
+            self._reachable, self._tried_at = False, self._monotonic()
             return
         self._reachable = True
-        self._fetched_at = self._monotonic()
+        self._fetched_at = self._tried_at = self._monotonic()
         if {name: key.thumbprint() for name, key in found.items()} != {name: key.thumbprint() for name, key in self._keys.items()}:
             self._keys = found
             self.generation += 1
@@ -248,12 +249,12 @@ class TokenVerifier:
             return None
         return known.principal
 
-    async def verify(self, token: str) -> Principal:
-        """Raises Unauthenticated, or Unavailable when the issuer's keys cannot be had."""
+    async def verify(self, token: str, before_waiting: Callable[[], None] = lambda: None) -> Principal:
+        """Raises Unauthenticated, or Unavailable when the issuer's keys cannot be had, or what `before_waiting` raises (IssuerKeys.find)."""
         known = self.remembered(token)
         if known is not None:
             return known
-        claims = await self.claims(token, self._claims, self._types)
+        claims = await self.claims(token, self._claims, self._types, before_waiting)
         try:
             principal = principal_of(claims)
             expires_at = float(claims["exp"]) + self._leeway
@@ -282,7 +283,9 @@ class TokenVerifier:
             raise _refused()
         return claims
 
-    async def claims(self, token: str, expected: JWTClaimsRegistry, types: frozenset[str]) -> dict[str, Any]:
+    async def claims(
+        self, token: str, expected: JWTClaimsRegistry, types: frozenset[str], before_waiting: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
         """What a token says that one of the issuer's keys signed. Raises Unauthenticated, Unavailable."""
         if len(token) > _LONGEST_TOKEN:
             raise _refused()
@@ -296,7 +299,7 @@ class TokenVerifier:
         if not (key_id is None or isinstance(key_id, str)) or not isinstance(algorithm, str) or "crit" in header:
             raise _refused()
         try:
-            key = await self.keys.find(key_id)
+            key = await self.keys.find(key_id, before_waiting)
         except KeysUnreachable:
             raise Unavailable("Les jetons ne peuvent pas être vérifiés pour le moment : réessayez dans quelques instants.") from None
         if key is None or algorithm not in _algorithms_of(key):

@@ -8,11 +8,13 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc.jwk import ECKey
 from limits.strategies import FixedWindowRateLimiter
 
 from libs.chassis.limits import LEAVE
 from libs.chassis.rates import RATE_HEADERS, Rates, TooManyRequests, Windows, _address, _Share
 from libs.chassis.refusals import Unauthenticated, Unavailable
+from libs.chassis.security import TokenVerifier
 from libs.chassis.serve import configured, documentary_settings
 from tests.chassis.answering import Issuer, ThingSettings, app_of, calling
 from tests.planted import seen_red
@@ -124,6 +126,52 @@ async def test_one_client_takes_its_share_of_the_places_and_no_more() -> None:
     assert neighbour.status_code == 200
     assert answers == [200, 200]
     assert after.status_code == 200
+
+
+def _unknown(number: int) -> dict[str, str]:
+    """A token of a key that nobody published."""
+    return Issuer().headers(key=ECKey.generate_key("P-256", {"kid": f"unknown-{number}"}))
+
+
+async def test_who_waits_for_the_issuers_keys_takes_the_share_of_its_address_and_shuts_out_nobody_else() -> None:
+    issuer, asked, answers = Issuer(), asyncio.Event(), asyncio.Event()
+    app = app_of(issuer, concurrency_limit=4, client_concurrency_limit=2)
+    keys, published = app.state.runtime.tokens.keys, issuer.client()
+
+    async def slowly(request: httpx.Request) -> httpx.Response:
+        asked.set()
+        await answers.wait()
+        return await published.get(request.url)
+
+    async with calling(app) as client:
+        known = issuer.headers(client_id="police-95")
+        await client.post("/v1/echo", json=ECHO, headers=known)
+        keys._refetch_seconds, keys._client = 0, httpx.AsyncClient(transport=httpx.MockTransport(slowly))
+        strangers = [asyncio.create_task(client.post("/v1/echo", json=ECHO, headers=_unknown(number))) for number in range(2)]
+        await asked.wait()
+        beyond = asyncio.create_task(client.post("/v1/echo", json=ECHO, headers=_unknown(2)))
+        await asyncio.wait([beyond], timeout=2)
+        neighbours = [await client.post("/v1/echo", json=ECHO, headers=one) for one in (known, issuer.headers(client_id="police-78"))]
+        answers.set()
+        refused = await asyncio.gather(*strangers)
+        issuer.keys.append(ECKey.generate_key("P-256", {"kid": "second"}))
+        waiting = Waiting(client, issuer.headers(client_id="police-93"), 2)
+        await asyncio.sleep(0.05)
+        another = await client.post("/v1/echo", json=ECHO, headers=_unknown(3))
+
+        assert (await beyond).status_code == 503
+        assert "Trop de demandes de cette adresse" in (await beyond).json()["detail"]
+        assert [one.status_code for one in neighbours] == [200, 200], "whose key is known waits for nobody, seen before or not"
+        assert [one.status_code for one in refused] == [401, 401]
+        assert another.status_code == 401, "a token that proved good counts for its client, no longer for its address"
+        assert await waiting.answers() == [200, 200]
+
+
+async def test_planted_a_stranger_who_waits_for_keys_without_a_share_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = TokenVerifier.verify
+    monkeypatch.setattr(TokenVerifier, "verify", lambda self, token, _: plain(self, token))
+
+    await seen_red(test_who_waits_for_the_issuers_keys_takes_the_share_of_its_address_and_shuts_out_nobody_else(), "== 503")
 
 
 async def test_planted_a_share_that_is_not_kept_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Access tokens: what is believed, what is not, and how the issuer's keys are kept."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -15,10 +16,11 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from pydantic import SecretStr
 
 from libs.chassis.refusals import Unauthenticated, Unavailable
-from libs.chassis.security import IssuerKeys, Principal, ServiceToken, TokenUnobtainable, TokenVerifier, bearer
+from libs.chassis.security import IssuerKeys, KeysUnreachable, Principal, ServiceToken, TokenUnobtainable, TokenVerifier, bearer
 from libs.chassis.serve import documentary_settings
 from libs.contracts.vocabularies import Role
 from tests.chassis.answering import ISSUER, Issuer, ThingSettings
+from tests.planted import seen_red
 
 
 class Clock:
@@ -226,6 +228,43 @@ async def test_without_any_key_the_answer_is_503_not_401(issuer: Issuer, verifie
 
     with pytest.raises(Unavailable):
         await verifier.verify(issuer.token())
+
+
+async def test_who_waits_for_keys_shares_the_one_try_that_failed_however_long_it_took(clock: Clock) -> None:
+    asked: list[httpx.Request] = []
+    begun, hangs = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        begun.set()
+        await hangs.wait()
+        clock.offset += 5  # as long as the pause between two tries
+        raise httpx.ReadTimeout("hangs")
+
+    keys = IssuerKeys(f"{ISSUER}/jwks", httpx.AsyncClient(transport=httpx.MockTransport(answer)), monotonic=clock)
+    waiting = [asyncio.create_task(keys.find(f"unknown-{number}")) for number in range(6)]
+    await begun.wait()
+    hangs.set()
+
+    assert [type(one) for one in await asyncio.gather(*waiting, return_exceptions=True)] == [KeysUnreachable] * 6
+    assert len(asked) == 1, "asked once"
+    clock.offset += 5
+    with pytest.raises(KeysUnreachable):
+        await keys.find("unknown")
+    assert len(asked) == 2, "it is asked again once the pause is over"
+
+
+async def test_planted_a_pause_that_begins_with_the_try_is_seen(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch = IssuerKeys._fetch
+
+    async def begins(self: IssuerKeys) -> None:
+        begun = self._monotonic()
+        await fetch(self)
+        self._tried_at = begun
+
+    monkeypatch.setattr(IssuerKeys, "_fetch", begins)
+
+    await seen_red(test_who_waits_for_keys_shares_the_one_try_that_failed_however_long_it_took(clock), "asked once")
 
 
 async def test_keys_that_must_not_sign_are_left_out(issuer: Issuer, verifier: TokenVerifier) -> None:
