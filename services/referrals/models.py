@@ -163,6 +163,8 @@ class DeskSession(Table, table=True):
     created_at: datetime = Field(sa_column=instant())
     seen_at: datetime = Field(sa_column=instant())
     expires_at: datetime = Field(sa_column=instant())
+    renewing_until: datetime | None = Field(sa_column=instant(nullable=True))
+    """One request asks the provider for new tokens, with no transaction open; until then the others wait for it."""
 
 
 class DeskKeptForm(Table, table=True):

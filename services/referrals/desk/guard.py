@@ -59,12 +59,12 @@ async def _shown(request: Request, page: Page) -> Response:
 async def _entered(request: Request, rule: Rule) -> Response | None:
     """The page may be shown: None; or what is answered instead. Raises Refusal."""
     provider, runtime = Provider.of(request), request.app.state.runtime
-    signed_in = await _who(request, runtime, provider)
+    rates: Rates = request.app.state.rates
+    rates.admit(request.scope)  # until it is known who asks, and as long as a stranger's form takes to come
+    signed_in = await Sessions.of(runtime).find(request, provider, datetime.now(UTC))
     if signed_in is not None:
         request.scope[SIGNED_IN] = signed_in
-    rates: Rates = request.app.state.rates
     if rule.public:
-        rates.admit(request.scope)
         return None
     if signed_in is None:
         if request.method != "GET" or request.cookies.get(Sessions.of(runtime).cookie):
@@ -126,14 +126,6 @@ async def _of_another_session(request: Request, runtime: Runtime, signed_in: Sig
     if owner == KeptForms.of(runtime).owner_of(signed_in.caller):
         return go_to(request.scope["path"])
     raise NotFromHere("Ce formulaire vient d'une autre session : rien n'a été changé. Rouvrez la page, puis recommencez.")
-
-
-async def _who(request: Request, runtime: Runtime, provider: Provider) -> SignedIn | None:
-    sessions = Sessions.of(runtime)
-    if sessions.secret_of(request) is None:
-        return None
-    async with runtime.database.transaction() as session:
-        return await sessions.find(session, request, provider, datetime.now(UTC))
 
 
 def _elsewhere(path: str, request: Request) -> Response:

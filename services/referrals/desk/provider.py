@@ -3,6 +3,7 @@
 Any provider: it is TOKEN_ISSUER, whose access tokens carry what the API's do. Calls leave by httpx; tokens are verified where the API's are.
 """
 
+import asyncio
 import hmac
 import json
 import time
@@ -24,6 +25,8 @@ from libs.chassis.trust import trusted
 from services.referrals.settings import Settings
 
 _LARGEST = 262_144
+_ANSWER_SECONDS = 10
+"""Of one whole answer; httpx bounds each of its parts."""
 _METADATA_SECONDS = 300.0
 _PENDING_SECONDS = 600
 """How long somebody may take to sign in at the provider."""
@@ -231,17 +234,18 @@ class Provider:
 
 
 async def _read(client: httpx.AsyncClient, request: httpx.Request, auth: httpx.Auth | None = None) -> tuple[int, dict[str, Any]]:
-    """Status and JSON object of an answer of bounded length. Raises Unavailable."""
+    """Status and JSON object of an answer of bounded length, and in time. Raises Unavailable."""
     content = bytearray()
     try:
-        answer = await client.send(request, stream=True, auth=auth, follow_redirects=False)
-        try:
-            async for part in answer.aiter_bytes():
-                content += part
-                if len(content) > _LARGEST:
-                    raise _unreachable()
-        finally:
-            await answer.aclose()
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            answer = await client.send(request, stream=True, auth=auth, follow_redirects=False)
+            try:
+                async for part in answer.aiter_bytes():
+                    content += part
+                    if len(content) > _LARGEST:
+                        raise _unreachable()
+            finally:
+                await answer.aclose()
         said = json.loads(bytes(content))
     except Refusal:
         raise

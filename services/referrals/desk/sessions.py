@@ -4,13 +4,14 @@ The row holds the secret's hash. The tokens are sealed by a key made of the secr
 nor both open them without the browser. A new secret at each sign-in, so that none can be planted beforehand.
 """
 
+import asyncio
 import hmac
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final, Self, cast
+from typing import Any, Final, NamedTuple, Self, cast
 from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -20,7 +21,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
-from libs.chassis.refusals import Unauthenticated
+from libs.chassis.database import Database
+from libs.chassis.refusals import Unauthenticated, Unavailable
 from libs.chassis.runtime import Runtime
 from libs.chassis.security import Principal
 from libs.chassis.settings import secret_bytes
@@ -34,6 +36,11 @@ _TOKENS: Final = "desk/tokens"
 _PENDING: Final = "desk/pending"
 _PENDING_SECONDS: Final = 600
 _SECRET_LENGTH: Final = 43
+_RENEWAL_SECONDS: Final = 60
+"""After these another may try: who began is gone. The provider is given half of them at most (`provider._read`, `IssuerKeys`)."""
+_LOOKS: Final = 50
+_LOOK_SECONDS: Final = 0.2
+"""How often, and how far apart, a request looks whether another one renewed the tokens of their session: for ten seconds."""
 
 _MAKE = text(
     "INSERT INTO desk_sessions (id_hash, sealed, purpose, created_at, seen_at, expires_at) VALUES (:id, :sealed, NULL, :now, :now, :ends)"
@@ -41,7 +48,12 @@ _MAKE = text(
 _USE = text(
     "UPDATE desk_sessions SET seen_at = :now WHERE id_hash = :id AND seen_at > :idle AND expires_at > :now RETURNING sealed, purpose"
 )
-_RENEW = text("UPDATE desk_sessions SET sealed = :sealed WHERE id_hash = :id")
+_CLAIM = text(
+    "UPDATE desk_sessions SET renewing_until = now() + make_interval(secs => :seconds)"
+    " WHERE id_hash = :id AND sealed = :former AND (renewing_until IS NULL OR renewing_until <= now()) RETURNING id_hash"
+)
+_RENEW = text("UPDATE desk_sessions SET sealed = :sealed, renewing_until = NULL WHERE id_hash = :id AND sealed = :former")
+_GIVE_UP = text("UPDATE desk_sessions SET renewing_until = NULL WHERE id_hash = :id AND sealed = :former")
 _END = text("DELETE FROM desk_sessions WHERE id_hash = :id")
 _PURPOSE = text("UPDATE desk_sessions SET purpose = :purpose WHERE id_hash = :id")
 _SWEEP = text("DELETE FROM desk_sessions WHERE expires_at <= :now OR seen_at <= :idle")
@@ -59,6 +71,14 @@ class SignedIn:
     whose: str = field(repr=False)
     """What a form says of whom it was made for: it outlives the session (kept.py)."""
     tokens: Tokens = field(repr=False)
+
+
+class _Used(NamedTuple):
+    """What a session holds, as it was read."""
+
+    sealed: bytes
+    tokens: Tokens
+    purpose: Purpose | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +140,7 @@ class Sessions:
     def _set(self, response: Response, name: str, value: str, max_age: int | None) -> None:
         response.set_cookie(name, value, max_age=max_age, path="/", secure=self.secure, httponly=True, samesite="lax")
 
-    # The server's side. None commits
+    # The server's side. None that takes a session commits
 
     async def make(self, session: AsyncSession, tokens: Tokens, now: datetime) -> str:
         """A new session, and the secret that the browser keeps of it."""
@@ -129,34 +149,63 @@ class Sessions:
         await session.execute(_MAKE, {"id": _hash(secret), "sealed": sealed, "now": now, "ends": now + self.longest})
         return secret
 
-    async def find(self, session: AsyncSession, request: Request, provider: Provider, now: datetime) -> SignedIn | None:
-        """Whose session the cookie names, used now; None when it is over or never was. Tokens that ended are renewed, where the provider does so."""
+    async def find(self, request: Request, provider: Provider, now: datetime) -> SignedIn | None:
+        """Whose session the cookie names, used now; None when it is over or never was. Tokens that ended are renewed, where the provider does so.
+
+        In transactions of its own: none is open while the provider is asked. Raises Unavailable.
+        """
         secret = self.secret_of(request)
         if secret is None:
             return None
+        runtime: Runtime = request.app.state.runtime
+        for _ in range(_LOOKS):
+            async with runtime.database.transaction() as session:
+                used = await self._use(session, secret, now)
+            if used is None:
+                return None
+            try:
+                caller = await runtime.tokens.verify(used.tokens.access_token)
+            except Unauthenticated:
+                await self._renew(runtime.database, secret, used, provider)
+            else:
+                whose = kept.KeptForms.of(runtime).whose(caller, now)
+                return SignedIn(_hash(secret), caller, used.tokens.name, used.purpose, self.csrf_of(secret), whose, used.tokens)
+        raise Unavailable("Votre session attend le fournisseur d'identité, qui ne répond pas : réessayez dans un instant.")
+
+    async def _use(self, session: AsyncSession, secret: str, now: datetime) -> _Used | None:
         id_hash = _hash(secret)
         row = (await session.execute(_USE, {"id": id_hash, "now": now, "idle": now - self.idle})).one_or_none()
         if row is None:
             return None
-        key = self._key_of(secret)
         try:
-            tokens = Tokens.model_validate_json(key.open(row.sealed, context=_TOKENS))
+            tokens = Tokens.model_validate_json(self._key_of(secret).open(row.sealed, context=_TOKENS))
         except SealBroken:  # our own key has changed since
             await session.execute(_END, {"id": id_hash})
             return None
-        runtime: Runtime = request.app.state.runtime
+        return _Used(row.sealed, tokens, None if row.purpose is None else Purpose(row.purpose))
+
+    async def _renew(self, database: Database, secret: str, used: _Used, provider: Provider) -> None:
+        """New tokens in the place of those that ended; while another request gets them, a moment passes. Raises Unavailable.
+
+        One at a time: a provider may take a refresh token that comes twice for a stolen one, and end everything.
+        """
+        mine = {"id": _hash(secret), "former": used.sealed}
+        async with database.transaction() as session:
+            claimed = (await session.execute(_CLAIM, mine | {"seconds": _RENEWAL_SECONDS})).one_or_none() is not None
+        if not claimed:
+            await asyncio.sleep(_LOOK_SECONDS)
+            return
         try:
-            caller = await runtime.tokens.verify(tokens.access_token)
-        except Unauthenticated:
-            try:
-                caller, tokens = await provider.renew(tokens)  # the row is locked: one renewal at a time
-            except SignInRefused:
-                await session.execute(_END, {"id": id_hash})
-                return None
-            await session.execute(_RENEW, {"id": id_hash, "sealed": key.seal(tokens.model_dump_json().encode(), context=_TOKENS)})
-        purpose = None if row.purpose is None else Purpose(row.purpose)
-        whose = kept.KeptForms.of(runtime).whose(caller, now)
-        return SignedIn(id_hash, caller, tokens.name, purpose, self.csrf_of(secret), whose, tokens)
+            _, tokens = await provider.renew(used.tokens)
+            sealed = self._key_of(secret).seal(tokens.model_dump_json().encode(), context=_TOKENS)
+        except SignInRefused:
+            sealed = None
+        except Unavailable:
+            async with database.transaction() as session:
+                await session.execute(_GIVE_UP, mine)
+            raise
+        async with database.transaction() as session:
+            await session.execute(*((_END, {"id": mine["id"]}) if sealed is None else (_RENEW, mine | {"sealed": sealed})))
 
     async def end(self, session: AsyncSession, request: Request) -> None:
         """Of whatever session the cookie names."""

@@ -1,0 +1,187 @@
+"""What strangers, and a provider that does not answer, may take of the desk: never what others need."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import AsyncAdaptedQueuePool, text
+
+from libs.chassis.rates import Rates
+from libs.chassis.refusals import Unavailable
+from services.referrals.desk import sessions as kept_sessions
+from services.referrals.desk.provider import Provider, Tokens
+from services.referrals.desk.sessions import Sessions
+from tests.planted import seen_red
+from tests.services.referrals.desk.browser import BASE, FORM
+from tests.services.referrals.desk.conftest import Desk
+from tests.services.referrals.desk.test_sign_in import COOKIE, execute, provider_of
+from tests.serving import app_of
+from tests.settings import settings_for
+
+FROM_HERE = {"Origin": BASE, "Sec-Fetch-Site": "same-origin", "Content-Type": FORM}
+
+
+async def test_forms_without_a_session_that_come_slowly_take_the_share_of_their_address_and_no_more(desk: Desk) -> None:
+    app_of(desk.client).state.rates = Rates(settings_for("referrals", client_concurrency_limit=2))
+    read, ends = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        read.release()
+        yield b"csrf="
+        await ends.wait()
+        yield b"another"
+
+    async def send(content: bytes | AsyncIterator[bytes]) -> int:
+        return (await desk.client.post("/desk/sign-out", content=content, headers=FROM_HERE)).status_code
+
+    slow = [asyncio.create_task(send(slowly())) for _ in range(2)]
+    for _ in slow:
+        await read.acquire()
+    beyond = await send(b"csrf=another")
+    elsewhere = httpx.AsyncClient(transport=httpx.ASGITransport(app_of(desk.client), client=("192.0.2.9", 5)), base_url=BASE)
+    neighbour = await elsewhere.get("/desk/")
+    ends.set()
+
+    assert beyond == 503
+    assert neighbour.status_code == 200
+    assert await asyncio.gather(*slow) == [401, 401]
+    assert await send(b"csrf=another") == 401, "the places are given back"
+
+
+async def test_planted_a_stranger_who_takes_no_share_is_seen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Rates, "admit", lambda self, scope: None)
+
+    await seen_red(test_forms_without_a_session_that_come_slowly_take_the_share_of_their_address_and_no_more(desk), "401 == 503")
+
+
+class Renewing:
+    """A provider that is slow to renew tokens: it answers once it is let go, each time as it is told."""
+
+    def __init__(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._desk = desk
+        self.asked, self.answers = asyncio.Semaphore(0), asyncio.Event()
+        self.refresh_tokens: list[str] = []
+        self.away = False
+        monkeypatch.setattr(provider_of(desk), "_token", self._token)
+
+    async def _token(self, metadata: Any, form: dict[str, str]) -> dict[str, Any]:
+        self.refresh_tokens.append(form["refresh_token"])
+        self.asked.release()
+        await self.answers.wait()
+        if self.away:
+            raise Unavailable("away")
+        return {"access_token": self._desk.issuer.issue("iscg-95", client_id="desk"), "refresh_token": "second"}
+
+
+async def a_session_whose_tokens_ended(desk: Desk) -> str:
+    """Its secret."""
+    ended = desk.issuer.issue("iscg-95", client_id="desk", lifetime=-3600)
+    tokens = Tokens(access_token=ended, id_token=ended, refresh_token="first", name="Camille Exemple")
+    async with desk.runtime.database.transaction() as session:
+        return await Sessions.of(desk.runtime).make(session, tokens, datetime.now(UTC))
+
+
+async def ask(desk: Desk, secret: str) -> int:
+    answer = await desk.client.get("/desk/purpose", headers={"Cookie": f"{COOKIE}={secret}"})
+    return answer.status_code
+
+
+async def test_while_the_provider_hangs_whom_it_should_renew_keeps_no_connection_of_the_database(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, pool = Renewing(desk, monkeypatch), desk.runtime.database.engine.pool
+    assert isinstance(pool, AsyncAdaptedQueuePool)
+    waiting = [asyncio.create_task(ask(desk, await a_session_whose_tokens_ended(desk))) for _ in range(3)]
+    for _ in waiting:
+        await provider.asked.acquire()
+
+    kept = pool.checkedout()
+    provider.answers.set()
+    answers = await asyncio.gather(*waiting)
+
+    assert kept == 0, "connections kept"
+    assert answers == [200] * 3
+
+
+async def test_planted_a_transaction_that_is_open_while_the_provider_is_asked_is_seen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, renew = provider_of(desk), Provider.renew
+
+    async def inside(tokens: Tokens) -> Any:
+        async with desk.runtime.database.transaction() as session:
+            await session.connection()
+            return await renew(provider, tokens)
+
+    monkeypatch.setattr(provider, "renew", inside)
+
+    await seen_red(
+        test_while_the_provider_hangs_whom_it_should_renew_keeps_no_connection_of_the_database(desk, monkeypatch), "connections kept"
+    )
+
+
+async def test_tokens_are_renewed_by_one_request_at_a_time_and_the_others_have_what_it_got(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, secret = Renewing(desk, monkeypatch), await a_session_whose_tokens_ended(desk)
+    tried, renew = asyncio.Semaphore(0), Sessions._renew
+
+    async def tries(self: Sessions, *given: Any) -> None:
+        tried.release()
+        await renew(self, *given)
+
+    monkeypatch.setattr(Sessions, "_renew", tries)
+    monkeypatch.setattr(kept_sessions, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(kept_sessions, "_LOOKS", 10_000)
+    waiting = [asyncio.create_task(ask(desk, secret)) for _ in range(12)]
+    await provider.asked.acquire()
+    for _ in waiting:
+        await tried.acquire()
+    provider.answers.set()
+
+    assert await asyncio.gather(*waiting) == [200] * 12
+    assert provider.refresh_tokens == ["first"], "asked once"
+
+
+async def test_planted_tokens_that_every_request_renews_are_seen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_sessions, "_CLAIM", text("SELECT id_hash FROM desk_sessions WHERE id_hash = :id"))
+
+    await seen_red(test_tokens_are_renewed_by_one_request_at_a_time_and_the_others_have_what_it_got(desk, monkeypatch), "asked once")
+
+
+async def test_who_waits_for_a_renewal_that_does_not_end_is_told_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, secret = Renewing(desk, monkeypatch), await a_session_whose_tokens_ended(desk)
+    monkeypatch.setattr(kept_sessions, "_LOOK_SECONDS", 0)
+    first = asyncio.create_task(ask(desk, secret))
+    await provider.asked.acquire()
+
+    assert await ask(desk, secret) == 503
+    provider.answers.set()
+
+    assert await first == 200
+
+
+async def test_a_renewal_that_failed_or_died_is_tried_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, secret = Renewing(desk, monkeypatch), await a_session_whose_tokens_ended(desk)
+    provider.answers.set()
+    provider.away = True
+    assert [await ask(desk, secret) for _ in range(2)] == [503, 503]
+    assert provider.refresh_tokens == ["first"] * 2, "who failed made nobody wait"
+
+    provider.away = False
+    await execute(desk, "UPDATE desk_sessions SET renewing_until = now() - interval '1 second'")
+
+    assert await ask(desk, secret) == 200
+
+
+async def test_a_session_that_ended_while_it_was_renewed_stays_over(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, secret = Renewing(desk, monkeypatch), await a_session_whose_tokens_ended(desk)
+    waiting = asyncio.create_task(ask(desk, secret))
+    await provider.asked.acquire()
+
+    await execute(desk, "DELETE FROM desk_sessions")
+    provider.answers.set()
+
+    assert await waiting == 303
+    assert await desk.rows("SELECT created_at FROM desk_sessions") == []
