@@ -253,7 +253,9 @@ class Consumer:
                         # Nothing moved since the last look: Kafka is not bringing it; or there is nothing to bring, and the feed says what is wrong
                         self._behind.add(source)
                         await self.catch_up(source)
-                        self._well(source)
+                        reached = await self.projector.where(source)
+                        if (reached.epoch, reached.sequence) >= (head.epoch, head.sequence):
+                            self._well(source)
                     await self._acknowledge(source, head)
                     last_seen[source] = (await self.projector.where(source)).sequence
                 except FeedDiverged as error:

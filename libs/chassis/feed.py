@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -149,6 +149,17 @@ class Feed:
         answer = await self.get(source, f"/v1/streams/{quote(stream, safe='')}")
         with _readable(f"{source}: the head"):
             return _head(_json(answer))
+
+    async def beginning(self, source: str, stream: str) -> Place:
+        """The place before the oldest event that is kept: where a reader goes on that cannot have what came before. Raises FeedError."""
+        answer = await self.get(source, f"/v1/streams/{quote(stream, safe='')}")
+        with _readable(f"{source}: the head"):
+            epoch, before = _head(_json(answer)).epoch, int(_json(answer)["oldest_sequence"]) - 1
+        answer = await self.get(source, f"/v1/streams/{quote(stream, safe='')}/digests/{before}")
+        with _readable(f"{source}: the digest"):
+            place = Place.of_json(epoch, before, _json(answer)["digest"])
+        page = await self.events(source, stream, place, limit=1)
+        return replace(place, epoch=page.records[0].epoch) if page.records else place
 
     async def acknowledge(self, source: str, stream: str, epoch: int, sequence: int) -> None:
         """Tell the speaker how far we have acted on what it said. Raises FeedError."""

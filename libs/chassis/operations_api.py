@@ -41,13 +41,14 @@ class AliveOut(Answer):
 
 
 class SourceOut(Answer):
-    """ "Seen `sequence` of `head_sequence`, at `head_seen_at`"."""
+    """ "Seen `sequence` of `head_sequence`, at `head_seen_at`", without `missed` events that were no longer kept when it went on."""
 
     source: str
     epoch: int
     sequence: int
     head_sequence: int | None
     head_seen_at: Instant | None
+    missed: int
     health: str
 
 

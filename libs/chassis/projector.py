@@ -282,6 +282,22 @@ class Projector:
             await self._start_anew(session, source, cursor, read_list, position)
         return True
 
+    async def go_on(self, source: str, heard: Place, beginning: Place) -> int | None:
+        """Follow from where the feed begins, without what came before: counted, and told with every figure. Returns how many; None where the cursor was moved."""
+        async with self._database.transaction() as session:
+            if await self.cursor(session, source, lock=True) != heard:
+                return None
+            missed = max(beginning.sequence - heard.sequence, 0)
+            await self._move(session, source, beginning)
+            await session.execute(
+                text(
+                    "UPDATE cursors SET missed = missed + :missed WHERE projection = :projection AND source = :source AND stream = :stream"
+                ),
+                self._key(source) | {"missed": missed},
+            )
+        _log.warning("consumer.went_on", projection=self._listener.projection, source=source, missed=missed)
+        return missed
+
     async def _start_anew(
         self, session: AsyncSession, source: str, otherwise: Place, read_list: ReadList, position: Callable[[], Place | None]
     ) -> None:
@@ -308,10 +324,12 @@ class Reached(NamedTuple):
     sequence: int
     head_sequence: int | None
     head_seen_at: datetime | None
+    missed: int
+    """Events before `sequence` that were never heard: they were no longer kept when somebody decided to go on without them."""
 
 
 _REACHED = text(
-    "SELECT source, epoch, sequence, CASE WHEN head_epoch = epoch THEN greatest(head_sequence, sequence) ELSE head_sequence END, head_seen_at"
+    "SELECT source, epoch, sequence, CASE WHEN head_epoch = epoch THEN greatest(head_sequence, sequence) ELSE head_sequence END, head_seen_at, missed"
     " FROM cursors WHERE projection = :projection ORDER BY source"
 )
 

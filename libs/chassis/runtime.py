@@ -42,6 +42,7 @@ class Seen:
     sequence: int
     head_sequence: int | None
     head_seen_at: datetime | None
+    missed: int
     health: str
     detail: str | None
 
@@ -107,6 +108,8 @@ class Runtime:
         found = [f"stream-diverged:{stream}" for stream in await self.diverged()]
         async with self.database.transaction() as session:
             found += [f"parked:{source}" for source in await parking.counts(session)]
+            absent = await streams.away(session, keep_days=self.settings.retention_days, awaited=self.settings.awaited())
+            found += [f"away:{one}" for one in absent]
         if "worker" in self.roles:
             if self.relay.bus_error is not None:
                 found.append("broker-absent")

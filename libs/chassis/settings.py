@@ -121,6 +121,10 @@ class Settings(BaseSettings):
     """JWKS of earlier public keys, so that what they signed stays verifiable."""
 
     retention_days: int = Field(default=30, ge=1, le=3650)
+    unheard_retention_days: int = Field(default=365, ge=0, le=3650)
+    """How long `internal` keeps what one of the services that listen to it has not confirmed, where that is longer: who keeps a history has no other way to it."""
+    awaited_listeners: list[str] = Field(default_factory=list)
+    """Client ids of services that are waited for like this before they have ever listened, as JSON: ["reporting"]."""
     consumer_park_limit: int = Field(default=36, ge=1, le=10_000)
     head_poll_seconds: float = Field(default=5, gt=0, le=3600)
     idempotency_hours: int = Field(default=48, ge=24, le=24 * 90)
@@ -168,6 +172,10 @@ class Settings(BaseSettings):
             raise SettingsError(
                 [_sentence(cls.service, dict(one)) for one in error.errors(include_input=False, include_url=False)]
             ) from None
+
+    def awaited(self) -> list[str]:
+        """`awaited_listeners` but for this service itself."""
+        return [one for one in self.awaited_listeners if one != self.client_id]
 
     @field_validator("pseudonym_key", "search_key")
     @classmethod

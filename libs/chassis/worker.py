@@ -20,9 +20,24 @@ _log = structlog.get_logger(__name__)
 JOB_LOCK = 0x4A4F4253  # "JOBS"
 
 
+PURGE_SECONDS = 60.0
+"""Of the ten minutes between two of its turns: the other jobs wait meanwhile."""
+
+
 async def purge_streams(runtime: Runtime) -> None:
-    async with runtime.database.transaction() as session:
-        await streams.purge(session, keep_days=runtime.settings.retention_days, keep_audit_days=KEEP_DAYS)
+    """Until nothing old is left, a transaction for every few thousand events of a stream: what comes in faster than it goes fills the disk."""
+    settings, clock = runtime.settings, asyncio.get_running_loop().time
+    until, gone = clock() + PURGE_SECONDS, streams.PURGE
+    while gone >= streams.PURGE and clock() < until:
+        async with runtime.database.transaction() as session:
+            gone = await streams.purge(
+                session,
+                keep_days=settings.retention_days,
+                keep_audit_days=KEEP_DAYS,
+                unheard_days=settings.unheard_retention_days,
+                awaited=settings.awaited(),
+                limit=streams.PURGE,
+            )
 
 
 async def purge_idempotency(runtime: Runtime) -> None:

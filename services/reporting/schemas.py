@@ -42,13 +42,17 @@ class TotalOut(Answer):
 
 
 class SeenOut(Answer):
-    """Complete up to event number `sequence` of the source, whose head was `head_sequence` at `head_seen_at` (null: not asked yet)."""
+    """Complete up to event number `sequence` of the source, whose head was `head_sequence` at `head_seen_at` (null: not asked yet).
+
+    But for `missed` events, which were no longer kept when they could have been heard.
+    """
 
     source: str
     epoch: Count
     sequence: Count
     head_sequence: Count | None
     head_seen_at: Instant | None
+    missed: Count
 
 
 class FiguresOut(Answer):
