@@ -20,7 +20,7 @@ from libs.contracts.types import civil_day
 from libs.contracts.vocabularies import OrientationStatus, PersonRole, Purpose, ReferralStatus
 from services.referrals import queries
 from services.referrals.delays.models import Overdue
-from services.referrals.exports.held import LEFT_OUT, OF_OTHERS, REFERENCE
+from services.referrals.exports.held import LEFT_OUT, OF_OTHERS, REFERENCE, SHARED
 from services.referrals.exports.recipients import facts_of_moves, facts_of_orientation, recipients
 from services.referrals.exports.schemas import (
     ExportedAssessment,
@@ -128,7 +128,7 @@ class _Gathered:
         self._facts |= facts_of_moves(
             [one.move for one in moves], routed=(first.post_before if first is not None else self._referral.post_id) is not None
         )
-        overdues = [ExportedOverdue.of(row) for row in await self._of_referral(Overdue, Overdue.due_at)]
+        overdue = await self._of_referral(Overdue, Overdue.due_at)
         contacts = [ExportedContact.of(row) for row in await self._of_person(ContactAttempt, ContactAttempt.attempted_at)]
         assessments = [ExportedAssessment.of(row) for row in await self._of_person(Assessment, Assessment.recorded_at)]
         held = [row for row in await self._of_referral(Interview, Interview.held_at) if self._person.id in row.person_ids]
@@ -136,7 +136,7 @@ class _Gathered:
         corrections = await self._corrections()
         orientations = await self._orientations()
         for happened, event in (
-            (overdues, said.ReferralOverdue),
+            (overdue, said.ReferralOverdue),
             (contacts, said.ContactAttempted),
             ([one for one in contacts if one.withdrawn_at is not None], said.ContactWithdrawn),
             (assessments, said.AssessmentRecorded),
@@ -173,11 +173,10 @@ class _Gathered:
                 self._referral,
                 alone=self._alone,
                 narrative=await narrative_of(self._session, self._vault, self._referral) if self._alone else None,
-                close_reason=self._referral.close_reason if self._alone else None,
-                duplicate_of=self._referral.duplicate_of if self._alone else None,
+                **({} if self._alone else dict.fromkeys(SHARED)),
             ),
             moves=moves,
-            overdues=overdues,
+            overdues=[ExportedOverdue.of(row) for row in overdue] if self._alone else [],  # how urgent it is, by their due times
             contacts=contacts,
             interviews=interviews,
             assessments=assessments,

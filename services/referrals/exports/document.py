@@ -95,10 +95,10 @@ def sections(export: ExportOut) -> list[Section]:
     return [
         Section("Vous", ("Donnée", "Valeur"), (1, 2), [*_pairs(_PERSON, person), *_of_content(person)]),
         Section(
-            "La situation transmise par la police ou la gendarmerie",
+            "La situation, telle qu'elle est notée à ce jour",
             ("Donnée", "Valeur"),
             (1, 2),
-            [*_pairs(_REFERRAL, referral), *([("Récit", referral.narrative)] if referral.narrative else [])],
+            [*_pairs(_REFERRAL, referral), *(_pairs(_SITUATION, referral) if referral.alone else [])],
         ),
         Section(
             "Ce qui a été fait de la saisine",
@@ -222,6 +222,12 @@ _REFERRAL: Final = {
     "occurred_at": "Faits du",
     "commune": "Commune (code INSEE)",
     "departement": "Département",
+    "accepted_at": "Acceptée le",
+    "closed_at": "Close le",
+    "unit_id": "Unité (identifiant)",
+    "post_id": "Poste (identifiant)",
+}
+_SITUATION: Final = {
     "channel": "Mode de saisine",
     "urgency": "Urgence",
     "principal_theme": "Thème principal",
@@ -230,13 +236,11 @@ _REFERRAL: Final = {
     "natinf": "Infractions (NATINF)",
     "danger": "Danger signalé",
     "children_present": "Enfants présents",
-    "accepted_at": "Acceptée le",
-    "closed_at": "Close le",
     "close_reason": "Motif de clôture",
     "duplicate_of": "Doublon de la saisine (identifiant)",
-    "unit_id": "Unité (identifiant)",
-    "post_id": "Poste (identifiant)",
+    "narrative": "Récit",
 }
+"""Of a situation in which nobody else is (held.SHARED)."""
 
 
 _CHANGED: Final[Mapping[str, tuple[str, type[Code] | None]]] = {

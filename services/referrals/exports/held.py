@@ -45,8 +45,23 @@ LEFT_OUT: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Table → what it is, and why it is left out, in words for the person."""
 
+SHARED: Final = (
+    "channel",
+    "urgency",
+    "principal_theme",
+    "themes",
+    "penal",
+    "natinf",
+    "danger",
+    "children_present",
+    "close_reason",
+    "duplicate_of",
+)
+"""What of a referral may be what another person told, since it can be corrected (working/corrections.py) or ends it: given to a victim who is alone in it."""
+
 OF_OTHERS: Final = (
-    "Ce qui peut parler d'autres personnes : récit, motifs de clôture, ce qui a été appris depuis de la situation",
+    "Ce qui peut parler d'autres personnes : récit, mode de saisine, urgence, thèmes, suites pénales, infractions, danger, enfants présents,"
+    " délais dépassés, motifs de clôture, ce qui a été appris depuis de la situation",
     "D'autres personnes, même non inscrites, ont des droits qui interdisent de le communiquer tel quel (RGPD, article 15.4) ;"
     " le professionnel qui vous remet ce document peut vous en dire ce qui vous concerne.",
 )

@@ -52,7 +52,8 @@ class ExportedPerson(Answer):
 
 
 class ExportedReferral(Answer):
-    """The situation. `alone`: nobody but this victim is in it; else what may speak of others is left out (`left_out` says what)."""
+    """The situation as it is noted now. `alone`: nobody but this victim is in it; else what may speak of others is left out (`left_out` says what), and `null`
+    here: what was received is corrected by what somebody tells."""
 
     id: Id
     status: ReferralStatus
@@ -62,14 +63,14 @@ class ExportedReferral(Answer):
     departement: DepartementCode
     unit_id: Id | None
     post_id: Id | None
-    channel: Channel
-    urgency: Urgency
-    principal_theme: Theme
-    themes: list[Theme]
+    channel: Channel | None
+    urgency: Urgency | None
+    principal_theme: Theme | None
+    themes: list[Theme] | None
     penal: bool | None
-    natinf: list[int]
-    danger: bool
-    children_present: int
+    natinf: list[int] | None
+    danger: bool | None
+    children_present: int | None
     accepted_at: Instant | None
     closed_at: Instant | None
     close_reason: CloseReason | None

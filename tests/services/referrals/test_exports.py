@@ -140,7 +140,7 @@ async def test_each_row_of_each_table_about_a_person_is_in_the_export_of_that_pe
                 concerned = [orientation.person_id == one for one in people]
             if not any(concerned):
                 assert "referral_id" in table.columns, name
-                concerned = [True, True]
+                concerned = [name != "overdues"] * 2  # of a shared situation (test_what_is_learned_of_a_shared_situation_…)
             assert [str(row.key) in one for one in told] == concerned, f"{name}: {row.key}"
             seen += 1
     assert seen >= 2 * 9
@@ -215,6 +215,54 @@ async def test_a_narrative_is_given_to_nobody_but_the_victim_for_it_may_speak_of
     assert HERS["marker"] not in json.dumps(told)
     assert (told["referral"]["narrative"], told["referral"]["close_reason"], told["corrections"]) == (None, None, [])
     assert "récit" in json.dumps(told["left_out"], ensure_ascii=False)
+
+
+@pytest.mark.parametrize(("role", "children"), [("victim", 0), ("alleged_perpetrator", 0), ("witness", 0), ("victim", 1)])
+async def test_what_is_learned_of_a_shared_situation_is_given_to_a_victim_who_is_alone_in_it_and_to_nobody_else(
+    referrals: Referrals, role: str, children: int
+) -> None:
+    referral_id = await referrals.accepted(
+        persons=[person(role, "male", HIS)],
+        channel="intervention",
+        urgency="standard",
+        themes=["neighbour_dispute"],
+        principal_theme="neighbour_dispute",
+        penal=None,
+        natinf=[],
+        danger=False,
+        children_present=children,
+    )
+    confided = {
+        "channel": "complaint",
+        "urgency": "immediate",
+        "themes": ["sexual_violence"],
+        "principal_theme": "sexual_violence",
+        "penal": True,
+        "natinf": [7875],
+        "danger": True,
+    }
+    assert (await referrals.move("iscg-95", referral_id, "corrections", {"reason": "learned"} | confided)).status_code == 201
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO overdues (id, referral_id, due_at, urgency, noticed_at)"
+                " SELECT gen_random_uuid(), id, due_at, urgency, now() FROM referrals"
+            )
+        )
+    [only] = await referrals.persons(referral_id)
+
+    told = await exported(referrals, referral_id, only)
+    made = await referrals.get("coordinator-95", f"/v1/referrals/{referral_id}/persons/{only}/export.pdf", RIGHTS)
+
+    alone = (role, children) == ("victim", 0)
+    assert {name: told["referral"][name] for name in confided} == (confided if alone else dict.fromkeys(confided))
+    assert told["referral"]["children_present"] == (0 if alone else None)
+    assert len(told["overdues"]) == alone
+    for words in ("À la suite d'une plainte", "Violences sexuelles", "7875", "Danger signalé", "Enfants présents", "Suites pénales"):
+        assert (squeezed(words) in text_of(made.content)) == alone, words
+    assert squeezed("transmise par la police") not in text_of(made.content), "it is what is known now"
+    left = json.dumps(told["left_out"], ensure_ascii=False)
+    assert [word in left for word in ("mode de saisine", "thèmes", "danger", "enfants présents")] == [not alone] * 4
 
 
 @pytest.mark.parametrize("named", [(1,), (0,), (0, 1), ()])
