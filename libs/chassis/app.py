@@ -190,7 +190,7 @@ class GuardedRoute(APIRoute):
                 caller = tokens.remembered(token) or await tokens.verify(token, partial(rates.admit, scope))
             except Unauthenticated as refusal:
                 raise rates.refuse(scope, refusal) from None
-            rates.spend(scope, caller.client_id)
+            rates.spend(scope, caller.owner)
             if not rule.allows(caller):
                 raise Forbidden("Votre rôle ou votre périmètre ne permet pas cette opération.")
             scope[CALLER] = caller

@@ -3,6 +3,10 @@
 The key's row is inserted first, in the command's own transaction: a twin in flight waits on the unique key for the first one's commit, then
 gets its answer. A refusal rolls the row back with everything else: it changed nothing, so nothing is remembered. Answers are stored as the bytes
 that were sent; creating answers never hold personal content.
+
+Keys belong to `Principal.owner`: a client, or one person where many share a client. The access table is asked before any replay, the perimeter of the object
+is not: whoever lost it since may have the answer again that their own request was given while they had it, as long as keys are kept, and nothing
+of what became of the object. What is not in the stored answer (a secret) is looked at anew, with the rights of the moment.
 """
 
 import json
@@ -52,7 +56,7 @@ class InFlight(Conflict):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Claim:
-    """One request: who, which key, and what exactly is asked (operation, path and body)."""
+    """One request: whose (`Principal.owner`), which key, and what exactly is asked (operation, path and body)."""
 
     client: str
     key: str
@@ -240,7 +244,7 @@ async def once_of(request: Request) -> OnceOnly:
     operation: str = request.scope["route"].operation_id
     body = await request.body()
     database: Database = request.app.state.runtime.database
-    return OnceOnly(database, claim_of(caller.client_id, key_of(request), operation, request.scope["path"], body))
+    return OnceOnly(database, claim_of(caller.owner, key_of(request), operation, request.scope["path"], body))
 
 
 Once = Annotated[OnceOnly, Depends(once_of)]

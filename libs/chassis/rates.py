@@ -1,5 +1,5 @@
-"""How much one caller may ask for: a window of requests per client once its token is verified, a window of refusals per address before that; and of
-the requests in work a share.
+"""How much one caller may ask for: a window of requests per client (per person, where many share a client) once its token is verified, a window of
+refusals per address before that; and of the requests in work a share.
 
 `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10, structured fields) go with every answer to a verified client; a 429
 adds `Retry-After`. The counters live in the process: N replicas let through N times as much. (The library's own MemoryStorage starts a thread
@@ -159,22 +159,22 @@ class Rates:
         self._at_work = _Share(settings.client_concurrency_limit)
         self._strangers_at_work = _Share(settings.client_concurrency_limit)
 
-    def spend(self, scope: Scope, client_id: str) -> None:
-        """Counts a request of a verified client, and that it is in work. Raises TooManyRequests, TooManyAtOnce."""
-        self._clients.spend(scope, client_id, _WAIT)
-        if not self._at_work.take(scope, client_id):
+    def spend(self, scope: Scope, owner: str) -> None:
+        """Counts a request of a verified caller (`Principal.owner`), and that it is in work. Raises TooManyRequests, TooManyAtOnce."""
+        self._clients.spend(scope, owner, _WAIT)
+        if not self._at_work.take(scope, owner):
             raise TooManyAtOnce(
                 "Trop de demandes de ce client sont en cours : attendez la réponse des premières, puis reprenez.",
                 headers={"Retry-After": "1"},
             )
 
-    def check_lines(self, client_id: str) -> None:
+    def check_lines(self, owner: str) -> None:
         """Before a request of many lines: a tenth of the client's rate is left to its single requests. Raises TooManyRequests."""
-        self._clients.check_kept(client_id, _WAIT)
+        self._clients.check_kept(owner, _WAIT)
 
-    def spend_lines(self, client_id: str, lines: int) -> int:
+    def spend_lines(self, owner: str, lines: int) -> int:
         """Counts lines of a request as requests of their own. Gives how many of them are within what the client's rate lets lines spend."""
-        return self._clients.spend_up_to(client_id, lines)
+        return self._clients.spend_up_to(owner, lines)
 
     def admit(self, scope: Scope) -> None:
         """Counts that a request of who is not known, or not yet, is in work, for its address. Raises Unavailable."""

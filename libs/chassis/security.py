@@ -27,6 +27,7 @@ from libs.chassis.refusals import Unauthenticated, Unavailable
 from libs.chassis.settings import Settings
 from libs.chassis.trust import trusted
 from libs.contracts import vocabularies
+from libs.contracts.audiences import streams_of
 from libs.contracts.vocabularies import Role
 
 # joserfc warns that the name EdDSA is deprecated (RFC 9864); providers still write it, and we accept it with Ed25519 keys only.
@@ -52,6 +53,14 @@ class Principal:
     perimeter: frozenset[str]
     scope: frozenset[str]
 
+    @property
+    def owner(self) -> str:
+        """Whose is what the caller makes and spends: its client's, when a program calls for itself; a person's own, where many share one client.
+
+        No two callers are one owner: what a token says holds no line break. (A provider that names its programs otherwise in `sub` names them always so.)
+        """
+        return self.client_id if self.subject == self.client_id else f"{self.client_id}\n{self.subject}"
+
     def departements(self) -> frozenset[str] | None:
         """The départements the caller may look at; None means all of them."""
         if "national" in self.perimeter:
@@ -64,6 +73,10 @@ class Principal:
     def ids(self, kind: str) -> frozenset[UUID]:
         """`ids("post")`: the posts of its perimeter."""
         return frozenset(UUID(one[len(kind) + 1 :]) for one in self.perimeter if one.startswith(f"{kind}:"))
+
+    def streams(self) -> list[str]:
+        """The names of the streams it may read."""
+        return streams_of(self.role, self.perimeter, None if self.organization is None else str(self.organization), self.client_id)
 
     def perimeter_kinds(self) -> frozenset[str]:
         """ "departement", "post", "interior"…, and "organization" when the caller belongs to one."""

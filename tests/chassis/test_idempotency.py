@@ -112,6 +112,17 @@ async def test_keys_belong_to_their_client(client: httpx.AsyncClient, database: 
     assert await _count(database) == 2
 
 
+async def test_keys_belong_to_each_person_of_a_client(client: httpx.AsyncClient, database: Database) -> None:
+    first = await _make(client, "k-1", **ISSUER.headers(client_id="desk", sub="one"))
+
+    other = await _make(client, "k-1", "Second", **ISSUER.headers(client_id="desk", sub="another"))
+    again = await _make(client, "k-1", **ISSUER.headers(client_id="desk", sub="one"))
+
+    assert [one.status_code for one in (first, other, again)] == [201, 201, 201]
+    assert again.content == first.content
+    assert await _count(database) == 2
+
+
 async def test_a_refusal_is_not_remembered(client: httpx.AsyncClient, database: Database) -> None:
     made = (await _make(client, "k-1")).json()
     problem(await _make(client, "k-2"), 409, "thing-taken")

@@ -54,6 +54,17 @@ async def test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_nei
     assert neighbour.headers["ratelimit"].startswith('"client";r=2;')
 
 
+async def test_each_person_of_a_client_has_a_rate_of_their_own() -> None:
+    issuer = Issuer()
+    async with calling(app_of(issuer, rate_limit_requests=1, rate_limit_seconds=600)) as client:
+        answers = [
+            (await client.post("/v1/echo", json=ECHO, headers=issuer.headers(client_id="desk", sub=who))).status_code
+            for who in ("one", "one", "another")
+        ]
+
+    assert answers == [200, 429, 200]
+
+
 async def test_planted_a_limit_that_is_told_and_not_kept_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FixedWindowRateLimiter, "hit", lambda self, item, *keys: True)
 

@@ -71,6 +71,16 @@ async def test_a_token_says_who_calls(issuer: Issuer, verifier: TokenVerifier) -
     assert principal.perimeter_kinds() == {"post", "departement"}
 
 
+async def test_what_a_person_makes_is_theirs_and_what_a_program_makes_its_clients(issuer: Issuer, verifier: TokenVerifier) -> None:
+    owners = [
+        (await verifier.verify(issuer.token(client_id=client, sub=subject))).owner
+        for client, subject in (("desk", "one"), ("desk", "another"), ("desk one", "another"), ("desk", "one another"), ("desk", "desk"))
+    ]
+
+    assert len(set(owners)) == 5
+    assert owners[-1] == "desk"
+
+
 async def test_national_covers_every_departement(issuer: Issuer, verifier: TokenVerifier) -> None:
     principal = await verifier.verify(issuer.token(role="administrator", perimeter=["national"]))
 

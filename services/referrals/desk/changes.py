@@ -221,8 +221,7 @@ async def make(change: Change, operation: str, request: Request, form: Form, cal
     body = read(change, form)
     doing = Doing(caller, runtime, id, version, now)
     said = b"" if body is None else body.model_dump_json().encode()
-    # one claim for each person: the desk is one client for all of them
-    claim = claim_of(f"{caller.client_id} {caller.subject}", key, operation, request.scope["path"], said)
+    claim = claim_of(caller.owner, key, operation, request.scope["path"], said)
     try:
         answer = await OnceOnly(runtime.database, claim)(lambda session: change.run(session, doing, body))
     except KeyReused:

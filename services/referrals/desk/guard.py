@@ -74,7 +74,7 @@ async def _entered(request: Request, rule: Rule) -> Response | None:
         if request.method != "GET":
             return await _after_its_session(request, runtime, provider)
         return _elsewhere("/desk/sign-in", request)
-    rates.spend(request.scope, f"{signed_in.caller.client_id} {signed_in.caller.subject}")
+    rates.spend(request.scope, signed_in.caller.owner)
     if not rule.allows(signed_in.caller):
         raise Forbidden("Votre rôle ou votre périmètre n'ouvre pas cette page.")
     request.scope[CALLER] = signed_in.caller

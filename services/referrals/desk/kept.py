@@ -66,7 +66,7 @@ class KeptForms:
         return cls(hmac.digest(secret_bytes(runtime.settings.search_key), b"maillon desk kept forms", sha256))
 
     def owner_of(self, caller: Principal) -> bytes:
-        return self._digest(b"owner", f"{caller.client_id} {caller.subject}".encode())
+        return self._digest(b"owner", caller.owner.encode())
 
     def whose(self, caller: Principal, now: datetime) -> str:
         """For a form that is made now for them."""

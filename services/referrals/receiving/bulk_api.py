@@ -104,7 +104,7 @@ async def receive_referrals(request: Request, caller: Caller, runtime: Run) -> R
     """
     expect_lines(request)
     rates: Rates = request.app.state.rates
-    rates.check_lines(caller.client_id)
+    rates.check_lines(caller.owner)
     return Lines(_answers(request, caller, runtime, rates))
 
 
@@ -123,7 +123,7 @@ async def _answers(request: Request, caller: Principal, runtime: Runtime, rates:
     try:
         async with aclosing(read_ahead(came, partial(_read, runtime, caller, current_trace()), _AT_ONCE)) as parts:
             async for part in parts:
-                within = paid + rates.spend_lines(caller.client_id, len(part) - paid)
+                within = paid + rates.spend_lines(caller.owner, len(part) - paid)
                 paid = 0
                 said, away = await _receive(runtime, number, part[:within])
                 number += within
@@ -149,7 +149,7 @@ def _read(runtime: Runtime, caller: Principal, trace: Trace, line: bytes | LineT
         key = _key_of(raw)
         read = ReferralLine.model_validate(raw)
         return _Line(
-            key, (claim_of(caller.client_id, read.key, _OPERATION, _PATH, line), intake_of(runtime, caller, read.referral, line, trace))
+            key, (claim_of(caller.owner, read.key, _OPERATION, _PATH, line), intake_of(runtime, caller, read.referral, line, trace))
         )
     except ValidationError as error:
         return _Line(key, Invalid("Cette ligne est à corriger.", pointers=pointers_of(error, ReferralLine)))
