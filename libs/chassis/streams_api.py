@@ -12,11 +12,11 @@ from libs.chassis.refusals import NotFound
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal
 from libs.chassis.strict import Answer, Body, QueryInt
-from libs.contracts.audiences import streams_of
+from libs.chassis.subscriptions import Renewed
 from libs.contracts.types import Instant
 from libs.contracts.vocabularies import Role
 
-router = APIRouter(tags=["Streams"])
+router = APIRouter(tags=["Streams"], dependencies=[Renewed])
 
 _READERS = Rule(roles=set(Role))
 ACCESS = AccessTable(
@@ -70,14 +70,8 @@ class FeedOut(Answer):
     head: HeadOut
 
 
-def streams_for(caller: Principal) -> list[str]:
-    """The names of the streams a caller may read."""
-    organization = str(caller.organization) if caller.organization is not None else None
-    return streams_of(caller.role, caller.perimeter, organization, caller.client_id)
-
-
 def _readable(caller: Principal, stream: str) -> str:
-    if stream not in streams_for(caller):
+    if stream not in caller.streams():
         raise NotFound
     return stream
 
@@ -100,7 +94,7 @@ def _head_out(runtime: Runtime, head: streams.Head) -> HeadOut:
 @router.get("/v1/streams", operation_id="list_streams", response_model=StreamsOut)
 async def list_streams(caller: Caller, runtime: Run) -> StreamsOut:
     """The streams the caller may read, with their signed heads."""
-    names = streams_for(caller)
+    names = caller.streams()
     async with runtime.database.transaction() as session:
         heads = [await streams.head(session, name) for name in names]
     return StreamsOut(items=[_head_out(runtime, head) for head in heads])

@@ -17,12 +17,12 @@ from libs.chassis.problems import problems
 from libs.chassis.runtime import Db, Run, Runtime
 from libs.chassis.security import Caller, Principal
 from libs.chassis.strict import Answer, Body, line
-from libs.chassis.subscriptions import Subscription, policy_of
+from libs.chassis.subscriptions import Renewed, Subscription, policy_of
 from libs.chassis.webhooks import LONGEST_URL, Sender
 from libs.contracts.types import Id, Instant
 from libs.contracts.vocabularies import Role
 
-router = APIRouter(tags=["Subscriptions"])
+router = APIRouter(tags=["Subscriptions"], dependencies=[Renewed])
 
 _SUBSCRIBERS = Rule(roles=set(Role))
 ACCESS = AccessTable(
@@ -50,8 +50,8 @@ class SubscriptionOut(Answer):
     """`epoch` and `sequence`: the last event delivered; `head_sequence`: the stream's last. `status`: active or disabled.
 
     `disabled_reason`: gone (the receiver answered 410), failing (three days without success), feed-too-old (the events wanted are no longer kept),
-    not-entitled (the stream is no longer the client's to read). `last_failure`: http-500, timeout, connect, tls, dns, redirect, protocol,
-    address-refused…
+    not-entitled (the stream is no longer its owner's to read), expired (not renewed in time). `last_failure`: http-500, timeout, connect, tls, dns,
+    redirect, protocol, address-refused… `expires_at`: when the deliveries end, unless a call to `/v1/streams` or `/v1/subscriptions` renews them before.
     """
 
     id: Id
@@ -68,6 +68,7 @@ class SubscriptionOut(Answer):
     failing_since: Instant | None
     last_failure: str | None
     next_attempt_at: Instant | None
+    expires_at: Instant
 
 
 class SubscriptionWithSecretOut(SubscriptionOut):
@@ -122,7 +123,12 @@ async def _with_secret(runtime: Runtime, caller: Principal, answer: Response) ->
     ),
 )
 async def create_subscription(body: SubscriptionIn, caller: Caller, runtime: Run, once: Once) -> Response:
-    """Have a stream delivered to a URL. The answer holds the secret that signs the deliveries, this once."""
+    """Have a stream delivered to a URL. The answer holds the secret that signs the deliveries, this once.
+
+    It goes on for a week after its owner's last call to `/v1/streams` or `/v1/subscriptions` of this service; then it is disabled (`expired`), until
+    it is resumed. A call with a token that may not read the stream any more disables it at once (`not-entitled`). Its owner is the client; where many persons
+    share one, the person. Five subscriptions of an owner are delivered at a time: a slow receiver holds nobody else up.
+    """
 
     async def create(session: AsyncSession) -> SubscriptionOut:
         policy = policy_of(runtime.settings)

@@ -9,11 +9,11 @@ import structlog
 
 from libs.chassis import idempotency, streams
 from libs.chassis.audit import CHECKPOINT_SECONDS, KEEP_DAYS, checkpoint_audit
+from libs.chassis.deliveries import Deliverer
 from libs.chassis.endless import endless
 from libs.chassis.health import Heartbeat
 from libs.chassis.runtime import Runtime
 from libs.chassis.service import Job
-from libs.chassis.subscriptions import Deliverer
 
 _log = structlog.get_logger(__name__)
 

@@ -14,6 +14,7 @@ from libs.chassis.runtime import Runtime
 from libs.chassis.security import IssuerKeys
 from libs.chassis.service import Service
 from libs.chassis.settings import Settings
+from libs.contracts.demonstration import PERSONS
 from libs.embedded.issuer import Issuer
 from libs.embedded.issuer import create_app as create_issuer
 from tests.applications import application
@@ -21,6 +22,7 @@ from tests.chassis.speaking import database as speaking_database
 from tests.settings import NOWHERE, settings_for
 
 _keys = count(1)
+_PERSONS = {person.client_id: str(person.id) for person in PERSONS.values()}
 _SERVICE = Service(name="partners", title="Un service", settings=Settings, routers=(), access=AccessTable({}), says=())
 
 
@@ -34,8 +36,12 @@ class Served:
     speaker: Database
     keys: "count[int]" = field(default_factory=lambda: _keys)
 
-    def token(self, who: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.issuer.issue(who)}"}
+    def token(self, who: str, **claims: Any) -> dict[str, str]:
+        """`who`: a client, or a person signed in at one: "coordinator-95@desk"."""
+        name, _, at = who.partition("@")
+        if at:
+            claims = {"client_id": at, "sub": _PERSONS[name]} | claims
+        return {"Authorization": f"Bearer {self.issuer.issue(name, **claims)}"}
 
     async def get(self, who: str, address: str, **query: str | int) -> httpx.Response:
         return await self.client.get(address, params=query or None, headers=self.token(who))

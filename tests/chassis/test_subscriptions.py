@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -13,14 +13,16 @@ from sqlalchemy import Row, text
 from standardwebhooks import Webhook, WebhookVerificationError
 from structlog.testing import capture_logs
 
-from libs.chassis import streams, subscriptions
+from libs.chassis import deliveries, streams, subscriptions
 from libs.chassis.audit_api import ACCESS as AUDIT_ACCESS
-from libs.chassis.subscriptions import Deliverer, pause_after
+from libs.chassis.deliveries import Deliverer, pause_after
+from libs.chassis.security import Principal
 from libs.chassis.subscriptions_api import ACCESS
 from tests.chassis.openapi_examples import try_examples, without_example
 from tests.chassis.receiving import Received, Receiver, answering, receiver
 from tests.chassis.serving import Served, served
 from tests.chassis.speaking import everything, fact, say, stamp_all
+from tests.planted import seen_red
 from tests.waiting import ended, until
 
 ADDRESS = "/v1/subscriptions"
@@ -183,18 +185,45 @@ async def test_nobody_sees_or_ends_another_clients_subscription(house: Served, t
     assert len((await house.get("referrals", ADDRESS)).json()["items"]) == 1
 
 
+async def test_persons_at_one_desk_neither_see_nor_touch_each_others_subscriptions(house: Served, theirs: Receiver) -> None:
+    made = await subscribed(house, theirs, who="coordinator-95@desk", stream="departement:95")
+
+    for who in ("partner-78@desk", "coordinator-78@desk", "coordinator-95"):
+        assert (await house.get(who, ADDRESS)).json()["items"] == []
+        assert (await house.get(who, f"{ADDRESS}/{made['id']}")).status_code == 404
+        assert (await house.post(who, f"{ADDRESS}/{made['id']}/secret")).status_code == 404
+        assert (await house.delete(who, f"{ADDRESS}/{made['id']}")).status_code == 404
+
+    assert [one["id"] for one in (await house.get("coordinator-95@desk", ADDRESS)).json()["items"]] == [made["id"]]
+    assert (await house.post("coordinator-95@desk", f"{ADDRESS}/{made['id']}/secret")).json()["secret"] != made["secret"]
+
+
+async def test_a_key_used_by_one_person_of_a_desk_tells_another_nothing(house: Served, theirs: Receiver) -> None:
+    body = {"stream": "departement:78", "url": theirs.url()}
+    made = await house.post("coordinator-78@desk", ADDRESS, body, key="the-same")
+
+    other = await house.post("partner-95@desk", ADDRESS, body, key="the-same")
+    again = await house.post("coordinator-78@desk", ADDRESS, body, key="the-same")
+
+    assert (made.status_code, other.status_code) == (201, 404)
+    assert again.json() == made.json()
+
+
 async def test_an_administrator_ends_a_subscription_but_never_sees_its_secret(house: Served, theirs: Receiver) -> None:
     made = await subscribed(house, theirs)
 
     assert [one["id"] for one in (await house.get("administrator", ADDRESS)).json()["items"]] == [made["id"]]
-    assert (await house.post("administrator", f"{ADDRESS}/{made['id']}/secret")).status_code == 404
+    for operation in ("secret", "resume", "ping"):
+        assert (await house.post("administrator", f"{ADDRESS}/{made['id']}/{operation}")).status_code == 404
+    async with house.runtime.database.transaction() as session:
+        assert await session.scalar(text("SELECT former_secret FROM subscriptions")) is None
     assert (await house.delete("administrator", f"{ADDRESS}/{made['id']}")).status_code == 204
 
     assert (await house.get("referrals", f"{ADDRESS}/{made['id']}")).status_code == 404
 
 
 async def test_subscriptions_are_bounded_and_listed_by_pages(house: Served, theirs: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriptions, "MOST_PER_CLIENT", 3)
+    monkeypatch.setattr(subscriptions, "MOST", 3)
     made = [(await subscribed(house, theirs))["id"] for _ in range(3)]
 
     refused = await house.post("referrals", ADDRESS, {"stream": "internal", "url": theirs.url()})
@@ -417,6 +446,61 @@ async def test_a_stopped_replica_gives_its_leases_back(house: Served, theirs: Re
     silent.close()
 
 
+async def test_many_slow_receivers_of_one_client_leave_places_for_the_others(house: Served, theirs: Receiver) -> None:
+    async with receiver() as hanging:
+        hanging.answer = lambda _: b"HTTP/1.1 200 OK\r\n"
+        for _ in range(25):
+            await subscribed(house, hanging, who="coordinator-95", stream="departement:95")
+        await told(house, 3)
+        await subscribed(house, theirs)
+        replica = asyncio.create_task(Deliverer(house.runtime).run())
+
+        await until(lambda: len(theirs.received) == 3, 5)
+
+        assert len(hanging.received) <= deliveries.PLACES
+        await ended(replica)
+
+
+async def test_the_places_of_a_client_count_on_all_replicas_together(house: Served, theirs: Receiver) -> None:
+    for _ in range(deliveries.PLACES + 3):
+        await subscribed(house, theirs)
+    await subscribed(house, theirs, who="coordinator-95", stream="departement:95")
+    await told(house, 1)
+
+    first, second = await Deliverer(house.runtime).claim(20), await Deliverer(house.runtime).claim(20)
+
+    assert sorted(one.client_id for one in first) == ["coordinator-95"] + ["referrals"] * deliveries.PLACES
+    assert second == []
+
+
+async def test_who_has_no_place_yet_comes_before_who_has(house: Served, theirs: Receiver) -> None:
+    for _ in range(3):
+        await subscribed(house, theirs)
+    await subscribed(house, theirs, who="coordinator-95", stream="departement:95")
+    await told(house, 1)
+
+    claimed = await Deliverer(house.runtime).claim(2)
+
+    assert sorted(one.client_id for one in claimed) == ["coordinator-95", "referrals"]
+
+
+async def test_a_turn_ends_in_time_and_whoever_waited_longest_is_next(
+    house: Served, theirs: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "TURN_SECONDS", 0.0)
+    async with receiver() as other:
+        first, second = await subscribed(house, theirs), await subscribed(house, other)
+        await told(house, 3)
+        deliverer, order = Deliverer(house.runtime), []
+        for _ in range(4):
+            [one] = await deliverer.claim(1)
+            order.append(str(one.id))
+            await deliverer.deliver(one)
+
+        assert order == [first["id"], second["id"]] * 2
+        assert theirs.sequences == other.sequences == [1, 2]
+
+
 async def test_one_receiver_that_hangs_does_not_hold_the_others_back(house: Served, theirs: Receiver) -> None:
     async with receiver() as hanging:
         hanging.answer = lambda _: b"HTTP/1.1 200 OK\r\n"
@@ -489,6 +573,92 @@ async def test_a_client_that_may_no_longer_read_the_stream_gets_nothing(house: S
     assert theirs.received == []
 
 
+async def test_who_lost_the_stream_operates_its_subscription_no_more_but_ends_it(house: Served, theirs: Receiver) -> None:
+    body = {"stream": "departement:95", "url": theirs.url()}
+    made = (await house.post("coordinator-95", ADDRESS, body, key="made")).json()
+    await told(house, 2)
+    narrow = house.token("coordinator-95", perimeter=["departement:78"])
+    address = f"{ADDRESS}/{made['id']}"
+
+    operated = [
+        (await house.client.post(f"{address}/{operation}", headers=narrow | {"Idempotency-Key": operation})).status_code
+        for operation in ("secret", "resume", "ping")
+    ]
+    repeated = await house.client.post(ADDRESS, json=body, headers=narrow | {"Idempotency-Key": "made"})
+    told_of = (await house.client.get(address, headers=narrow)).json()
+
+    assert operated == [404, 404, 404]
+    assert (repeated.status_code, made["secret"] in repeated.text) == (404, False)
+    assert (told_of["status"], told_of["disabled_reason"], told_of["head_sequence"]) == ("disabled", "not-entitled", 0)
+    assert (await house.client.get(ADDRESS, headers=narrow)).json()["items"] == [told_of]
+    assert theirs.received == []
+    assert (await house.client.delete(address, headers=narrow)).status_code == 204
+
+
+@pytest.mark.parametrize("asked", ["/v1/streams", "/v1/streams/departement:95/events", ADDRESS])
+async def test_a_call_with_other_rights_ends_the_deliveries_they_do_not_cover(house: Served, theirs: Receiver, asked: str) -> None:
+    made = await subscribed(house, theirs, who="coordinator-95", stream="departement:95")
+    await told(house, 1)
+    await turn(house)
+
+    await house.client.get(asked, headers=house.token("coordinator-95", perimeter=["departement:78"]))
+    await told(house, 1)
+    assert await turn(house) == 0
+    disabled = await seen(house, made, "coordinator-95")
+    resumed = await house.post("coordinator-95", f"{ADDRESS}/{made['id']}/resume")
+    await turn(house)
+
+    assert (disabled["status"], disabled["disabled_reason"]) == ("disabled", "not-entitled")
+    assert resumed.status_code == 200
+    assert theirs.sequences == [1, 2]
+
+
+async def test_a_turn_under_way_stops_when_the_right_is_lost(house: Served, theirs: Receiver) -> None:
+    made = await subscribed(house, theirs, who="coordinator-95", stream="departement:95")
+    await told(house, 3)
+    deliverer = Deliverer(house.runtime)
+    [claimed] = await deliverer.claim(20)
+    await house.client.get(ADDRESS, headers=house.token("coordinator-95", perimeter=["departement:78"]))
+
+    await deliverer.deliver(claimed)
+
+    assert len(theirs.received) <= 1
+    assert (await seen(house, made, "coordinator-95"))["sequence"] == 0
+
+
+async def test_a_subscription_that_its_owner_does_not_renew_is_disabled_after_a_week(house: Served, theirs: Receiver) -> None:
+    made = await subscribed(house, theirs)
+    await change(house, "UPDATE subscriptions SET renewed_at = now() - interval '6 days 23 hours'")
+    await told(house, 1)
+    await turn(house)
+    assert theirs.sequences == [1]
+    await change(house, "UPDATE subscriptions SET renewed_at = now() - interval '7 days 1 second'")
+    await told(house, 1)
+
+    await turn(house)
+
+    disabled = await seen(house, made)
+    assert (disabled["status"], disabled["disabled_reason"]) == ("disabled", "expired")
+    assert theirs.sequences == [1]
+    assert (await house.post("referrals", f"{ADDRESS}/{made['id']}/resume")).json()["status"] == "active"
+    await turn(house)
+    assert theirs.sequences == [1, 2]
+
+
+async def test_a_call_about_streams_renews_a_subscription_and_its_answer_says_until_when(house: Served, theirs: Receiver) -> None:
+    made = await subscribed(house, theirs)
+    await change(house, "UPDATE subscriptions SET renewed_at = now() - interval '6 days'")
+    async with house.runtime.database.transaction() as session:
+        before = await session.scalar(text("SELECT renewed_at FROM subscriptions"))
+
+    await house.get("referrals", "/v1/streams")
+
+    async with house.runtime.database.transaction() as session:
+        after = await session.scalar(text("SELECT renewed_at FROM subscriptions"))
+    assert after - before > timedelta(days=5, hours=23)
+    assert datetime.fromisoformat((await seen(house, made))["expires_at"]) - after == timedelta(days=7)
+
+
 async def test_a_secret_that_cannot_be_opened_is_a_failure_of_that_subscription_only(house: Served, theirs: Receiver) -> None:
     async with receiver() as other:
         made = await subscribed(house, other)
@@ -545,8 +715,8 @@ async def test_planted_a_cursor_moved_before_the_delivery_loses_an_event(house: 
 async def test_planted_a_claim_without_lease_delivers_twice(house: Served, theirs: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     await subscribed(house, theirs)
     await told(house, 2)
-    weaker = str(subscriptions._CLAIM).replace("(s.leased_until IS NULL OR s.leased_until < now())", "true")
-    monkeypatch.setattr(subscriptions, "_CLAIM", text(weaker))
+    weaker = str(deliveries._CLAIM).replace("(s.leased_until IS NULL OR s.leased_until < now())", "true")
+    monkeypatch.setattr(deliveries, "_CLAIM", text(weaker))
     one, two = Deliverer(house.runtime), Deliverer(house.runtime)
     first, second = await one.claim(20), await two.claim(20)
 
@@ -554,6 +724,41 @@ async def test_planted_a_claim_without_lease_delivers_twice(house: Served, their
     await two.deliver(second[0])
 
     assert theirs.sequences.count(1) == 2
+
+
+async def test_planted_a_claim_without_places_lets_one_client_take_them_all(
+    house: Served, theirs: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weaker = str(deliveries._CLAIM).replace("due.place <= :places", "(due.place <= :places OR true)")
+    monkeypatch.setattr(deliveries, "_CLAIM", text(weaker))
+
+    await seen_red(test_the_places_of_a_client_count_on_all_replicas_together(house, theirs), "3 more items")
+
+
+async def test_planted_a_success_that_keeps_its_turn_is_always_first(
+    house: Served, theirs: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weaker = str(deliveries._MOVE).replace("next_attempt_at = now(), ", "")
+    monkeypatch.setattr(deliveries, "_MOVE", text(weaker))
+
+    await seen_red(test_a_turn_ends_in_time_and_whoever_waited_longest_is_next(house, theirs, monkeypatch), "At index 1 diff")
+
+
+async def test_planted_persons_who_are_taken_for_their_client_touch_each_others_subscriptions(
+    house: Served, theirs: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Principal, "owner", property(lambda self: self.client_id))
+
+    await seen_red(test_persons_at_one_desk_neither_see_nor_touch_each_others_subscriptions(house, theirs), "departement:95")
+
+
+async def test_planted_rights_that_are_not_renewed_deliver_what_may_no_longer_be_read(
+    house: Served, theirs: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weaker = str(subscriptions._RENEW).replace("WHERE owner = :owner", "WHERE false AND owner = :owner")
+    monkeypatch.setattr(subscriptions, "_RENEW", text(weaker))
+
+    await seen_red(test_a_call_with_other_rights_ends_the_deliveries_they_do_not_cover(house, theirs, ADDRESS), "1 == 0")
 
 
 async def test_the_examples_of_the_documentation_work_as_they_stand(house: Served) -> None:
