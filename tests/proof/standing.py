@@ -19,6 +19,10 @@ SERVICES = ("referrals", "partners", "funding", "reporting")
 REPLICAS = {name: ("api", "api", "worker", "worker") if name == "referrals" else ("both", "both") for name in SERVICES}
 """Two of everything: API, stand-by relay, members of the consumer group; apart where the clients work."""
 _CALLED = {"both": "api and worker"}
+PARTS = tuple(
+    f"{name} {_CALLED.get(role, role)} {place % 2 + 1}" for name, replicas in REPLICAS.items() for place, role in enumerate(replicas)
+)
+"""The services' processes by name: `referrals api 1`, `referrals worker 2`, `partners api and worker 1`, …"""
 KAFKA = Path(__file__).parents[2] / "deploy" / "kafka" / "kafka"
 _FROM_OUTSIDE = ("PATH", "HOME", "LANG", "TMPDIR", "JAVA_HOME")
 
@@ -109,12 +113,13 @@ class Standing(House):
         servers = self.plan.environment["KAFKA_BOOTSTRAP_SERVERS"]
         self.environments = {name: environment_of(self.plan, name, urls[name], servers) for name in SERVICES}
         await self._migrate(self.environments, report)
+        names = list(PARTS)
         for name in SERVICES:
             doors = [self.plan.services[name], self.second[name]]
-            for place, role in enumerate(REPLICAS[name]):
+            for role in REPLICAS[name]:
                 port = free_port() if role == "worker" else doors.pop(0)
                 part = self._role(name, role, port)
-                self._start(replace(part, name=f"{name} {_CALLED.get(role, role)} {place % 2 + 1}"))
+                self._start(replace(part, name=names.pop(0)))
         async with httpx.AsyncClient(timeout=5, trust_env=False) as client, asyncio.TaskGroup() as waiting:
             for part in self.parts:
                 if part.ready_url:

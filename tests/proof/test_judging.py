@@ -14,7 +14,9 @@ from libs.contracts.audiences import INTERNAL
 from libs.contracts.projecting import project
 from libs.contracts.pseudonyms import PseudonymKeys
 from libs.contracts.registry import EVENTS
+from tests.proof import __main__ as proof
 from tests.proof.__main__ import main, progress
+from tests.proof.faults import KINDS, never_done
 from tests.proof.judging import Held, Stream, judge
 from tests.proof.told import Told
 
@@ -294,3 +296,28 @@ def test_the_last_line_is_json_and_the_exit_code_1_when_it_comes_to_no_compariso
 def test_progress_says_how_long_it_may_still_take() -> None:
     assert progress(2500, 10_000, 30, 30, 60) == " 2500 of 10000 commits,  30 of 30 kills,  3.0 min left | "[:-3]
     assert progress(0, 300, 0, 30, 2) == "    0 of 300 commits,   0 of 30 kills"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_of_fault_that_a_campaign_passed_over_is_told(kind: str) -> None:
+    done = dict.fromkeys(KINDS, 1)
+
+    assert never_done(done, 30) == []
+    assert never_done(done | {kind: 0}, 30) == [kind]
+    assert never_done(done | {kind: 0}, 10) == [], "too few kills for each kind"
+
+
+def test_a_campaign_that_found_nothing_and_passed_a_fault_over_has_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = dict[str, int | str | None](CLEAN)
+
+    async def campaign(chosen: object, folder: Path, found: dict[str, int | str | None]) -> None:
+        found.update(ended)
+
+    monkeypatch.setattr(proof, "campaign", campaign)
+    assert main(["--keep", str(tmp_path)]) == 0
+
+    ended["failed"] = "never done: PostgreSQL"
+    assert main(["--keep", str(tmp_path)]) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["failed"] == "never done: PostgreSQL"

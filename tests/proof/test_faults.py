@@ -1,0 +1,112 @@
+"""What a campaign does to the house: each kind at least once, whatever the dice; and what it passed over is told.
+
+The house and its broker are only told what is done to them: no process is started here.
+"""
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from libs.embedded import children
+from libs.embedded.house import Part
+from tests.proof.faults import KINDS, Faults, never_done
+from tests.proof.standing import PARTS
+
+
+@dataclass
+class Told:
+    """Stands for the house, for its broker and for PostgreSQL."""
+
+    away: frozenset[str] = frozenset()
+    """Parts that are never alive."""
+    topics: int = 5
+    killed: list[str] = field(default_factory=list)
+
+    @property
+    def postgres(self) -> "Told":
+        return self
+
+    def alive(self, word: str) -> list[Part]:
+        names = [kind for kind in (*PARTS, "PostgreSQL") if word in kind and kind not in self.away]
+        process: Any = children
+        return [Part(name, lambda: process, "", process=process) for name in names]
+
+    def psql(self, database: str, statement: str) -> str:
+        return "3"
+
+    async def kill(self) -> None:
+        self.killed.append("broker")
+
+    async def start(self) -> None:
+        pass
+
+    def forget(self) -> None:
+        self.killed.append("data")
+
+    async def delete_topics(self) -> int:
+        return self.topics
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_killed_and_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    pause = asyncio.sleep
+
+    async def at_once(seconds: float) -> None:
+        await pause(0)
+
+    monkeypatch.setattr(asyncio, "sleep", at_once)
+    monkeypatch.setattr(children, "pid", 0, raising=False)
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
+
+
+async def _done(house: Any, seed: int, kills: int = 30) -> Faults:
+    made = Faults(house, house, seed, kills, lambda what: None)
+    await made.run(lambda: True)
+    return made
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("kills", [len(KINDS), 30])
+async def test_each_kind_is_done_at_least_once_whatever_the_dice(seed: int, kills: int) -> None:
+    made = await _done(Told(), seed, kills)
+
+    assert never_done(made.done, kills) == []
+    assert made.kills >= kills
+    assert made.wiped
+
+
+@pytest.mark.parametrize("kills", range(9))
+async def test_a_small_campaign_ends_and_wipes_the_broker_and_its_topics_all_the_same(kills: int) -> None:
+    made = await _done(Told(), 7, kills)
+
+    assert {"broker away", "topics deleted", "broker wiped"} <= made.done.keys()
+
+
+async def test_planted_a_part_that_is_never_killed_is_told() -> None:
+    made = await _done(Told(away=frozenset({"referrals worker 2", "PostgreSQL"})), 7)
+
+    assert never_done(made.done, 30) == ["referrals worker 2", "PostgreSQL"]
+
+
+async def test_planted_topics_that_are_never_deleted_are_told() -> None:
+    made = await _done(Told(topics=0), 7)
+
+    assert never_done(made.done, 30) == ["topics deleted"]
+
+
+async def test_planted_the_dice_alone_pass_kinds_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the deck that is dealt first: of twenty campaigns of the size of CI most would have shown less than they say."""
+    begin = Faults.__init__
+
+    def without_deck(self: Faults, *given: Any) -> None:
+        begin(self, *given)
+        self._first.clear()
+
+    monkeypatch.setattr(Faults, "__init__", without_deck)
+
+    passed_over = [never_done((await _done(Told(), seed)).done, 30) for seed in range(20)]
+
+    assert sum(map(bool, passed_over)) > 10
