@@ -22,13 +22,17 @@ OPEN_WORD: Final = "zqxjvannuaire"
 OPEN_PHONE: Final = "639989741"
 NEEDLES: Final = (WORD, PHONE, BIRTH)
 
+_REFERENCE: Final = "the police system's own number of the case; it is in the table referrals, and shown to that system only"
 IN_CLEAR: Final = {
-    "external_reference": "the police system's own number of the case; it is in the table referrals, and shown to that system only",
-    "key": "an idempotency key: the caller's own number of its request",
-    "url": "a subscriber's receiver",
-    "reason": "an operator's note on a dead letter",
-    "stream": "a stream's name",
+    "ReferralIn.external_reference": _REFERENCE,
+    "StatusSearchIn.external_reference": _REFERENCE,
+    ".key": "an idempotency key, of a line of a batch: the caller's own number of its request",
+    "SubscriptionIn.url": "a subscriber's receiver",
+    "SubscriptionIn.stream": "a stream's name",
+    "ConfirmationIn.stream": "a stream's name",
+    "DiscardIn.reason": "an operator's note on a dead letter",
 }
+"""Fields that may be stored in clear, with the reason. A field of the same name elsewhere is marked and searched for."""
 
 _DIRECTORY: Final = "the directory that everybody is sent to: names of structures, services and places, their switchboard and mailbox"
 _HOUSE: Final = "a name that the administration gave to what is its own: a unit, a post, a funder"
@@ -104,7 +108,7 @@ def mark(schema: Schema, given: Any, document: Schema, path: str, planted: set[s
     marked = dict(given)
     for name, field in schema.get("properties", {}).items():
         where = f"{schema.get('title', path)}.{name}"
-        marker = None if name in IN_CLEAR else _marker(field, name)
+        marker = None if where in IN_CLEAR else _marker(field, name)
         if marker is not None:
             marked[name] = _placed(marker, where)
             planted.add(where)
@@ -135,7 +139,7 @@ def _fields(schema: Schema, document: Schema, path: str, above: frozenset[str]) 
         return
     for name, field in schema.get("properties", {}).items():
         where = f"{title}.{name}"
-        if name not in IN_CLEAR and _marker(field, name) is not None:
+        if where not in IN_CLEAR and _marker(field, name) is not None:
             yield where
         yield from _fields(field, document, where, above | {title})
 

@@ -1,0 +1,56 @@
+"""Which fields are marked and searched for: what may be stored in clear is exempt in its own form, and nowhere else."""
+
+from typing import Any
+
+import pytest
+
+from tests.applications import application
+from tests.journeys import markers
+from tests.journeys.house import SERVICES
+from tests.journeys.markers import IN_CLEAR, PUBLIC, WORD, fields, mark
+from tests.planted import red
+from tests.settings import settings_for
+
+
+def document(title: str, name: str) -> dict[str, Any]:
+    """Of a service that takes one form with one free text."""
+    schema = {"title": title, "type": "object", "properties": {name: {"type": "string"}}}
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{title}"}}}
+    return {"paths": {"/v1/x": {"post": {"requestBody": {"content": content}}}}, "components": {"schemas": {title: schema}}}
+
+
+def _openapi(name: str) -> dict[str, Any]:
+    service = SERVICES[name]
+    with application(service, settings_for(name, service.settings)) as app:
+        return app.openapi()
+
+
+def test_what_is_exempt_is_there_and_is_what_is_not_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = [_openapi(name) for name in SERVICES]
+    searched = set().union(*map(fields, documents))
+    monkeypatch.setattr(markers, "IN_CLEAR", {})
+
+    assert set().union(*map(fields, documents)) - searched == IN_CLEAR.keys()
+    assert searched >= PUBLIC.keys()
+
+
+def test_a_field_of_the_same_name_in_another_form_is_searched_for() -> None:
+    for where in IN_CLEAR:
+        name = where.rpartition(".")[2]
+        new, planted = document("ComplaintIn", name), set[str]()
+        marked = mark(new["components"]["schemas"]["ComplaintIn"], {name: "x"}, new, "", planted)
+
+        assert fields(new) == planted == {f"ComplaintIn.{name}"}, f"{name} is exempt everywhere"
+        assert marked == {name: WORD}
+    assert fields(document("DiscardIn", "reason")) == set()
+
+
+def test_planted_an_exemption_by_the_bare_name_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ByName(dict[str, str]):
+        def __contains__(self, where: object) -> bool:
+            return str(where).rpartition(".")[2] in {own.rpartition(".")[2] for own in self}
+
+    monkeypatch.setattr(markers, "IN_CLEAR", ByName(IN_CLEAR))
+
+    with red("is exempt everywhere"):
+        test_a_field_of_the_same_name_in_another_form_is_searched_for()
