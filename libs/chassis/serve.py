@@ -9,6 +9,7 @@ import errno
 import gc
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -82,12 +83,18 @@ def _run(service: Service, command: str) -> None:
     if command in ("openapi", "asyncapi"):
         _write_document(service, command)
         return
+    _leave_no_core()
     settings = service.settings.load()
     telemetry.start_logging(service.name, settings.log_level)
     if command == "migrate":
         _migrate(service, settings)
         return
     _serve(service, settings, ("api", "worker") if command == "both" else (command,))
+
+
+def _leave_no_core() -> None:
+    """A process that crashes would write its memory to a file, with the keys of the vault and what it has just opened."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _say(*sentences: str) -> None:

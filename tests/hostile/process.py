@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,19 +84,25 @@ class Served:
                 return status, headers, content
 
 
-def started(service: str, environment: dict[str, str], written: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", f"services.{service}"], env=environment, stdout=written, stderr=subprocess.STDOUT)
+def started(program: Sequence[str], environment: dict[str, str], written: IO[bytes], folder: Path | None = None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(program, env=environment, stdout=written, stderr=subprocess.STDOUT, cwd=folder)
 
 
 @asynccontextmanager
-async def serving(service: str, client_id: str, database_url: str, folder: Path, **more: str) -> AsyncIterator[Served]:
-    """`python -m services.SERVICE`, without a broker; a body may take two seconds. `client_id`: who its tokens are of; `more`: of its environment."""
+async def serving(
+    service: str, client_id: str, database_url: str, folder: Path, *, program: Sequence[str] = (), code: int = 0, **more: str
+) -> AsyncIterator[Served]:
+    """`python -m services.SERVICE`, without a broker; a body may take two seconds. `client_id`: who its tokens are of; `more`: of its environment.
+
+    `program`: started in its place, in `folder`; `code`: with which it ends.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     issuer, log, prefix = Issuer(NOWHERE), folder / "log", service.upper()
     with listening(create_issuer(issuer)) as url, log.open("wb") as written:
         environment = {
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path.cwd()),
             "MAILLON_ENVIRONMENT": "development",
             f"{prefix}_DATABASE_URL": database_url,
             f"{prefix}_PORT": str(port),
@@ -108,14 +114,16 @@ async def serving(service: str, client_id: str, database_url: str, folder: Path,
             "BODY_TIMEOUT_SECONDS": "2",
             "RATE_LIMIT_REFUSALS": "100000",
         } | {f"{prefix}_{name.upper()}": value for name, value in development_secrets(service).items()}
-        process = started(service, environment | more, written)
+        process = started(
+            program or [sys.executable, "-m", f"services.{service}"], environment | more, written, folder if program else None
+        )
         one = Served(process, port, issuer, client_id, log)
         try:
             await until(lambda: alive(one), 90)
             yield one
         finally:
             process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(30) == code
 
 
 async def alive(served: Served) -> bool:

@@ -1,0 +1,54 @@
+"""A served process that crashes (SIGABRT, as of an assertion in C) leaves nothing of what it held in memory, though the machine keeps cores."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from libs.embedded.journey import referral
+from tests.hostile.process import serving
+from tests.planted import seen_red
+
+MARK = "zqxjvmemoire"
+CORES_LIE_HERE = (
+    not Path("/proc/sys/kernel/core_pattern").read_text().startswith(("|", "/")) if Path("/proc/sys/kernel").exists() else False
+)
+FORGETS = "import resource; resource.setrlimit = lambda *_: None; import sys; from libs.chassis.serve import main; "
+FORGETS += "from services.referrals.app import SERVICE; main(SERVICE, [])"
+
+
+def _where_cores_are_kept(*words: str) -> list[str]:
+    return ["sh", "-c", 'ulimit -c unlimited; exec "$0" "$@"', sys.executable, *words]
+
+
+async def _crash(database_url: str, folder: Path, *words: str) -> None:
+    async with serving(
+        "referrals", "police-95", database_url, folder, program=_where_cores_are_kept(*words), code=-signal.SIGABRT
+    ) as served:
+        body = referral("crash") | {"narrative": f"Une dispute, {MARK}."}
+        async with httpx.AsyncClient(base_url=served.url, headers={"Authorization": served.token()}, timeout=30) as client:
+            answer = await client.post(
+                "/v1/referrals", content=json.dumps(body, default=str), headers={"Content-Type": "application/json", "Idempotency-Key": "k"}
+            )
+        assert answer.status_code == 201, answer.text
+        os.kill(served.process.pid, signal.SIGABRT)
+        served.process.wait(60)
+    assert _holding_the_mark(folder) == [], "left by the crash"
+
+
+def _holding_the_mark(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file() and MARK.encode() in path.read_bytes()]
+
+
+async def test_a_crash_leaves_nothing_of_what_the_process_held(database_url: Callable[[str | None], str], tmp_path: Path) -> None:
+    await _crash(database_url("referrals"), tmp_path, "-m", "services.referrals")
+
+
+@pytest.mark.skipif(not CORES_LIE_HERE, reason="cores are written elsewhere on this machine")
+async def test_planted_a_process_that_allows_a_core_is_seen(database_url: Callable[[str | None], str], tmp_path: Path) -> None:
+    await seen_red(_crash(database_url("referrals"), tmp_path, "-c", FORGETS), "left by the crash")
