@@ -206,7 +206,7 @@ _ORIENTED = "referral_id departement orientation_id post_id service_id organizat
 
 _DEPARTEMENT: Rows = {
     r.ReferralReceived: _RECEIVED_IN_A_DEPARTEMENT,
-    r.ReferralCorrected: f"{_RECEIVED_IN_A_DEPARTEMENT} corrected_at",
+    r.ReferralCorrected: f"{_RECEIVED_IN_A_DEPARTEMENT} contact_attempted first_attempted_at delay_minutes corrected_at",
     r.ReferralAssigned: "referral_id departement post_id reason assigned_at",
     r.ReferralUnrouted: "referral_id departement reason unrouted_at",
     r.ReferralAccepted: "referral_id departement post_id accepted_at",

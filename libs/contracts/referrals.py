@@ -91,7 +91,8 @@ class ReferralReceived(ReferralEvent):
 
 
 class ReferralCorrected(ReferralEvent):
-    """What was received was corrected: the whole corrected state."""
+    """What was received was corrected: the whole corrected state. Who the referral is there to help may be others now, and so whether an attempt to
+    contact one of them was made, the first, and its delay."""
 
     type: ClassVar[str] = "fr.maillon.referral.corrected.v1"
 
@@ -109,6 +110,10 @@ class ReferralCorrected(ReferralEvent):
     received_at: Instant
     corrected_at: Instant
     persons: tuple[PersonCounted, ...] = Field(max_length=50)
+    contact_attempted: bool | None = None
+    """`None`: said before it was told."""
+    first_attempted_at: Instant | None = None
+    delay_minutes: Count | None = None
 
 
 class ReferralAssigned(ReferralEvent):

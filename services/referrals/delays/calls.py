@@ -51,8 +51,7 @@ def count(referral: Referral, calls: Calls, since: datetime | None) -> bool:
 async def recount(session: AsyncSession, referral: Referral, *, joined_at: datetime | None = None) -> bool:
     """`count`, from the rows: after a withdrawal, a correction, an erasure or a reopening.
 
-    `joined_at`: somebody was added then. Where nobody else was to be called any more, the due time begins with them. That the first contact of the others
-    is none any more is told by no event: the next one is told as `first`.
+    `joined_at`: somebody was added then. Where nobody else was to be called any more, the due time begins with them.
     """
     await session.flush()
     waited = referral.awaits_contact

@@ -35,7 +35,7 @@ from libs.contracts.vocabularies import (
 from services.referrals import notices
 from services.referrals.delays.calls import recount
 from services.referrals.delays.due import Delays
-from services.referrals.domain import Move
+from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Person, Referral, UnitHeard
 from services.referrals.orientations.asking import check_sides_of
 from services.referrals.orientations.following import end_unagreed, tell_changed
@@ -376,6 +376,7 @@ async def _event(
 ) -> ReferralCorrected:
     """`returning`: of who joined, whether an earlier referral held them."""
     unit = await session.get(UnitHeard, referral.unit_id) if referral.unit_id is not None else None
+    first = referral.first_contact_at
     return ReferralCorrected(
         referral_id=referral.id,
         departement=referral.departement,
@@ -392,6 +393,9 @@ async def _event(
         occurred_on=civil_day(referral.occurred_at),
         received_at=referral.received_at,
         corrected_at=now,
+        contact_attempted=first is not None,
+        first_attempted_at=first,
+        delay_minutes=minutes_between(referral.received_at, first) if first is not None else None,
         persons=tuple(
             PersonCounted(
                 person_id=person.id if person.content else number_of(person.position + 1),

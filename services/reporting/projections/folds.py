@@ -60,6 +60,13 @@ def _whole(state: State, event: referrals.ReferralReceived | referrals.ReferralC
     row.seen_before = True if True in told else False if False in told else None
 
 
+def _corrected(state: State, event: referrals.ReferralCorrected) -> None:
+    _whole(state, event)
+    if event.contact_attempted is not None:
+        row = _situation(state, event)
+        row.first_contact_minutes, row.first_contact_at = event.delay_minutes, event.first_attempted_at
+
+
 def _seen_before(person: referrals.PersonCounted, before: Person | None) -> bool | None:
     """Told when a person is received; a correction that does not tell it leaves it as it was."""
     return before.seen_before if person.returning is None and before is not None else person.returning
@@ -239,7 +246,7 @@ class Fold(NamedTuple):
 
 FOLDS: dict[type[Event], Fold] = {
     referrals.ReferralReceived: Fold(_whole, "referral_id", ("situations", "persons")),
-    referrals.ReferralCorrected: Fold(_whole, "referral_id", ("situations", "persons")),
+    referrals.ReferralCorrected: Fold(_corrected, "referral_id", ("situations", "persons")),
     referrals.ReferralAssigned: Fold(_assigned, "referral_id", ("situations",)),
     referrals.ReferralUnrouted: Fold(_unrouted, "referral_id", ("situations",)),
     referrals.ReferralAccepted: Fold(_accepted, "referral_id", ("situations",)),

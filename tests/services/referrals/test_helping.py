@@ -293,6 +293,26 @@ async def test_roles_that_were_mistaken_start_the_delay_of_who_is_the_victim(ref
     assert [one["referral_id"] for one in await alerts(referrals)] == [str(referral_id)]
 
 
+async def test_a_correction_of_roles_tells_which_contact_is_the_first_now(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=BOTH)
+    taken_for_victim, real = await referrals.persons(referral_id)
+    made = await call(referrals, taken_for_victim, result="reached")
+    await referrals.said()
+
+    async def corrected(first: str, second: str) -> Any:
+        roles = [{"person_id": taken_for_victim, "role": first}, {"person_id": real, "role": second}]
+        assert (await referrals.move("iscg-95", referral_id, "corrections", {"reason": "mistake", "persons": roles})).status_code == 201
+        [(_, said)] = await referrals.said()
+        at, delay = said["first_attempted_at"], said["delay_minutes"]
+        assert said["contact_attempted"] is (at is not None)
+        return datetime.fromisoformat(at) if at else None, delay
+
+    away = await corrected("alleged_perpetrator", "victim")
+    back = await corrected("victim", "alleged_perpetrator")
+
+    assert (away, back) == ((None, None), (datetime.fromisoformat(made["attempted_at"]), made["delay_minutes"]))
+
+
 STEPS = {
     "referral.received": "received",
     "referral.unrouted": "received",

@@ -161,6 +161,23 @@ async def test_a_situation_twice_overdue_is_within_target_no_more_though_called_
     assert (await figure(reporting, "coordinator-95", "contact_overdue"))["total"]["value"] == 1
 
 
+async def test_a_correction_tells_the_first_contact_of_who_is_to_be_helped_in_truth(reporting: Served) -> None:
+    """The third was called after three hours, of the sixth nothing was heard; of the fourth a speaker of before tells nothing of it."""
+    await tell(
+        reporting,
+        telling.overdue(3, minutes=240),
+        telling.overdue(6, minutes=240),
+        telling.overdue(4, minutes=300),
+        telling.corrected(3, contact_attempted=False),  # somebody else was called
+        telling.corrected(6, contact_attempted=True, first_attempted_at=telling.NOON + timedelta(minutes=60), delay_minutes=60),
+        telling.corrected(4),
+    )
+
+    assert (await figure(reporting, "coordinator-95", "contacted"))["total"]["value"] == 5
+    assert (await figure(reporting, "coordinator-95", "contact_overdue"))["total"]["value"] == 1
+    assert (await figure(reporting, "coordinator-95", "contacted_within_target"))["total"]["value"] == 5
+
+
 async def test_themes_that_overlap_are_no_partition_and_say_so(reporting: Served) -> None:
     principal = await figure(reporting, "coordinator-95", "situations", "theme")
     every = await figure(reporting, "coordinator-95", "situations", "themes")
