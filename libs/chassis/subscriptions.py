@@ -3,7 +3,7 @@
 At least once and in order: the next event is sent when the one before was answered 2xx. A delivery that fails is tried again, with growing pauses;
 after three days of failures, at a `410 Gone`, or when the events wanted are no longer kept, the subscription is disabled and says why.
 
-It belongs to `Principal.owner`, and lives no longer than the right to its stream (docs/decisions/0016): with each call about streams or subscriptions its
+It belongs to `Principal.owner`, and lives no longer than the right to its stream (docs/decisions/0017): with each call about streams or subscriptions its
 owner shows what its token lets it read now; what that does not cover is disabled, and so is what is not renewed for a week (`LASTS`).
 """
 

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "chassis_owners_0001"
-down_revision = "chassis_readers_0002"
+down_revision = "chassis_missed_0001"
 branch_labels = None
 depends_on = None
 
