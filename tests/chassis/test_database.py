@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from libs.chassis.database import Database
+from libs.chassis.database import Database, _alembic
+from libs.contracts.registry import SPEAKERS
 
 
 async def test_what_reads_lists_cannot_write_sees_what_was_committed_meanwhile_and_plans_for_its_values(
@@ -29,3 +31,11 @@ async def test_what_reads_lists_cannot_write_sees_what_was_committed_meanwhile_a
                     await reading.execute(text("INSERT INTO seen VALUES (2)"))
     finally:
         await database.close()
+
+
+@pytest.mark.parametrize("service", [None, *sorted(SPEAKERS)])
+def test_migrations_of_the_chassis_and_of_a_service_are_one_line_each(service: str | None) -> None:
+    """Two that follow one another's predecessor were written side by side: in which order they run would be anybody's guess."""
+    heads = ScriptDirectory.from_config(_alembic(service)).get_heads()
+
+    assert len(heads) == (1 if service is None else 2), heads
