@@ -149,16 +149,21 @@ async def checkpoint(session: AsyncSession, signer: Signer, source: str, stream:
     return jws if kept is not None else None
 
 
+_FORGET_CHECKPOINTS = text("""
+    DELETE FROM stream_checkpoints USING streams
+    WHERE streams.stream = stream_checkpoints.stream AND stream_checkpoints.sequence < streams.purged_sequence
+      AND at < now() - make_interval(days => :days)
+""")
+
+
 async def checkpoint_audit(runtime: "Runtime") -> None:
     """The job: a signed checkpoint into the database and, through the log, out of it.
 
-    Checkpoints are kept a month longer than what they vouch for.
+    Checkpoints are kept a month longer than what they vouch for, and the one that vouches for what is purged longer still.
     """
     async with runtime.database.transaction() as session:
         jws = await checkpoint(session, runtime.signer, runtime.service.name)
-        await session.execute(
-            text("DELETE FROM stream_checkpoints WHERE at < now() - make_interval(days => :days)"), {"days": KEEP_DAYS + 31}
-        )
+        await session.execute(_FORGET_CHECKPOINTS, {"days": KEEP_DAYS + 31})
     if jws is not None:
         _log.info("audit.checkpoint", source=runtime.service.name, stream=streams.AUDIT, jws=jws)
 
@@ -167,7 +172,7 @@ async def checkpoint_audit(runtime: "Runtime") -> None:
 
 Kind = Literal[
     "altered",  # an entry's bytes, number or epoch do not give its digest: edited, moved, or its predecessor is not the one it was chained to
-    "relabelled",  # what the table shows beside an entry (id, type, subject) is not what its bytes say
+    "relabelled",  # what the table shows beside an entry (id, type, subject, of the audit log the time) is not what its bytes say
     "missing",  # numbers are absent in the middle
     "truncated",  # the last entries are absent
     "beyond-head",  # entries after the head
@@ -177,7 +182,7 @@ Kind = Literal[
     "checkpoint-contradicted",  # a signed checkpoint names another digest at a number
     "checkpoint-ahead",  # a signed checkpoint names a number that the stream no longer reaches
     "history-replaced",  # a signed checkpoint vouches for entries that a later epoch gave up
-    "purged-early",  # entries younger than the retention are absent at the beginning
+    "purged-early",  # entries are absent at the beginning that no checkpoint signed before the retention vouches for
 ]
 
 
@@ -226,8 +231,8 @@ async def verify_stream(
     """Recompute a stream's whole chain from its stored bytes, in one snapshot, an entry at a time: memory does not grow with the stream.
 
     `checkpoints`: signed ones that were kept outside the database, beside those that it holds. `keep_days`: how long entries must be kept, to tell
-    a purge from a truncation of the beginning. Raises SignatureInvalid when one of the given `checkpoints` is not signed by a key of `jwks` or is
-    another stream's.
+    a purge from a truncation of the beginning: only a checkpoint that was signed before them proves that what is purged was as old.
+    Raises SignatureInvalid when one of the given `checkpoints` is not signed by a key of `jwks` or is another stream's.
     """
     given = [Checkpoint.signed(jws, jwks) for jws in checkpoints]
     if any((one.source, one.stream) != (source, stream) for one in given):
@@ -239,9 +244,10 @@ async def verify_stream(
 _LIMITS = "SELECT epoch, sequence, digest, purged_sequence, purged_digest, now() AS now FROM streams WHERE stream = $1"
 _EPOCHS = "SELECT epoch, after_sequence, after_digest FROM stream_epochs WHERE stream = $1 ORDER BY epoch"
 _ENTRIES = (
-    "SELECT epoch, sequence, event_id, type, subject, attributes, data, digest FROM stream_events WHERE stream = $1 ORDER BY sequence"
+    "SELECT stream, epoch, sequence, event_id, type, subject, attributes, data, digest, recorded_at"
+    " FROM stream_events WHERE stream = $1 ORDER BY sequence"
 )
-_CHECKPOINTS = "SELECT epoch, sequence, digest, jws FROM stream_checkpoints WHERE stream = $1 ORDER BY sequence, epoch"
+_CHECKPOINTS = "SELECT epoch, sequence, digest, jws, at FROM stream_checkpoints WHERE stream = $1 ORDER BY sequence, epoch"
 
 
 class _Verification:
@@ -260,6 +266,8 @@ class _Verification:
         self._epochs: list[asyncpg.Record] = []
         self._first = self._sequence = self._entries = self._vouched = 0
         self._digest = streams.GENESIS
+        self._vouched_since: datetime | None = None
+        """When the oldest checkpoint was signed that agrees with the log: all before it was there then."""
 
     async def run(self, keep_days: int | None) -> Verified:
         note = self._findings.note
@@ -273,10 +281,7 @@ class _Verification:
 
         vouched = self._checkpoints()
         one = await anext(vouched, None)
-        while one is not None and one.sequence < self._first:
-            if young is not None and one.at > young:
-                self._purged_early(one)
-                young = None  # said once
+        while one is not None and one.sequence < self._first:  # of what is purged
             one = await anext(vouched, None)
         self._look_at_epochs()
         while one is not None and one.sequence <= self._sequence:
@@ -291,6 +296,8 @@ class _Verification:
             self._ahead(one)
             one = await anext(vouched, None)
 
+        if self._first and young is not None and (self._vouched_since is None or self._vouched_since > young):
+            self._purged_early()
         if self._sequence < last:
             note(
                 "truncated", last, f"La fin manque : la tête annonce le n° {last}, la dernière entrée présente est le n° {self._sequence}."
@@ -320,12 +327,12 @@ class _Verification:
         async for row in self._connection.cursor(_CHECKPOINTS, self._stream, prefetch=500):
             while given and given[0].sequence <= row["sequence"]:
                 yield given.popleft()
-            kept = (self._source, self._stream, row["epoch"], row["sequence"], bytes(row["digest"]))
+            kept = Checkpoint(self._source, self._stream, row["epoch"], row["sequence"], bytes(row["digest"]), row["at"])
             try:
                 one = Checkpoint.signed(row["jws"], self._jwks)
             except SignatureInvalid:
                 one = None
-            if one is not None and (one.source, one.stream, one.epoch, one.sequence, one.digest) == kept:
+            if one == kept:
                 yield one
             else:
                 sentence = f"La signature du point de contrôle n° {row['sequence']} gardé dans la base n'est pas valable."
@@ -348,7 +355,7 @@ class _Verification:
         if digest != bytes(row["digest"]):
             note("altered", sequence, f"L'entrée n° {sequence}, ou celle qui la précède, a été modifiée, déplacée ou retirée.")
         if not _is_labelled(row):
-            sentence = f"Ce que la table affiche de l'entrée n° {sequence} (identifiant, type, objet) n'est pas ce que dit l'entrée."
+            sentence = f"Ce que la table affiche de l'entrée n° {sequence} (identifiant, type, objet, heure) n'est pas ce que dit l'entrée."
             note("relabelled", sequence, sentence)
         # go on from the stored digest: what follows is judged by itself
         self._sequence, self._digest = sequence, bytes(row["digest"])
@@ -366,6 +373,7 @@ class _Verification:
             return  # the entry itself is missing, which was noted
         if one.digest == self._digest:
             self._vouched = one.sequence
+            self._vouched_since = one.at if self._vouched_since is None else min(one.at, self._vouched_since)
         elif self._is_replaced(one):
             self._replaced(one)
         else:
@@ -387,10 +395,10 @@ class _Verification:
         sentence = f"Le {_signed_on(one)} atteste le n° {one.sequence} d'une époque abandonnée depuis : légitime seulement si la base a été restaurée."
         self._findings.note("history-replaced", one.sequence, sentence)
 
-    def _purged_early(self, one: Checkpoint) -> None:
+    def _purged_early(self) -> None:
         sentence = (
-            f"Le début manque : le journal commence au n° {self._first + 1}, alors que les entrées postérieures au n° {one.sequence}"
-            f" ({_signed_on(one)}) doivent encore être conservées."
+            f"Le début manque : le journal commence au n° {self._first + 1}, et aucun point de contrôle signé n'atteste que les entrées"
+            " retirées avaient passé le temps de leur conservation."
         )
         self._findings.note("purged-early", self._first, sentence)
 
@@ -402,6 +410,7 @@ def _signed_on(one: Checkpoint) -> str:
 def _is_labelled(row: asyncpg.Record) -> bool:
     try:
         said = json.loads(bytes(row["attributes"]))
-        return bool((said["id"], said["type"], said["subject"]) == (row["event_id"], row["type"], row["subject"]))
+        timely = row["stream"] != streams.AUDIT or streams.written_at(row["attributes"]) == row["recorded_at"]
+        return timely and (said["id"], said["type"], said["subject"]) == (row["event_id"], row["type"], row["subject"])
     except (ValueError, KeyError, TypeError):
         return False

@@ -70,6 +70,11 @@ def digest(previous: bytes, epoch: int, sequence: int, attributes: bytes, data: 
     return link.digest()
 
 
+def written_at(attributes: bytes) -> datetime:
+    """When an entry of the audit log was written, as its bytes say. Raises ValueError, KeyError, TypeError."""
+    return datetime.fromisoformat(json.loads(attributes)["recordedtime"])
+
+
 WITHOUT_TOPIC = f"^({AUDIT}$|organization:|police:)"
 """As Python and PostgreSQL read it: the audit log, which nobody hears, and the streams of single organizations and police systems, which have feed and webhooks."""
 _WITHOUT_TOPIC = re.compile(WITHOUT_TOPIC)
@@ -427,6 +432,11 @@ _OLDER = text(
     "SELECT max(sequence) FROM (SELECT sequence, recorded_at FROM stream_events WHERE stream = :stream ORDER BY sequence LIMIT :limit) oldest"
     " WHERE recorded_at < now() - make_interval(days => :days)"
 )
+# the time beside an entry can be edited unnoticed, that of a signed checkpoint not: what it vouched for then is older than it
+_OLDER_AND_VOUCHED_FOR = text(
+    "SELECT max(sequence) FROM (SELECT sequence FROM stream_events WHERE stream = :stream ORDER BY sequence LIMIT :limit) oldest"
+    " WHERE sequence <= (SELECT max(sequence) FROM stream_checkpoints WHERE stream = :stream AND at < now() - make_interval(days => :days))"
+)
 _LISTENERS = (
     "(SELECT client_id, sequence FROM stream_readers WHERE stream = 'internal' AND acknowledged_at IS NOT NULL"
     " UNION ALL SELECT client_id, 0 FROM unnest(CAST(:awaited AS text[])) AS awaited (client_id) WHERE NOT EXISTS"
@@ -451,11 +461,12 @@ async def purge(
     """Forget the oldest events of each stream, at most `limit` each, oldest first and without a hole. Only what was sent goes. Returns how many went.
 
     What a service that listens to `internal`, or is `awaited` there, has not confirmed is kept until it is older than `unheard_days` as well (decision 0016).
+    Of the audit log goes what a checkpoint that was signed so long ago vouches for.
     """
     gone = 0
     for now in await heads(session):
-        days = keep_audit_days if now.stream == AUDIT else keep_days
-        last = await session.scalar(_OLDER, {"stream": now.stream, "limit": limit, "days": days})
+        older, days = (_OLDER_AND_VOUCHED_FOR, keep_audit_days) if now.stream == AUDIT else (_OLDER, keep_days)
+        last = await session.scalar(older, {"stream": now.stream, "limit": limit, "days": days})
         if last is not None and now.stream == INTERNAL:
             heard = await session.scalar(_UNHEARD, {"awaited": list(awaited)})
             if heard is not None and heard < last:

@@ -135,19 +135,13 @@ async def test_an_empty_log_is_intact(connection: RawConnection) -> None:
     assert seen.entries == 0
 
 
-async def test_a_log_stays_intact_through_purge_and_restore(database: Database, connection: RawConnection) -> None:
-    await read_cases(database, connection, 6)
-    outside = await sign(database)
-    await connection.execute("UPDATE stream_events SET recorded_at = now() - interval '40 days' WHERE sequence <= 4")
+async def test_an_entry_has_the_time_of_its_writing_however_late_it_is_stamped(database: Database, connection: RawConnection) -> None:
     async with database.transaction() as session:
-        assert await streams.purge(session, keep_days=30, keep_audit_days=30) == 4
-        await streams.new_epoch(session, "restauration du 24 novembre")
-    await read_cases(database, connection, 2)
+        await audit(session, WORKER, operation="read_referral", subject="referrals/1")
+    written = await connection.fetchval("SELECT clock_timestamp()")
+    await drain(connection)
 
-    seen = await verified(connection, [outside], keep_days=30)
-
-    assert seen.intact, seen.findings
-    assert (seen.first_sequence, seen.last_sequence, seen.epoch, seen.vouched_sequence) == (5, 8, 2, 6)
+    assert await connection.fetchval("SELECT recorded_at FROM stream_events WHERE stream = 'audit'") < written
 
 
 async def test_every_other_stream_is_verified_the_same_way(database: Database, connection: RawConnection) -> None:
@@ -167,6 +161,7 @@ async def test_every_other_stream_is_verified_the_same_way(database: Database, c
 EDIT = """UPDATE stream_events SET data = convert_to(replace(convert_from(data, 'UTF8'), 'iscg-95', 'iscg-78'), 'UTF8')
           WHERE stream = 'audit' AND sequence = 4"""
 RELABEL = "UPDATE stream_events SET subject = 'referrals/other' WHERE stream = 'audit' AND sequence = 4"
+BACKDATE = "UPDATE stream_events SET recorded_at = recorded_at - interval '1 year' WHERE stream = 'audit' AND sequence = 4"
 DELETE = "DELETE FROM stream_events WHERE stream = 'audit' AND sequence = 4"
 TRUNCATE = "DELETE FROM stream_events WHERE stream = 'audit' AND sequence > 5"
 EMPTY = "DELETE FROM stream_events WHERE stream = 'audit'"
@@ -182,7 +177,9 @@ def by(*statements: str) -> Tampering:
 
 async def exchange(connection: RawConnection, *, with_digests: bool) -> None:
     """Two entries change places."""
-    moved = "attributes = b.attributes, data = b.data, event_id = b.event_id, type = b.type, subject = b.subject"
+    moved = (
+        "attributes = b.attributes, data = b.data, event_id = b.event_id, type = b.type, subject = b.subject, recorded_at = b.recorded_at"
+    )
     digests = ", digest = b.digest" if with_digests else ""
     await connection.execute(
         f"UPDATE stream_events a SET {moved}{digests} FROM stream_events b WHERE a.stream = 'audit' AND b.stream = 'audit'"
@@ -239,6 +236,7 @@ def and_rechain(first: Tampering) -> Tampering:
 TAMPERINGS: dict[str, tuple[Tampering, set[str]]] = {
     "an entry is edited": (by(EDIT), {"altered"}),
     "what the table shows of an entry is edited": (by(RELABEL), {"relabelled"}),
+    "an entry is hidden from who asks for its time": (by(BACKDATE), {"relabelled"}),
     "an entry is deleted": (by(DELETE), {"missing", "altered"}),
     "an entry is deleted and the gap closed": (close_the_gap, {"altered", "checkpoint-contradicted", "checkpoint-ahead"}),
     "two entries change places": (exchange_content, {"altered"}),
@@ -269,6 +267,27 @@ TAMPERINGS: dict[str, tuple[Tampering, set[str]]] = {
             "DELETE FROM stream_events WHERE stream = 'audit' AND sequence <= 7",
         ),
         {"purged-early"},
+    ),
+    "the beginning is passed off as purged with the checkpoints that vouch for it": (
+        by(
+            "DELETE FROM stream_checkpoints WHERE sequence < 8",
+            "UPDATE streams SET purged_sequence = 7, purged_digest = (SELECT digest FROM stream_events WHERE stream = 'audit' AND sequence = 7)"
+            " WHERE stream = 'audit'",
+            "DELETE FROM stream_events WHERE stream = 'audit' AND sequence <= 7",
+        ),
+        {"purged-early"},
+    ),
+    "everything is passed off as purged, with every checkpoint": (
+        by(
+            "DELETE FROM stream_checkpoints",
+            "UPDATE streams SET purged_sequence = sequence, purged_digest = digest WHERE stream = 'audit'",
+            "DELETE FROM stream_events WHERE stream = 'audit'",
+        ),
+        {"purged-early"},
+    ),
+    "a checkpoint is aged": (
+        by("UPDATE stream_checkpoints SET at = at - interval '4 years' WHERE sequence = 6"),
+        {"checkpoint-invalid"},
     ),
     "an entry is edited and the chain recomputed": (and_rechain(by(EDIT)), {"checkpoint-contradicted"}),
     "an entry is deleted and the chain recomputed": (and_rechain(by(DELETE)), {"checkpoint-contradicted", "checkpoint-ahead"}),

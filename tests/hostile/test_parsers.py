@@ -109,6 +109,7 @@ def test_every_reader_has_a_property_test_and_stands_where_the_table_says() -> N
 
 NO_READERS = {
     "libs.chassis.audit:verify_stream": "looks at the service's own database; each tampering is tried in tests/chassis/test_audit.py",
+    "libs.chassis.ndjson:read_ahead": "reads by what it is given",
     "libs.client.importing:import_communes": "reads by read_communes",
     "libs.client.importing:import_jurisdictions": "reads by read_jurisdictions",
     "services.referrals.directory.names:read_due": "reads by read_one",
