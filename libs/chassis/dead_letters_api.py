@@ -27,7 +27,10 @@ ACCESS = AccessTable(
 
 
 class DeadLetterOut(Answer):
-    """A parked event. `cause`: unknown-type, invalid, failed (its handler raised `error`), follows (an earlier event of its aggregate is parked)."""
+    """A parked event. `cause`: unknown-type, invalid, failed (its handler raised `error`), follows (an earlier event of its aggregate is parked).
+
+    `status`: parked, replayed, discarded, superseded (the listener was away for longer than events are kept, and read newer states in the source's lists).
+    """
 
     id: Id
     projection: str
@@ -82,7 +85,7 @@ async def list_dead_letters(
     database: Db,
     page: Page,
     response: Response,
-    status: Annotated[Literal["parked", "replayed", "discarded"] | None, Query()] = None,
+    status: Annotated[Literal["parked", "replayed", "discarded", "superseded"] | None, Query()] = None,
 ) -> DeadLettersOut:
     """Events that could not be handled, oldest first."""
     async with database.transaction() as session:

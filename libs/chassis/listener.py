@@ -14,7 +14,8 @@ Handler = Callable[[AsyncSession, "Heard[Any]"], Awaitable[None]]
 BatchHandler = Callable[[AsyncSession, "Sequence[Heard[Event]]"], Awaitable[None]]
 Rewind = Callable[[AsyncSession, str, int], Awaitable[None]]
 ReadList = Callable[[str], AsyncIterator[dict[str, Any]]]
-Bootstrap = Callable[[AsyncSession, str, ReadList], Awaitable[None]]
+Bootstrap = Callable[[AsyncSession, str, ReadList], Awaitable[bool]]
+"""Makes a source's part of a projection anew from its lists. Returns whether they stand for all that was said before: what is parked of it is then over."""
 
 
 class Heard(NamedTuple, Generic[E]):

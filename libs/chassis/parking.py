@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import streams
 from libs.chassis.ids import new_id
 from libs.chassis.refusals import NotFound
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,26 @@ async def park(session: AsyncSession, projection: str, source: str, parked: Sequ
                 "error": one.error,
             },
         )
+
+
+async def supersede(session: AsyncSession, projection: str, source: str, listed: streams.Place) -> None:
+    """What was parked up to the position of a list is over: replayed, it would bring an old state over a newer one."""
+    gone = await session.execute(
+        text(
+            "UPDATE dead_letters SET status = 'superseded', decided_at = now(), decision_reason = :reason WHERE projection = :projection AND source = :source"
+            " AND stream = :stream AND status = 'parked' AND (epoch, sequence) <= (:epoch, :sequence) RETURNING sequence"
+        ),
+        {
+            "projection": projection,
+            "source": source,
+            "stream": streams.INTERNAL,
+            "epoch": listed.epoch,
+            "sequence": listed.sequence,
+            "reason": f"listed up to number {listed.sequence} of epoch {listed.epoch}",
+        },
+    )
+    if numbers := sorted(gone.scalars()):
+        _log.warning("consumer.superseded", projection=projection, source=source, events=numbers)
 
 
 async def read(session: AsyncSession, letter_id: UUID) -> DeadLetter:

@@ -22,7 +22,7 @@ from libs.chassis import streams
 from libs.chassis.database import Database, sqlstate
 from libs.chassis.feed import FeedError
 from libs.chassis.listener import E, Heard, Listener, ReadList
-from libs.chassis.parking import Parked, park, parked_subjects
+from libs.chassis.parking import Parked, park, parked_subjects, supersede
 from libs.chassis.streams import Place
 from libs.chassis.telemetry import continued
 from libs.contracts.envelope import Event
@@ -301,9 +301,11 @@ class Projector:
     async def _start_anew(
         self, session: AsyncSession, source: str, otherwise: Place, read_list: ReadList, position: Callable[[], Place | None]
     ) -> None:
-        if self._listener.bootstrap is not None:
-            await self._listener.bootstrap(session, source, read_list)
-        await self._move(session, source, position() or otherwise)
+        whole = self._listener.bootstrap is not None and await self._listener.bootstrap(session, source, read_list)
+        listed = position()
+        if whole and listed is not None:
+            await supersede(session, self._listener.projection, source, listed)
+        await self._move(session, source, listed or otherwise)
 
     async def saw_head(self, source: str, head: Place) -> None:
         async with self._database.transaction() as session:

@@ -74,16 +74,16 @@ async def on_rewind(session: AsyncSession, source: str, after_sequence: int) -> 
         )
 
 
-async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
+async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> bool:
     """The feed no longer reaches back. Posts are read in partners' list.
 
     Assignments that the feed has forgotten stay unknown: the cost per situation of those weeks is too high by them. The list of referrals is opened for
-    its stream position only.
+    its stream position only, and what is parked of them may be replayed.
     """
     if source == "referrals":
         async for _ in read("/v1/referrals?limit=1"):
             break
-        return
+        return False
     await session.execute(text("DELETE FROM posts_heard WHERE source = :source"), {"source": source})
     async for post in read("/v1/posts?limit=200&closed=true"):
         await session.execute(
@@ -97,6 +97,7 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
                 "closed": post["closed_at"] is not None,
             },
         )
+    return True
 
 
 _POSTS: Mapping[type[Event], Handler] = {

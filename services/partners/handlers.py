@@ -81,16 +81,16 @@ async def on_rewind(session: AsyncSession, source: str, after_sequence: int) -> 
         )
 
 
-async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
+async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> bool:
     """The feed no longer reaches back. Plans are read in funding's list.
 
     Answers to orientations that the feed has forgotten stay unknown (they are figures of how a service answers, not facts about it): the
-    list of referrals is opened for its stream position only.
+    list of referrals is opened for its stream position only, and what is parked of them may be replayed.
     """
     if source == "referrals":
         async for _ in read("/v1/referrals?limit=1"):
             break
-        return
+        return False
     await session.execute(text("DELETE FROM plans_heard WHERE source = :source"), {"source": source})
     async for plan in read("/v1/plans?limit=200"):
         await session.execute(
@@ -107,6 +107,7 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
                 "changed_at": datetime.fromisoformat(plan["changed_at"]),
             },
         )
+    return True
 
 
 _ORIENTATIONS: Mapping[type[Event], Handler] = {

@@ -200,32 +200,45 @@ async def on_agreement_ended(session: AsyncSession, heard: Heard[AgreementEnded]
     await mark_due(session, heard.event.departement)
 
 
-_TABLES: Mapping[str, tuple[str, ...]] = {"partners": ("units_heard", "posts_heard", "services_heard"), "funding": ("agreements_heard",)}
+_POSTS_GONE = text(
+    "UPDATE posts_heard SET state = 'closed', until_on = NULL, replacement_post_id = NULL WHERE state <> 'closed' AND NOT id = ANY(:posts)"
+)
+_SERVICES_GONE = text("UPDATE services_heard SET closed = true WHERE NOT closed AND NOT id = ANY(:services) RETURNING id")
+_AGREED = text("SELECT id, post_ids, targets, starts_on, ends_on FROM agreements_heard")
 
 
-async def on_rewind(session: AsyncSession, source: str, after_sequence: int) -> None:
-    """The source took something back: its copies are made anew, from its lists or from the start of its feed."""
-    for table in _TABLES[source]:
-        await session.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - one of the constants above
+async def _list_agreements(session: AsyncSession, read: ReadList) -> None:
+    """What was signed or changed since sets the delays of its posts, as `on_agreement_signed` does; what was known already moves nothing."""
+    before = {row.id: tuple(row) for row in await session.execute(_AGREED)}
+    await session.execute(text("DELETE FROM agreements_heard"))
+    async for agreement in read("/v1/agreements?limit=200"):
+        await session.execute(
+            _AGREEMENT,
+            {
+                "id": UUID(agreement["id"]),
+                "post_ids": [UUID(one) for one in agreement["post_ids"]],
+                "channels": agreement["channels"],
+                "targets": json.dumps({target["urgency"]: int(target["minutes"]) for target in agreement["targets"]}),
+                **_days(agreement),
+            },
+        )
+        await mark_due(session, agreement["departement"])
+    changed = [row for row in await session.execute(_AGREED) if before.get(row.id) != tuple(row)]
+    await settle_by_agreement(session, sorted({post for row in changed for post in row.post_ids}))
 
 
-async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
-    """List, then follow: the copies out of the source's lists."""
-    await on_rewind(session, source, 0)
+async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> bool:
+    """List, then follow: the copies out of the source's lists. What they show to have happened meanwhile takes effect as if it had been heard.
+
+    What is no longer listed is closed: also of a source that was restored, to which it is unknown by now.
+    """
     if source == "funding":
-        async for agreement in read("/v1/agreements?limit=200"):
-            await session.execute(
-                _AGREEMENT,
-                {
-                    "id": UUID(agreement["id"]),
-                    "post_ids": [UUID(one) for one in agreement["post_ids"]],
-                    "channels": agreement["channels"],
-                    "targets": json.dumps({target["urgency"]: int(target["minutes"]) for target in agreement["targets"]}),
-                    **_days(agreement),
-                },
-            )
-            await mark_due(session, agreement["departement"])
-        return
+        await _list_agreements(session, read)
+        return True
+    filled = {row.id for row in await session.execute(text("SELECT id FROM posts_heard WHERE state = 'filled'"))}
+    await session.execute(text("DELETE FROM units_heard"))
+    posts: list[UUID] = []
+    services: list[UUID] = []
     listed: set[tuple[str, str]] = set()
     async for unit in read("/v1/units?limit=200"):
         await session.execute(_UNIT, {"id": UUID(unit["id"]), "force": unit["force"], "communes": unit["communes"]})
@@ -249,6 +262,7 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
         )
         await mark_due(session, post["departement"])
         listed.add((names.POSTS, post["departement"]))
+        posts.append(UUID(post["id"]))
     async for service in read("/v1/services?limit=200"):
         await session.execute(
             _SERVICE,
@@ -260,8 +274,19 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> None:
             },
         )
         listed.add((names.SERVICES, service["departement"]))
+        services.append(UUID(service["id"]))
+    now = datetime.now(UTC)
+    await session.execute(_POSTS_GONE, {"posts": posts})
+    left = await session.execute(
+        text("SELECT id, departement FROM posts_heard WHERE state <> 'filled' AND id = ANY(:filled)"), {"filled": list(filled)}
+    )
+    for row in left.all():
+        await _nobody_works_at(session, row.id, row.departement, now)
+    for service_id in (await session.scalars(_SERVICES_GONE, {"services": services})).all():
+        await tell_closed(session, service_id, now)
     for kind, departement in sorted(listed):
         await names.mark(session, kind, departement)
+    return True
 
 
 def _days(agreement: Mapping[str, Any]) -> dict[str, date]:
@@ -291,6 +316,5 @@ LISTENER = Listener(
         Source("partners", handles=_PARTNERS, ignores=tuple(set(partners.EVENTS) - set(_PARTNERS))),
         Source("funding", handles=_FUNDING, ignores=tuple(set(funding.EVENTS) - set(_FUNDING))),
     ),
-    rewind=on_rewind,
     bootstrap=bootstrap,
 )

@@ -165,7 +165,7 @@ async def test_a_newcomer_reads_absences_in_the_list_of_posts(referrals: Referra
     async with referrals.runtime.database.transaction() as session:
         await bootstrap(session, "partners", read)
 
-    [row] = await referrals.rows("SELECT until_on, replacement_post_id FROM posts_heard")
+    [row] = await referrals.rows(f"SELECT until_on, replacement_post_id FROM posts_heard WHERE id = '{d.POST_CERGY}'")
     assert (row.until_on, row.replacement_post_id) == (UNTIL, d.POST_SARCELLES)
 
 

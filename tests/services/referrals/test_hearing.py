@@ -12,7 +12,7 @@ from libs.contracts.funding import AgreementEnded, AgreementSigned, TargetDelay
 from libs.contracts.partners import CapacityChanged, PostFilled, PostSuspended, ServiceClosed, ServiceRegistered, UnitChanged, UnitClosed
 from libs.contracts.vocabularies import AgeBand, Channel, Force, Sex, UnitKind, Urgency
 from services.referrals.app import route_unrouted
-from services.referrals.handlers import bootstrap, on_rewind
+from services.referrals.handlers import bootstrap
 from services.referrals.receiving import routing
 from tests.services.referrals.conftest import MORNING, Referrals, territory
 
@@ -171,16 +171,6 @@ async def test_hearing_everything_twice_changes_nothing(referrals: Referrals) ->
     assert await referrals.snapshot(*COPIES) == before
 
 
-async def test_a_source_that_was_restored_is_forgotten_alone(referrals: Referrals) -> None:
-    await referrals.hear("funding", agreement((Channel.OFFICER,)))
-
-    async with referrals.runtime.database.transaction() as session:
-        await on_rewind(session, "partners", 3)
-
-    left = await referrals.snapshot(*COPIES)
-    assert [len(left[table]) for table in COPIES] == [0, 0, 0, 1]
-
-
 LISTS: dict[str, list[dict[str, Any]]] = {
     "/v1/units": [{"id": str(d.UNIT_CERGY), "departement": "95", "force": "police", "communes": ["95127"]}],
     "/v1/posts": [
@@ -225,14 +215,30 @@ async def _read(address: str) -> AsyncIterator[dict[str, Any]]:
         yield item
 
 
+async def nothing(address: str) -> AsyncIterator[dict[str, Any]]:
+    """Of a source that knows nothing."""
+    for item in list[dict[str, Any]]():
+        yield item
+
+
 async def test_the_copies_are_made_anew_out_of_the_sources_lists(referrals: Referrals) -> None:
     for source in ("partners", "funding"):
         async with referrals.runtime.database.transaction() as session:
             await bootstrap(session, source, _read)
 
-    made = await referrals.snapshot(*COPIES)
-    assert [len(made[table]) for table in COPIES] == [1, 1, 1, 1]
+    open_ones = ("units_heard", "posts_heard WHERE state <> 'closed'", "services_heard WHERE NOT closed", "agreements_heard")
+    assert [len(await referrals.rows(f"SELECT id FROM {table}")) for table in open_ones] == [1, 1, 1, 1]
     assert [await routed(referrals), await routed(referrals, channel="officer")] == ["channel_not_accepted", "unit"]
+
+
+async def test_a_source_that_was_restored_is_listed_alone_and_what_it_does_not_know_is_closed(referrals: Referrals) -> None:
+    await referrals.hear("funding", agreement((Channel.OFFICER,)))
+
+    async with referrals.runtime.database.transaction() as session:
+        await bootstrap(session, "partners", nothing)
+
+    open_ones = ("units_heard", "posts_heard WHERE state <> 'closed'", "services_heard WHERE NOT closed", "agreements_heard")
+    assert [len(await referrals.rows(f"SELECT id FROM {table}")) for table in open_ones] == [0, 0, 0, 1]
 
 
 async def test_a_change_committed_while_routing_was_tried_is_tried_again(referrals: Referrals) -> None:
