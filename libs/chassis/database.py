@@ -16,12 +16,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError
-from sqlalchemy import Column, Connection, MetaData, Row, text
+from sqlalchemy import Connection, MetaData, Row, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import registry
-from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlalchemy.pool import PoolProxiedConnection
 from sqlmodel import SQLModel
 
 if TYPE_CHECKING:
@@ -58,18 +58,18 @@ def table_base() -> type[SQLModel]:
     return Table
 
 
-def columns_of(table: type[SQLModel]) -> ReadOnlyColumnCollection[str, Column[Any]]:
-    """The columns by themselves. A question that asks for them needs no objects, which cost a list as much as all the rest of reading its rows."""
-    found: ReadOnlyColumnCollection[str, Column[Any]] = table.__table__.c  # type: ignore[attr-defined]  # SQLModel does not declare it
-    return found
-
-
 def _engine(url: str, server_settings: dict[str, str] | None = None, **options: Any) -> AsyncEngine:
     async def connect() -> RawConnection:
         return await asyncpg.connect(url, timeout=10, server_settings=server_settings)
 
     # asyncpg reads the URL itself: SQLAlchemy would pass sslmode, sslrootcert and others on as arguments that asyncpg does not have
     return create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"), async_creator=connect, **options)
+
+
+def _refuse_closed(connection: Any, *_: object) -> None:
+    """One that the server closed is replaced. SQLAlchemy learns of it by what it runs itself; the driver knows without asking."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 def sqlstate(error: BaseException) -> str:
@@ -139,11 +139,14 @@ async def driver_of(session: AsyncSession) -> RawConnection:
     found: RawConnection | None = session.info.get(_DRIVER)
     if found is None or not found.is_in_transaction():
         await session.execute(_BEGIN)
-        driver = (await (await session.connection()).get_raw_connection()).driver_connection
-        if not isinstance(driver, asyncpg.Connection):
-            raise TypeError("a session of another driver")
-        found = session.info[_DRIVER] = driver
+        found = session.info[_DRIVER] = _driver_in(await (await session.connection()).get_raw_connection())
     return found
+
+
+def _driver_in(pooled: PoolProxiedConnection) -> RawConnection:
+    if not isinstance(pooled.driver_connection, asyncpg.Connection):
+        raise TypeError("a connection of another driver")
+    return pooled.driver_connection
 
 
 class Database:
@@ -155,6 +158,7 @@ class Database:
         self.engine = _engine(url, **pool)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, info=dict(info or {}))
         self.reading_engine = _engine(url, _FOR_READING, isolation_level="AUTOCOMMIT", **pool)
+        event.listen(self.reading_engine.sync_engine, "checkout", _refuse_closed)
         self._reading_sessions = async_sessionmaker(self.reading_engine)
 
     @asynccontextmanager
@@ -167,13 +171,19 @@ class Database:
             await session.commit()
 
     @asynccontextmanager
-    async def reading(self, *, repeatable_read: bool = False) -> AsyncIterator[AsyncSession]:
-        """For lists out of large tables: each statement is planned for its values, and what writes is refused. Each sees what is committed when it begins,
-        and takes one round trip instead of four; `repeatable_read`: all see the same."""
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """For pages of lists out of large tables: all that it asks sees the same, each statement is planned for its values, and what writes is refused."""
         async with self._reading_sessions() as session:
-            if repeatable_read:
-                await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             yield session
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[RawConnection]:
+        """The same for one question: the driver's own connection, without a transaction, so that it takes one round trip. Raises DBAPIError."""
+        async with self.reading_engine.connect() as connection:
+            driver = _driver_in(await connection.get_raw_connection())
+            with _errors_of_a_session(driver):
+                yield driver
 
     async def connect(self) -> RawConnection:
         """A raw connection outside the pool, the caller's to close: the relay holds its lock on one."""

@@ -13,7 +13,7 @@ Sort keys are instants, days, ids, codes and numbers: never a name.
 import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from hashlib import sha256
@@ -22,10 +22,12 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import Depends, Query, Request, Response
+from pydantic_core import to_json
 
 from libs.chassis.refusals import Malformed
 from libs.chassis.settings import Settings, secret_bytes
 from libs.chassis.strict import QueryInt
+from libs.contracts.types import write_instant
 
 Row = TypeVar("Row")
 Key = tuple[Any, ...]
@@ -98,10 +100,30 @@ class PageAsked:
     def cursor(self, key: Key) -> str:
         return write_cursor(self._secret, self._operation, key)
 
+    def answer(self, items: Iterable[Mapping[str, Any]], next: str | None, headers: Mapping[str, str] | None = None) -> Response:
+        """The whole list as it leaves, of rows that hold what its model says of an item: the model would look again at what the database holds already,
+        and writes the same (docs/decisions/0011)."""
+        response = Response(
+            to_json({"items": [_written(item) for item in items], "next": next}), media_type="application/json", headers=headers
+        )
+        self.link(response, next)
+        return response
+
     def link(self, response: Response, next: str | None) -> None:
         """`Link: <…>; rel="next"`: the same request, further on. A relative reference, so that it holds behind any proxy."""
         if next is not None:
             response.headers.append("Link", f'<{self._path}?{urlencode([*self._query, ("cursor", next)])}>; rel="next"')
+
+
+def _written(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in item.items()}
+
+
+def _plain(value: Any) -> Any:
+    """What pydantic writes otherwise than a model would (an instant), or takes its time for (the driver's own class of UUID)."""
+    if isinstance(value, UUID):
+        return str(value)
+    return write_instant(value) if isinstance(value, datetime) else value
 
 
 def page_of(rows: Sequence[Row], page: PageAsked, key: Callable[[Row], Key]) -> tuple[list[Row], str | None]:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import structlog
 from pydantic_core import to_json
@@ -281,13 +281,16 @@ async def heads(session: AsyncSession) -> list[Head]:
     return [Head(*row) for row in await session.execute(text(f"SELECT {_HEAD} FROM streams ORDER BY stream"))]  # noqa: S608 - a constant
 
 
-async def position(session: AsyncSession) -> str:
-    """`<epoch>:<sequence>` of the internal stream, for the `Stream-Position` header of a list read in the same repeatable-read transaction.
+POSITION: Final = f"(SELECT coalesce(max(epoch), 1) || ':' || coalesce(max(sequence), 0) FROM streams WHERE stream = '{INTERNAL}')"  # noqa: S608 - a constant
+"""`<epoch>:<sequence>` of the internal stream, for the `Stream-Position` header of a list: an expression of the statement that reads the list.
 
-    Whoever follows from this number on misses nothing that is not in the list; what is in the list already may come once more.
-    """
-    now = await head(session, INTERNAL)
-    return f"{now.epoch}:{now.sequence}"
+Whoever follows from this number on misses nothing that is not in the list; what is in the list already may come once more.
+"""
+
+
+async def position(session: AsyncSession) -> str:
+    """For a list that is read afterwards in the same repeatable-read transaction."""
+    return str(await session.scalar(text(f"SELECT {POSITION}")))
 
 
 def too_old(now: Head) -> FeedTooOld:

@@ -40,7 +40,8 @@ def _day(value: object) -> object:
     return value
 
 
-def _write_instant(value: datetime) -> str:
+def write_instant(value: datetime) -> str:
+    """`2026-11-23T10:00:00.000000Z`"""
     # [:-6] takes off the +00:00
     return f"{(value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat(timespec='microseconds')[:-6]}Z"
 
@@ -50,7 +51,7 @@ def _in_utc(value: datetime) -> datetime:
 
 
 Instant = Annotated[
-    AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc), PlainSerializer(_write_instant, return_type=str, when_used="json")
+    AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc), PlainSerializer(write_instant, return_type=str, when_used="json")
 ]
 """A moment with its time zone (RFC 3339), kept and written in UTC. Names end in `_at`."""
 

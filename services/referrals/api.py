@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from libs.chassis import streams
 from libs.chassis.audit import audit
 from libs.chassis.docs import Example, examples
 from libs.chassis.etag import IfMatch, etag
@@ -116,16 +115,14 @@ async def list_referral_statuses(
     caller: Caller,
     database: Db,
     page: Page,
-    response: Response,
     status: Annotated[list[PoliceStatus], Query(max_length=5, description="That far")] = [],  # noqa: B006 - FastAPI copies it
     received_since: Instant | None = None,
-) -> StatusList:
+) -> Response:
     """The caller's own referrals, oldest first: how far each is, never what was said, nor to whom the person was oriented."""
-    async with database.reading() as session:
-        rows = await worklist.statuses(session, caller, wanted=status, received_since=received_since, after=page.after, limit=page.limit)
-    items, following = page_of(rows, page, lambda row: (row.received_at, row.id))
-    page.link(response, following)
-    return StatusList(items=items, next=following)
+    async with database.asking() as connection:
+        rows = await worklist.statuses(connection, caller, wanted=status, received_since=received_since, after=page.after, limit=page.limit)
+    items, following = page_of(rows, page, lambda row: (row["received_at"], row["id"]))
+    return page.answer(items, following)
 
 
 @router.post(
@@ -161,9 +158,8 @@ async def read_referral_status(referral_id: Id, caller: Caller, database: Db) ->
 @router.get("/v1/referrals", operation_id="list_referrals", response_model=ReferralList, tags=["Saisines"])
 async def list_referrals(
     caller: Caller,
-    runtime: Run,
+    database: Db,
     page: Page,
-    response: Response,
     status: Annotated[list[ReferralStatus], Query(max_length=6, description="In one of these states")] = [],  # noqa: B006 - FastAPI copies it
     urgency: Urgency | None = None,
     unit: Annotated[Id | None, Query(description="Referred by that unit")] = None,
@@ -174,7 +170,7 @@ async def list_referrals(
     post_absent: Annotated[QueryBool, Query(description="Open, at a post that is suspended, vacant or closed")] = False,
     received_since: Instant | None = None,
     changed_since: Instant | None = None,
-) -> ReferralList:
+) -> Response:
     """The worklist of the caller's posts or département; no personal content.
 
     What is open (each `status` asked for is, or `overdue`, or `post_absent`) in the order in which it is worked: immediate urgency or danger first, who is
@@ -192,19 +188,17 @@ async def list_referrals(
         received_since=received_since,
         changed_since=changed_since,
     )
-    async with runtime.database.reading() as session:
-        response.headers["Stream-Position"] = await streams.position(session)
-        rows = await worklist.page(session, caller, wanted, after=page.after, limit=page.limit)
+    async with database.asking() as connection:
+        position, rows = await worklist.page(connection, caller, wanted, after=page.after, limit=page.limit)
     items, following = page_of(rows, page, wanted.place)
-    page.link(response, following)
-    return ReferralList(items=items, next=following)
+    return page.answer(items, following, {"Stream-Position": position})
 
 
 @router.get("/v1/referral-counts", operation_id="count_referrals", response_model=ReferralCounts, tags=["Saisines"])
 async def count_referrals(caller: Caller, database: Db) -> ReferralCounts:
     """How many referrals of the caller's posts or département are in each state, and how many are overdue; up to 1 000 each."""
-    async with database.reading() as session:
-        return await worklist.counts(session, caller)
+    async with database.asking() as connection:
+        return await worklist.counts(connection, caller)
 
 
 @router.get(

@@ -48,6 +48,8 @@ WAITING = f"awaits_contact AND {OPEN}"
 TURN = "((urgency <> 'immediate'::text AND NOT danger)::integer * 2 + (NOT awaits_contact)::integer)"
 """In which turn an open referral is worked; within it, by its due time. 0: urgent, and somebody is still to be called; 1: urgent; 2: somebody is to be called;
 3: the others."""
+TURN_FILTERS = ["status", "urgency", "danger", "awaits_contact", "post_id", "unit_id", "commune", "principal_theme"]
+"""What open referrals are filtered by, and what their turn is made of: in the index, so that what is passed over is not fetched."""
 
 
 class Referral(Table, table=True):
@@ -63,17 +65,25 @@ class Referral(Table, table=True):
         Index("referrals_post_status", "post_id", "status", "received_at", "id"),
         Index("referrals_departement_status", "departement", "status", "received_at", "id"),
         Index("referrals_status", "status", "received_at", "id"),
-        Index("referrals_client_status", "client_id", "status", "received_at", "id"),
+        Index("referrals_client_status", "client_id", "status", "received_at", "id", postgresql_include=["contacted"]),
         Index("referrals_commune", "commune", "received_at", "id"),
         Index("referrals_unit", "unit_id", "departement", "received_at", "id"),
         Index("referrals_theme", "principal_theme", "departement", "received_at", "id"),
-        Index("referrals_departement_changed", "departement", "changed_at", "id"),
-        Index("referrals_changed", "changed_at", "id"),
+        Index("referrals_departement_changed", "departement", "changed_at", "id", postgresql_include=["status"]),
+        Index("referrals_changed", "changed_at", "id", postgresql_include=["status"]),
         Index("referrals_due_everywhere", "due_at", "id", postgresql_where=text(WAITING)),
         Index("referrals_due_unsaid", "due_at", "id", postgresql_where=text(f"{WAITING} AND NOT overdue_said")),
-        Index("referrals_turn_post", "post_id", text(TURN), "due_at", "id", postgresql_where=text(OPEN)),
-        Index("referrals_turn_departement", "departement", text(TURN), "due_at", "id", postgresql_where=text(OPEN)),
-        Index("referrals_turn", text(TURN), "due_at", "id", postgresql_where=text(OPEN)),
+        Index("referrals_turn_post", "post_id", text(TURN), "due_at", "id", postgresql_where=text(OPEN), postgresql_include=TURN_FILTERS),
+        Index(
+            "referrals_turn_departement",
+            "departement",
+            text(TURN),
+            "due_at",
+            "id",
+            postgresql_where=text(OPEN),
+            postgresql_include=TURN_FILTERS,
+        ),
+        Index("referrals_turn", text(TURN), "due_at", "id", postgresql_where=text(OPEN), postgresql_include=TURN_FILTERS),
         Index("referrals_kept", "received_at", "id", postgresql_where=text("status <> 'erased'")),
         Index("referrals_duplicates", "duplicate_of", postgresql_where=text("duplicate_of IS NOT NULL")),
         Index("referrals_linked", "received_at", "id", postgresql_where=text("status = 'erased' AND client_id <> ''")),

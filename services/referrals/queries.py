@@ -1,7 +1,6 @@
 """What callers read, each within its perimeter. Outside it: NotFound."""
 
 from collections.abc import Collection
-from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -9,16 +8,13 @@ from sqlalchemy import and_, or_, select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from libs.chassis.database import PlainRow, columns_of
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
-from libs.contracts.vocabularies import AlertKind, OrientationStatus, ReferralStatus, Role
-from services.referrals.delays.due import is_overdue
+from libs.contracts.vocabularies import OrientationStatus, ReferralStatus, Role
 from services.referrals.directory.called import called
-from services.referrals.domain import MINORS, moves_open_to, police_status
+from services.referrals.domain import moves_open_to, police_status
 from services.referrals.identities import names_sought, normalised_name
-from services.referrals.justice.alerts import kinds_sent
 from services.referrals.models import Person, Referral
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations import telling
@@ -33,9 +29,8 @@ from services.referrals.working.duplicates import duplicates_of
 from services.referrals.working.models import Assessment, ContactAttempt, Interview
 from services.referrals.working.schemas import AssessmentOut, ContactOut, InterviewOut, ReferralOut
 from services.referrals.working.work import contents_of, is_at_work, may_see, narrative_of
+from services.referrals.worklists.referrals import summary_of
 from services.referrals.worklists.schemas import StatusOut
-
-_REFERRALS: Final = columns_of(Referral)
 
 
 def _perimeter(caller: Principal) -> Any:
@@ -48,55 +43,6 @@ def _perimeter(caller: Principal) -> Any:
             return true() if departements is None else col(Referral.departement).in_(departements)
         case _:
             return true()  # the other services, by the access table
-
-
-SUMMARISED: Final = (
-    _REFERRALS.id,
-    _REFERRALS.status,
-    _REFERRALS.departement,
-    _REFERRALS.commune,
-    _REFERRALS.unit_id,
-    _REFERRALS.post_id,
-    _REFERRALS.channel,
-    _REFERRALS.urgency,
-    _REFERRALS.principal_theme,
-    _REFERRALS.danger,
-    _REFERRALS.children_present,
-    _REFERRALS.received_at,
-    _REFERRALS.due_at,
-    _REFERRALS.first_contact_at,
-    _REFERRALS.awaits_contact,
-    _REFERRALS.changed_at,
-    _REFERRALS.version,
-)
-"""What a summary is made of. A list asks for no more: a narrative has up to 20,000 characters."""
-
-
-def summary(referral: Referral | PlainRow, persons: int, minors: bool, sent: Collection[str]) -> dict[str, Any]:
-    """`referral`: the whole or what is in `SUMMARISED`."""
-    return {
-        "id": referral.id,
-        "status": referral.status,
-        "departement": referral.departement,
-        "commune": referral.commune,
-        "unit_id": referral.unit_id,
-        "post_id": referral.post_id,
-        "channel": referral.channel,
-        "urgency": referral.urgency,
-        "principal_theme": referral.principal_theme,
-        "danger": referral.danger,
-        "minor": minors or referral.children_present > 0,
-        "concerning_information_sent": AlertKind.CONCERNING_INFORMATION in sent,
-        "reported_to_prosecutor": AlertKind.PROSECUTOR_REPORT in sent,
-        "persons": persons,
-        "received_at": referral.received_at,
-        "first_contact_due_at": referral.due_at,
-        "overdue": is_overdue(referral, datetime.now(UTC)),
-        "first_contact_at": referral.first_contact_at,
-        "awaits_contact": referral.awaits_contact,
-        "changed_at": referral.changed_at,
-        "version": referral.version,
-    }
 
 
 async def visible(session: AsyncSession, caller: Principal, referral_id: UUID) -> Referral:
@@ -129,7 +75,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
     may_rest_on_it = status is ReferralStatus.CLOSED or caller.role is Role.COORDINATOR  # who may reopen it, or close it
     at_work = may_rest_on_it and await is_at_work(session, found)
     return ReferralOut.model_validate(
-        summary(found, len(persons), any(person.age_band in MINORS for person in persons), await session.scalar(kinds_sent(found.id)) or ())
+        await summary_of(session, found.id)
         | {
             "themes": found.themes,
             "penal": found.penal,
@@ -222,11 +168,13 @@ async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -
 # The police: its own referrals, their status only
 
 
-FOLLOWED: Final = select(_REFERRALS.id, _REFERRALS.external_reference, _REFERRALS.status, _REFERRALS.received_at, _REFERRALS.contacted)
+_FOLLOWED: Final = select(
+    col(Referral.id), col(Referral.external_reference), col(Referral.status), col(Referral.received_at), col(Referral.contacted)
+)
 
 
 def status_of(row: Any) -> StatusOut:
-    """Of a row of `FOLLOWED`."""
+    """Of a row of `_FOLLOWED`."""
     return StatusOut(
         id=row.id,
         external_reference=row.external_reference,
@@ -237,7 +185,9 @@ def status_of(row: Any) -> StatusOut:
 
 async def status(session: AsyncSession, caller: Principal, referral_id: UUID) -> StatusOut:
     """Raises NotFound."""
-    row = (await session.execute(FOLLOWED.where(_REFERRALS.id == referral_id, _REFERRALS.client_id == caller.client_id))).one_or_none()
+    row = (
+        await session.execute(_FOLLOWED.where(col(Referral.id) == referral_id, col(Referral.client_id) == caller.client_id))
+    ).one_or_none()
     if row is None:
         raise NotFound
     return status_of(row)
@@ -245,13 +195,13 @@ async def status(session: AsyncSession, caller: Principal, referral_id: UUID) ->
 
 async def statuses_of(session: AsyncSession, caller: Principal, external_reference: str, unit_id: UUID | None) -> list[StatusOut]:
     """The caller's own referrals of this reference, of one unit when it is named; at most 100."""
-    reference, unit = _REFERRALS.external_reference == external_reference, _REFERRALS.unit_id
+    reference, unit = col(Referral.external_reference) == external_reference, col(Referral.unit_id)
     # each side is a range of one of the two unique indexes
     either = or_(and_(reference, unit.is_not(None)), and_(reference, unit.is_(None)))
-    query = FOLLOWED.where(either, _REFERRALS.client_id == caller.client_id)
+    query = _FOLLOWED.where(either, col(Referral.client_id) == caller.client_id)
     if unit_id is not None:
         query = query.where(unit == unit_id)
-    return [status_of(row) for row in await session.execute(query.order_by(_REFERRALS.received_at, _REFERRALS.id).limit(100))]
+    return [status_of(row) for row in await session.execute(query.order_by(col(Referral.received_at), col(Referral.id)).limit(100))]
 
 
 # Orientations

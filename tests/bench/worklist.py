@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import event, text
+import asyncpg
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.serve import spare_the_collector
@@ -244,18 +245,13 @@ async def measure(on: Ground) -> list[Line]:
 
 async def explain(up: Served, name: str, caller: str, address: str, query: dict[str, Any]) -> None:
     """The plans of what one request asks the database, to stderr."""
-    asked: list[tuple[str, Any]] = []
-
-    def note(_: Any, __: Any, statement: str, parameters: Any, *more: Any) -> None:
-        if statement.startswith("SELECT") and ("referrals" in statement or "orientations" in statement):
-            asked.append((statement, parameters))
-
-    engine = up.runtime.database.reading_engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
+    asked: list[asyncpg.connection.LoggedQuery] = []
+    async with up.runtime.database.asking() as connection:  # the pool's only one, as nobody else asks
+        connection.add_query_logger(asked.append)
     await up.client.get(address, params=query, headers=token(up, caller))
-    event.remove(engine, "before_cursor_execute", note)
+    connection.remove_query_logger(asked.append)
     connection = await up.runtime.database.connect()
-    for statement, parameters in asked:
-        plan = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) {statement}", *parameters)
+    for one in asked:
+        plan = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) {one.query}", *one.args)
         sys.stderr.write(f"\n== {name}\n" + "\n".join(row[0] for row in plan) + "\n")
     await connection.close()

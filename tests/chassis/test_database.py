@@ -7,8 +7,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from libs.chassis.database import Database, _alembic
+from libs.chassis.database import Database, _alembic, driver_of
 from libs.contracts.registry import SPEAKERS
+from tests.waiting import until
 
 
 async def test_what_reads_lists_cannot_write_sees_what_was_committed_meanwhile_and_plans_for_its_values(
@@ -18,17 +19,35 @@ async def test_what_reads_lists_cannot_write_sees_what_was_committed_meanwhile_a
     try:
         async with database.transaction() as session:
             await session.execute(text("CREATE TABLE seen (id int)"))
-        for repeatable_read, last in ((False, 1), (True, 0)):
+
+        async with database.reading() as reading, database.asking() as asking:
+            for driver in (await driver_of(reading), asking):
+                assert await driver.fetchval("SHOW plan_cache_mode") == "force_custom_plan"
+                assert await driver.fetchval("SELECT count(*) FROM seen") == 0
             async with database.transaction() as session:
-                await session.execute(text("DELETE FROM seen"))
-            async with database.reading(repeatable_read=repeatable_read) as reading:
-                assert await reading.scalar(text("SHOW plan_cache_mode")) == "force_custom_plan"
-                assert await reading.scalar(text("SELECT count(*) FROM seen")) == 0
-                async with database.transaction() as session:
-                    await session.execute(text("INSERT INTO seen VALUES (1)"))
-                assert await reading.scalar(text("SELECT count(*) FROM seen")) == last
-                with pytest.raises(DBAPIError, match="read-only"):
-                    await reading.execute(text("INSERT INTO seen VALUES (2)"))
+                await session.execute(text("INSERT INTO seen VALUES (1)"))
+
+            assert (await reading.scalar(text("SELECT count(*) FROM seen")), await asking.fetchval("SELECT count(*) FROM seen")) == (0, 1)
+            with pytest.raises(DBAPIError, match="read-only"):
+                await reading.execute(text("INSERT INTO seen VALUES (2)"))
+        with pytest.raises(DBAPIError, match="read-only"):
+            async with database.asking() as asking:
+                await asking.execute("INSERT INTO seen VALUES (2)")
+    finally:
+        await database.close()
+
+
+async def test_a_connection_that_the_server_closed_while_nobody_used_it_is_replaced(database_url: Callable[[str | None], str]) -> None:
+    database = Database(database_url(None))
+    try:
+        async with database.asking() as asking:
+            before = await asking.fetchval("SELECT pg_backend_pid()")
+        async with database.transaction() as session:
+            await session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": before})
+        await until(asking.is_closed)
+
+        async with database.asking() as asking:
+            assert await asking.fetchval("SELECT pg_backend_pid()") != before
     finally:
         await database.close()
 

@@ -20,9 +20,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from libs.chassis.database import PlainRow
 from libs.chassis.runtime import Runtime
-from libs.contracts.vocabularies import ReferralStatus, Urgency
+from libs.contracts.vocabularies import Urgency
 from services.referrals.domain import Move
 from services.referrals.models import Referral
 from services.referrals.settings import Settings
@@ -44,9 +43,6 @@ _BY_AGREEMENT = text(
     " UPDATE referrals SET due_at = moving.due_at, overdue_said = false FROM moving"
     " WHERE referrals.id = moving.id AND referrals.due_at <> moving.due_at"
 )
-
-
-_WAITS = frozenset({ReferralStatus.UNROUTED, ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +77,6 @@ async def closed_before(session: AsyncSession, referral_id: UUID) -> datetime | 
     closing = moves.where(col(Moved.move).in_((Move.CLOSE, Move.CLOSE_UNROUTED)), col(Moved.at) <= reopened)
     found: datetime | None = await session.scalar(closing)
     return found
-
-
-def is_overdue(referral: Referral | PlainRow, now: datetime) -> bool:
-    """Written in SQL as `models.WAITING`."""
-    return referral.awaits_contact and referral.status in _WAITS and referral.due_at <= now
 
 
 async def settle_by_agreement(session: AsyncSession, posts: list[UUID]) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
 from libs.chassis.audit import audit
+from libs.chassis.database import driver_of
 from libs.chassis.pagination import Page, page_of
 from libs.chassis.refusals import NotFound, Refusal
 from libs.chassis.runtime import Run, Runtime
@@ -34,6 +35,7 @@ from services.referrals.orientations import telling
 from services.referrals.orientations.domain import ORIENTATION_LIVES, Mismatch, OrientationMove, OrientationOver, place_of
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
+from services.referrals.orientations.schemas import OrientationListed
 from services.referrals.worklists import orientations as worklist
 
 router = APIRouter(include_in_schema=False)
@@ -129,15 +131,17 @@ async def show_orientations(
         statuses=[of_status] if of_status is not None else [], answer_before=_AT_ANY_TIME if to_answer else None
     )
     async with runtime.database.reading() as session:
-        rows = await worklist.page(session, caller, wanted, after=asked.after, limit=asked.limit)
-        counts = await worklist.counts(session, caller)
-        names = await called(session, services=[row.service_id for row in rows], posts=[row.post_id for row in rows])
-    items, following = page_of(rows, asked, wanted.place)
+        connection = await driver_of(session)
+        found = await worklist.page(connection, caller, wanted, after=asked.after, limit=asked.limit)
+        rows, following = page_of(found, asked, wanted.place)
+        items = [OrientationListed.model_validate(row) for row in telling.listed(caller, runtime.pseudonyms, rows)]
+        counts = await worklist.counts(connection, caller)
+        names = await called(session, services=[one.service_id for one in items], posts=[one.post_id for one in items])
     given = [("status", of_status.value if of_status is not None else "")]
     return page(
         request,
         "desk_orientations.html",
-        items=[telling.told(caller, runtime.pseudonyms, row) for row in items],
+        items=items,
         called=names,
         state=of_status,
         to_answer=to_answer,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
+from libs.chassis.database import driver_of
 from libs.chassis.pagination import Page, page_of
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller
@@ -21,6 +22,7 @@ from services.referrals.desk.moves import told_of
 from services.referrals.desk.pages import page
 from services.referrals.directory.called import called, communes_of
 from services.referrals.worklists import referrals as worklist
+from services.referrals.worklists.schemas import ReferralSummary
 
 router = APIRouter(include_in_schema=False)
 
@@ -64,15 +66,19 @@ async def show_worklist(
         overdue=overdue == "yes",
         post_absent=post_absent,
     )
-    async with runtime.database.reading(repeatable_read=True) as session:
-        rows = await worklist.page(session, caller, wanted, after=asked.after, limit=asked.limit)
-        without = replace(wanted, statuses=[ReferralStatus.UNROUTED])
-        unrouted = await worklist.page(session, caller, without, after=None, limit=UNROUTED_SHOWN) if apart and asked.after is None else []
-        counts = await worklist.counts(session, caller)
+    async with runtime.database.reading() as session:
+        connection = await driver_of(session)
+        _, found = await worklist.page(connection, caller, wanted, after=asked.after, limit=asked.limit)
+        rows, following = page_of(found, asked, wanted.place)
+        items, unrouted = [ReferralSummary.model_validate(row) for row in rows], []
+        if apart and asked.after is None:
+            without = replace(wanted, statuses=[ReferralStatus.UNROUTED])
+            _, found = await worklist.page(connection, caller, without, after=None, limit=UNROUTED_SHOWN)
+            unrouted = [ReferralSummary.model_validate(row) for row in found]
+        counts = await worklist.counts(connection, caller)
         communes = await communes_of(session, caller)
-        shown = [*rows, *unrouted]
+        shown = [*items, *unrouted]
         names = await called(session, posts=[one.post_id for one in shown], units=[wanted.unit_id], communes=[one.commune for one in shown])
-    items, following = page_of(rows, asked, wanted.place)
     typed = {
         "status": status,
         "urgency": urgency,

@@ -24,7 +24,7 @@ from libs.contracts.vocabularies import AgeBand, AlertKind
 from services.referrals.domain import MINORS, Move
 from services.referrals.justice.models import Alert
 from services.referrals.justice.schemas import AlertIn, AlertMadeOut, AlertOut, AlertWords, Mistake, WithdrawAlertIn
-from services.referrals.models import Person, Referral
+from services.referrals.models import Person
 from services.referrals.rules import check_kept, check_past
 from services.referrals.working.work import locked_for, people_of, still_noted, take_back
 
@@ -163,12 +163,7 @@ def _told(row: Alert, key: DataKey | None) -> AlertOut:
     )
 
 
-_KINDS = select(func.coalesce(func.array_agg(col(Alert.kind)), text("'{}'"))).where(col(Alert.withdrawn_at).is_(None))
-
-KINDS_SENT = _KINDS.where(col(Alert.referral_id) == col(Referral.id)).scalar_subquery()
-"""Of a row of `referrals`: the kinds of what was sent for it."""
-
-
 def kinds_sent(referral_id: UUID) -> Select[Any]:
-    """The same of one referral."""
-    return _KINDS.where(col(Alert.referral_id) == referral_id)
+    """The kinds of what was sent for a referral."""
+    kinds = select(func.coalesce(func.array_agg(col(Alert.kind)), text("'{}'")))
+    return kinds.where(col(Alert.withdrawn_at).is_(None), col(Alert.referral_id) == referral_id)

@@ -88,30 +88,27 @@ async def list_orientations(
     caller: Caller,
     runtime: Run,
     page: Page,
-    response: Response,
     status: Annotated[list[OrientationStatus], Query(max_length=8, description="In one of these states")] = [],  # noqa: B006 - FastAPI copies it
     urgency: Annotated[list[Urgency], Query(max_length=3, description="Living ones, of a situation this urgent")] = [],  # noqa: B006 - FastAPI copies it
     requested_since: Instant | None = None,
     answer_before: Annotated[Instant | None, Query(description="Still to be answered, and expiring by then")] = None,
-) -> OrientationList:
+) -> Response:
     """A partner's own orientations; those of a social worker's posts, of a coordinator's département.
 
     In the order of asking; the first to expire first with `answer_before`, which puts urgent ones first: they are to be answered sooner.
     """
     wanted = worklist.WantedOrientations(statuses=status, urgencies=urgency, requested_since=requested_since, answer_before=answer_before)
-    async with runtime.database.reading() as session:
-        rows = await worklist.page(session, caller, wanted, after=page.after, limit=page.limit)
-    rows = [telling.told(caller, runtime.pseudonyms, row) for row in rows]
+    async with runtime.database.asking() as connection:
+        rows = await worklist.page(connection, caller, wanted, after=page.after, limit=page.limit)
     items, following = page_of(rows, page, wanted.place)
-    page.link(response, following)
-    return OrientationList(items=items, next=following)
+    return page.answer(telling.listed(caller, runtime.pseudonyms, items), following)
 
 
 @router.get("/v1/orientation-counts", operation_id="count_orientations", response_model=OrientationCounts)
 async def count_orientations(caller: Caller, runtime: Run) -> OrientationCounts:
     """How many of the caller's orientations are in each state; up to 1 000 each."""
-    async with runtime.database.reading() as session:
-        return await worklist.counts(session, caller)
+    async with runtime.database.asking() as connection:
+        return await worklist.counts(connection, caller)
 
 
 @router.get(

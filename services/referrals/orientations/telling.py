@@ -1,7 +1,8 @@
 """How orientations are told: to who asks by the API, to the partner and the post by notices, to the streams as events."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import select, text
@@ -9,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.chassis import outbox
-from libs.chassis.database import PlainRow
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.envelope import Event
@@ -21,12 +21,12 @@ from services.referrals.notices import Notice, NoticeKind
 from services.referrals.orientations.domain import ORIENTATION_LIVES
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
-from services.referrals.orientations.schemas import OrientationListed, OrientationOut, OrientationSummary
+from services.referrals.orientations.schemas import OrientationOut, OrientationSummary
 from services.referrals.persons import REJECTION
 from services.referrals.working.work import is_at_work
 
 
-def summary(orientation: Orientation | PlainRow) -> OrientationSummary:
+def summary(orientation: Orientation) -> OrientationSummary:
     return OrientationSummary.of(orientation)
 
 
@@ -40,17 +40,28 @@ def told(caller: Principal, keys: PseudonymKeys, answer: Told) -> Told:
     """
     if caller.role is not Role.PARTNER:
         return answer
-    name = keys.namer(f"organization:{caller.organization}")
-    changed: dict[str, Any] = {
-        "referral_id": UUID(name(str(answer.referral_id))),
-        "person_id": UUID(name(str(answer.person_id))),
-        "replaces_id": None,
-    }
-    if isinstance(answer, OrientationListed) and answer.status not in ORIENTATION_LIVES:
-        changed |= {"urgency": None, "danger": None}
+    changed: dict[str, Any] = _pseudonyms(caller, keys, answer.referral_id, answer.person_id)
     if isinstance(answer, OrientationOut):
         changed["person"] = answer.person.model_copy(update={"id": changed["person_id"]})
     return answer.model_copy(update=changed)
+
+
+def listed(caller: Principal, keys: PseudonymKeys, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same of rows that hold the fields of `OrientationListed`."""
+    if caller.role is not Role.PARTNER:
+        return [dict(row) for row in rows]
+    return [
+        {**row, **_pseudonyms(caller, keys, row["referral_id"], row["person_id"]), **({} if row["status"] in ORIENTATION_LIVES else _ENDED)}
+        for row in rows
+    ]
+
+
+_ENDED: Final = {"urgency": None, "danger": None}
+
+
+def _pseudonyms(caller: Principal, keys: PseudonymKeys, referral_id: UUID, person_id: UUID) -> dict[str, Any]:
+    name = keys.namer(f"organization:{caller.organization}")
+    return {"referral_id": UUID(name(str(referral_id))), "person_id": UUID(name(str(person_id))), "replaces_id": None}
 
 
 async def to_partner(

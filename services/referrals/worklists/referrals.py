@@ -6,46 +6,56 @@ every list and filter on a million referrals). A referral that changes while it 
 that is called, closed or becomes urgent meanwhile takes its new turn. To follow changes without end there is the feed (`Stream-Position`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, case, exists, false, func, literal, literal_column, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 
-from libs.chassis.database import columns_of
+from libs.chassis import streams
+from libs.chassis.database import RawConnection, Statement, run
 from libs.chassis.pagination import Key
 from libs.chassis.security import Principal
 from libs.contracts.types import departement_of
-from libs.contracts.vocabularies import ReferralStatus, Role, Theme, Urgency
+from libs.contracts.vocabularies import AlertKind, ReferralStatus, Role, Theme, Urgency
 from services.referrals.domain import MINORS, PoliceStatus, police_status
-from services.referrals.justice.alerts import KINDS_SENT
-from services.referrals.models import OPEN, TURN, Person, PostHeard, Referral
+from services.referrals.models import OPEN, TURN, WAITING
 from services.referrals.notices import is_urgent
-from services.referrals.queries import FOLLOWED, SUMMARISED, status_of, summary
 from services.referrals.receiving.domain import PostState
-from services.referrals.worklists.pages import Conditions, head, numbers
-from services.referrals.worklists.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount, StatusOut
-
-REFERRALS: Final = columns_of(Referral)
-PERSONS: Final = columns_of(Person)
+from services.referrals.worklists.pages import EVERYWHERE, Condition, Conditions, Question, Within, keys_of, numbers, where
+from services.referrals.worklists.schemas import CountOut, ReferralCounts, ReferralSummary, StateCount
 
 STATES: Final = tuple(one for one in ReferralStatus if one is not ReferralStatus.RECEIVED)
 """Received lasts within one transaction."""
 
 OPEN_STATES: Final = frozenset({ReferralStatus.UNROUTED, ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED})
 _WITH_A_POST: Final = (ReferralStatus.ACCEPTED, ReferralStatus.ASSIGNED)
-
-_PERSONS = select(func.count()).select_from(Person).where(PERSONS.referral_id == REFERRALS.id).scalar_subquery()
-_MINORS = exists().where(PERSONS.referral_id == REFERRALS.id, PERSONS.age_band.in_(sorted(MINORS)))
-_LISTED = select(*SUMMARISED, _PERSONS.label("persons"), _MINORS.label("minors"), KINDS_SENT.label("sent"))
-_OPEN: ColumnElement[bool] = literal_column(f"({OPEN})")
-_TURN: ColumnElement[int] = literal_column(TURN, Integer)
-_WAITING: Final[Conditions] = (literal(0) == _TURN, literal(2) == _TURN)
+_WAITING: Final = (0, 2)
 """Turns in which somebody is still to be called."""
+
+_COMPUTED: Final = {
+    "minor": "people.minors OR referrals.children_present > 0",
+    "concerning_information_sent": "alerted.concerning_information",
+    "reported_to_prosecutor": "alerted.prosecutor_report",
+    "persons": "people.number",
+    "first_contact_due_at": "referrals.due_at",
+    "overdue": f"{WAITING} AND referrals.due_at <= now()",
+}
+_NAMES: Final = tuple(ReferralSummary.model_fields)
+_SUMMARY: Final = ", ".join(f"{_COMPUTED.get(name, f'referrals.{name}')} AS {name}" for name in _NAMES)
+"""What a summary says, in its order."""
+_BESIDE: Final = f"""
+    LEFT JOIN LATERAL (
+        SELECT count(*) AS number, coalesce(bool_or(age_band IN ({", ".join(f"'{band}'" for band in sorted(MINORS))})), false) AS minors
+        FROM persons WHERE persons.referral_id = referrals.id
+    ) AS people ON true
+    LEFT JOIN LATERAL (
+        SELECT {", ".join(f"coalesce(bool_or(kind = '{kind}'), false) AS {kind}" for kind in AlertKind)}
+        FROM alerts WHERE alerts.referral_id = referrals.id AND alerts.withdrawn_at IS NULL
+    ) AS alerted ON true
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,90 +84,114 @@ class Wanted:
         )
 
     @property
-    def order(self) -> tuple[ColumnElement[Any], ...]:
+    def order(self) -> tuple[str, ...]:
         if self.by_turn:
-            return _TURN, REFERRALS.due_at, REFERRALS.id
-        return REFERRALS.changed_at if self.changed_since is not None else REFERRALS.received_at, REFERRALS.id
+            return TURN, "due_at", "id"
+        return "changed_at" if self.changed_since is not None else "received_at", "id"
 
-    def place(self, row: ReferralSummary) -> Key:
-        """Where a row stands in that order."""
+    def place(self, row: Mapping[str, Any]) -> Key:
+        """Where a summary stands in that order."""
         if self.by_turn:
-            return turn(row), row.first_contact_due_at, row.id
-        return row.changed_at if self.changed_since is not None else row.received_at, row.id
+            return turn(row), row["first_contact_due_at"], row["id"]
+        return row["changed_at" if self.changed_since is not None else "received_at"], row["id"]
 
 
-def turn(row: ReferralSummary) -> int:
+def turn(row: Mapping[str, Any]) -> int:
     """Written in SQL as `models.TURN`."""
-    return (not is_urgent(row.urgency, row.danger)) * 2 + (not row.awaits_contact)
+    return (not is_urgent(row["urgency"], row["danger"])) * 2 + (not row["awaits_contact"])
 
 
-def _keys(caller: Principal) -> list[Conditions]:
-    """The perimeter, one condition for each post or département; for the nation there is none."""
-    if caller.role is Role.ISCG:
-        return [[REFERRALS.post_id == post_id] for post_id in sorted(caller.ids("post"))]
+def _departements(caller: Principal) -> Sequence[str] | None:
+    """Of whoever is not a social worker; None: the nation."""
     departements = caller.departements() if caller.role is Role.COORDINATOR else None
-    return [[]] if departements is None else [[REFERRALS.departement == one] for one in sorted(departements)]
+    return sorted(departements) if departements is not None else None
 
 
-def _narrowed(wanted: Wanted) -> list[ColumnElement[bool]]:
-    equal = {
-        REFERRALS.urgency: wanted.urgency,
-        REFERRALS.unit_id: wanted.unit_id,
-        REFERRALS.commune: wanted.commune,
-        REFERRALS.principal_theme: wanted.theme,
+def _within(caller: Principal, wanted: Wanted) -> Within | None:
+    """The perimeter: posts or départements."""
+    if caller.role is Role.ISCG:
+        return Within("post_id", "uuid", sorted(caller.ids("post")))
+    departements = _departements(caller)
+    return EVERYWHERE if departements is None or _told_by_commune(caller, wanted) else Within("departement", "text", departements)
+
+
+def _told_by_commune(caller: Principal, wanted: Wanted) -> list[Condition]:
+    """A commune nearly says its département: asked for twice, the database would think that few of its rows are there. It cannot estimate a CASE. Of another
+    département's commune there are few indeed: of facts that a unit heard of from elsewhere."""
+    departements = _departements(caller)
+    if wanted.commune is None or departements is None or departement_of(wanted.commune) not in departements:
+        return []
+    return [where("CASE WHEN departement = ANY({}) THEN true ELSE false END", departements)]
+
+
+def _narrowed(wanted: Wanted) -> list[Condition]:
+    conditions = {
+        "urgency = {}": wanted.urgency,
+        "unit_id = {}": wanted.unit_id,
+        "commune = {}": wanted.commune,
+        "principal_theme = {}": wanted.theme,
+        "received_at >= {}": wanted.received_since,
+        "changed_at >= {}": wanted.changed_since,
     }
-    conditions = [column == value for column, value in equal.items() if value is not None]
-    if wanted.received_since is not None:
-        conditions.append(REFERRALS.received_at >= wanted.received_since)
-    if wanted.changed_since is not None:
-        conditions.append(REFERRALS.changed_at >= wanted.changed_since)
-    return conditions
+    return [where(text, value) for text, value in conditions.items() if value is not None]
 
 
 def _ranges(caller: Principal, wanted: Wanted, now: datetime, absent: Sequence[UUID] = ()) -> list[Conditions]:
     """By reception each state is a range of its own; what is open or changed is few, and filtered by state. `absent`: the posts where nobody works."""
-    narrowed = _narrowed(wanted)
+    narrowed = [*_narrowed(wanted), *_told_by_commune(caller, wanted)]
     asked = sorted(set(wanted.statuses) or (_WITH_A_POST if wanted.post_absent else ()))
-    states: list[Conditions] = [[REFERRALS.status.in_(asked)]] if asked else [[]]
+    states: list[Conditions] = [[where("status = ANY({})", asked)]] if asked else [[]]
     if not wanted.by_turn and wanted.changed_since is None:
-        states = [[REFERRALS.status == one] for one in asked] or [[]]
+        states = [[where("status = {}", one)] for one in asked] or [[]]
     if wanted.overdue:  # the beginning of these turns
-        states = [[*state, _OPEN, waiting, REFERRALS.due_at <= now] for state in states for waiting in _WAITING]
+        late = where("due_at <= {}", now)
+        states = [[*state, where(OPEN), where(f"{TURN} = {waiting}"), late] for state in states for waiting in _WAITING]
+    if wanted.by_turn and wanted.urgency is Urgency.IMMEDIATE:
+        narrowed.append(where(f"{TURN} <= 1"))
     if wanted.post_absent:
-        narrowed.append(REFERRALS.post_id.in_(absent))
-    return [[*key, *state, *narrowed] for key in _keys_of(caller, wanted) for state in states]
+        narrowed.append(where("post_id = ANY({})", absent))
+    return [[*state, *narrowed] for state in states]
 
 
-def _keys_of(caller: Principal, wanted: Wanted) -> list[Conditions]:
-    """A commune nearly says its département: asked for twice, the database would think that few of its rows are there. It cannot estimate a CASE. Of another
-    département's commune there are few indeed: of facts that a unit heard of from elsewhere."""
-    departements = caller.departements() if caller.role is Role.COORDINATOR else None
-    if wanted.commune is not None and departements is not None and departement_of(wanted.commune) in departements:
-        return [[case((REFERRALS.departement.in_(sorted(departements)), true()), else_=false())]]
-    return _keys(caller)
+async def page(
+    connection: RawConnection, caller: Principal, wanted: Wanted, *, after: Key | None, limit: int
+) -> tuple[str, list[dict[str, Any]]]:
+    """The stream position that the list reflects, and the fields of `ReferralSummary` of each; one more than `limit` when there are more."""
+    ranges = _ranges(caller, wanted, datetime.now(UTC), await _absent(connection) if wanted.post_absent else ())
+    asked = Question("referrals", _within(caller, wanted))
+    *keys, id = keys_of(wanted.order)
+    found = asked.head(ranges, wanted.order, after, limit)
+    first, *more = await connection.fetch(
+        f"SELECT {_SUMMARY}, {streams.POSITION} AS position FROM (SELECT) AS now LEFT JOIN ({found}) AS found ON true"
+        f" LEFT JOIN referrals ON referrals.id = {id} {_BESIDE} ORDER BY {', '.join([*keys, id])}",
+        *asked.values,
+    )
+    return first["position"], [dict(zip(_NAMES, row, strict=False)) for row in (first, *more) if row["id"] is not None]
 
 
-async def page(session: AsyncSession, caller: Principal, wanted: Wanted, *, after: Key | None, limit: int) -> list[ReferralSummary]:
-    """One more than `limit` when there are more."""
-    ranges = _ranges(caller, wanted, datetime.now(UTC), await _absent(session) if wanted.post_absent else ())
-    if not ranges:
-        return []
-    found = head(ranges, wanted.order, after, limit)
-    rows = await session.execute(_LISTED.where(REFERRALS.id.in_(found)).order_by(*wanted.order))
-    return [ReferralSummary.model_validate(summary(row, row.persons, row.minors, row.sent)) for row in rows]
+_SUMMARY_OF = Statement(f"SELECT {_SUMMARY} FROM referrals {_BESIDE} WHERE referrals.id = :id")
 
 
-async def _absent(session: AsyncSession) -> Sequence[UUID]:
-    return (await session.scalars(select(col(PostHeard.id)).where(col(PostHeard.state) != PostState.FILLED))).all()
+async def summary_of(session: AsyncSession, referral_id: UUID) -> dict[str, Any]:
+    """The fields of `ReferralSummary` of one."""
+    [row] = await run(session, _SUMMARY_OF, {"id": referral_id})
+    return dict(row)
 
 
-async def counts(session: AsyncSession, caller: Principal) -> ReferralCounts:
+_ABSENT: Final = f"SELECT id FROM posts_heard WHERE state <> '{PostState.FILLED}'"
+
+
+async def _absent(connection: RawConnection) -> Sequence[UUID]:
+    return [row["id"] for row in await connection.fetch(_ABSENT)]
+
+
+async def counts(connection: RawConnection, caller: Principal) -> ReferralCounts:
     """Of every state, and of what is overdue, within the perimeter."""
-    now, keys = datetime.now(UTC), _keys(caller)
-    ranges: list[tuple[str, Conditions]] = [(status.value, [*key, REFERRALS.status == status]) for key in keys for status in STATES]
-    ranges += [("absent", one) for one in _ranges(caller, Wanted(post_absent=True), now, await _absent(session))]
+    now = datetime.now(UTC)
+    ranges: list[tuple[str, Conditions]] = [(status.value, [where("status = {}", status)]) for status in STATES]
+    ranges += [("absent", one) for one in _ranges(caller, Wanted(post_absent=True), now, await _absent(connection))]
     ranges += [("overdue", one) for one in _ranges(caller, Wanted(overdue=True), now)]
-    number = await numbers(session, ranges)
+    number = await numbers(connection, Question("referrals", _within(caller, Wanted())), ranges)
     return ReferralCounts(
         states=[StateCount(status=status, **number(status.value)) for status in STATES],
         overdue=CountOut(**number("overdue")),
@@ -174,29 +208,44 @@ def _seen_as(status: PoliceStatus) -> list[Conditions]:
     for state in STATES:
         seen = {flag: police_status(state, contacted=flag) is status for flag in (False, True)}
         if any(seen.values()):
-            of_state = REFERRALS.status == state
-            found.append([of_state] if all(seen.values()) else [of_state, REFERRALS.contacted if seen[True] else ~REFERRALS.contacted])
+            of_state = where("status = {}", state)
+            found.append([of_state] if all(seen.values()) else [of_state, where("contacted" if seen[True] else "NOT contacted")])
     return found
 
 
+_RECEIVED: Final = ("received_at", "id")
+
+
 async def statuses(
-    session: AsyncSession,
+    connection: RawConnection,
     caller: Principal,
     *,
     wanted: Sequence[PoliceStatus],
     received_since: datetime | None,
     after: Key | None,
     limit: int,
-) -> list[StatusOut]:
-    """The caller's own, oldest reception first. There is no "changed since": it would tell of changes that are not the police's business.
+) -> list[dict[str, Any]]:
+    """The fields of `StatusOut` of the caller's own, oldest reception first. There is no "changed since": it would tell of changes that are not the police's
+    business.
 
     Its stream tells it of each step (`/v1/streams`).
     """
-    client: Conditions = [
-        REFERRALS.client_id == caller.client_id,
-        *([REFERRALS.received_at >= received_since] if received_since is not None else []),
+    since = [where("received_at >= {}", received_since)] if received_since is not None else []
+    states = [state for status in sorted(set(wanted)) for state in _seen_as(status)] or [[where("status = {}", one)] for one in STATES]
+    asked = Question("referrals", Within("client_id", "text", [caller.client_id]))
+    *keys, id = keys_of(_RECEIVED)
+    found = asked.head([[*state, *since] for state in states], _RECEIVED, after, limit)
+    rows = await connection.fetch(
+        "SELECT referrals.id, external_reference, status, contacted, received_at"
+        f" FROM ({found}) AS found JOIN referrals ON referrals.id = {id} ORDER BY {', '.join([*keys, id])}",
+        *asked.values,
+    )
+    return [
+        {
+            "id": row["id"],
+            "external_reference": row["external_reference"],
+            "status": police_status(ReferralStatus(row["status"]), contacted=row["contacted"]).value,
+            "received_at": row["received_at"],
+        }
+        for row in rows
     ]
-    states = [state for status in sorted(set(wanted)) for state in _seen_as(status)] or [[REFERRALS.status == one] for one in STATES]
-    found = head([[*client, *state] for state in states], (REFERRALS.received_at, REFERRALS.id), after, limit)
-    rows = await session.execute(FOLLOWED.where(REFERRALS.id.in_(found)).order_by(REFERRALS.received_at, REFERRALS.id))
-    return [status_of(row) for row in rows]

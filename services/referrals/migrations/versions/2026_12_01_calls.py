@@ -9,6 +9,7 @@ depends_on = None
 
 OPEN = "status IN ('unrouted', 'assigned', 'accepted')"
 INDEXES = ("referrals_turn_post", "referrals_turn_departement", "referrals_turn", "referrals_due_everywhere", "referrals_due_unsaid")
+FILTERS = "INCLUDE (status, urgency, danger, awaits_contact, post_id, unit_id, commune, principal_theme)"
 
 STATEMENTS = (
     "ALTER TABLE referrals ADD COLUMN awaits_contact boolean NOT NULL DEFAULT true",
@@ -37,13 +38,13 @@ STATEMENTS = (
 )
 
 
-def _index(called: str, waiting: str) -> None:
+def _index(called: str, waiting: str, filters: str = "") -> None:
     """By what tells that nobody is to be called any more, and that somebody is."""
     turn = f"((urgency <> 'immediate'::text AND NOT danger)::integer * 2 + ({called})::integer)"
     for name in INDEXES:
         op.drop_index(name)
     for name, key in zip(INDEXES, (f"post_id, {turn}, ", f"departement, {turn}, ", f"{turn}, "), strict=False):
-        op.execute(f"CREATE INDEX {name} ON referrals ({key}due_at, id) WHERE {OPEN}")
+        op.execute(f"CREATE INDEX {name} ON referrals ({key}due_at, id) {filters} WHERE {OPEN}")
     op.execute(f"CREATE INDEX referrals_due_everywhere ON referrals (due_at, id) WHERE {waiting} AND {OPEN}")
     op.execute(f"CREATE INDEX referrals_due_unsaid ON referrals (due_at, id) WHERE {waiting} AND {OPEN} AND NOT overdue_said")
 
@@ -51,10 +52,14 @@ def _index(called: str, waiting: str) -> None:
 def upgrade() -> None:
     for statement in STATEMENTS:
         op.execute(statement)
-    _index("NOT awaits_contact", "awaits_contact")
+    _index("NOT awaits_contact", "awaits_contact", FILTERS)
+    op.execute("DROP INDEX referrals_client_status")
+    op.execute("CREATE INDEX referrals_client_status ON referrals (client_id, status, received_at, id) INCLUDE (contacted)")
 
 
 def downgrade() -> None:
+    op.execute("DROP INDEX referrals_client_status")
+    op.execute("CREATE INDEX referrals_client_status ON referrals (client_id, status, received_at, id)")
     _index("first_contact_at IS NOT NULL", "first_contact_at IS NULL")
     op.execute("DROP TRIGGER referral_called ON referrals")
     op.execute("DROP FUNCTION referral_called")
