@@ -149,8 +149,12 @@ class _Gathered:
                 self._facts.add(event)
         organizations: dict[UUID, set[type[Event]]] = {}
         for one in orientations:
-            status, answered, updated = OrientationStatus(one.status), one.answered_at is not None, one.updated_at is not None
-            told = facts_of_orientation(status, answered=answered, updated=updated)
+            told = facts_of_orientation(
+                OrientationStatus(one.status),
+                answered=one.answered_at is not None,
+                started=one.started_at is not None,
+                updated=one.updated_at is not None,
+            )
             self._facts |= told
             organizations.setdefault(one.organization_id, set()).update(told)
         erasures = await self._erasures(organizations)

@@ -27,8 +27,8 @@ _ANSWERED: Mapping[OrientationStatus, tuple[type[Event], ...]] = {
     OrientationStatus.REQUESTED: (),
     OrientationStatus.ACCEPTED: (r.OrientationAccepted,),
     OrientationStatus.REJECTED: (r.OrientationRejected,),
-    OrientationStatus.IN_PROGRESS: (r.OrientationAccepted, r.OrientationStarted),
-    OrientationStatus.COMPLETED: (r.OrientationAccepted, r.OrientationStarted, r.OrientationCompleted),
+    OrientationStatus.IN_PROGRESS: (r.OrientationAccepted,),
+    OrientationStatus.COMPLETED: (r.OrientationAccepted, r.OrientationCompleted),
     OrientationStatus.FAILED: (r.OrientationAccepted, r.OrientationFailed),
     OrientationStatus.EXPIRED: (r.OrientationExpired,),
     OrientationStatus.CANCELLED: (r.OrientationCancelled,),
@@ -41,10 +41,12 @@ def facts_of_moves(moves: Collection[Move], *, routed: bool) -> set[type[Event]]
     return {r.ReferralReceived, first, *(_OF_MOVES[move] for move in moves if move in _OF_MOVES)}
 
 
-def facts_of_orientation(status: OrientationStatus, *, answered: bool, updated: bool) -> set[type[Event]]:
-    """`answered`: whether the partner had, before it was cancelled; `updated`: whether it was told to read it again."""
+def facts_of_orientation(status: OrientationStatus, *, answered: bool, started: bool, updated: bool) -> set[type[Event]]:
+    """`answered`: whether the partner had, before it was cancelled; `started`: whether it had begun, whatever came of it; `updated`: whether it was told to
+    read it again."""
     accepted = {r.OrientationAccepted} if answered and status is OrientationStatus.CANCELLED else set()
-    return {r.OrientationRequested, *_ANSWERED[status], *accepted, *({r.OrientationUpdated} if updated else ())}
+    begun = {r.OrientationStarted} if started else set()
+    return {r.OrientationRequested, *_ANSWERED[status], *accepted, *begun, *({r.OrientationUpdated} if updated else ())}
 
 
 def recipients(

@@ -153,6 +153,7 @@ class ExportedOrientation(Answer):
     expires_at: Instant
     reminded_at: Instant | None
     answered_at: Instant | None
+    started_at: Instant | None
     updated_at: Instant | None
     ended_at: Instant | None
     links: list[ExportedLink]

@@ -319,6 +319,37 @@ async def test_who_was_told_what_is_what_was_said_and_who_read_it_is_named_by_ro
 
 
 @pytest.mark.parametrize(
+    ("steps", "started"),
+    [
+        (["accept", "start"], True),
+        (["accept", "start", "complete"], True),
+        (["accept", "start", "fail"], True),
+        (["accept", "start", "cancel"], True),
+        (["accept", "fail"], False),
+        (["accept", "cancel"], False),
+    ],
+)
+async def test_whoever_was_told_that_support_began_is_named_whatever_came_of_it(
+    referrals: Referrals, steps: list[str], started: bool
+) -> None:
+    referral_id = await referrals.accepted()
+    asked = (await referrals.orient(referral_id)).json()["id"]
+    bodies = {"complete": {"outcome": "informed"}, "fail": {"reason": "unreachable"}, "cancel": {"reason": "mistake"}}
+    for version, step in enumerate(steps, 1):
+        who = "iscg-95" if step == "cancel" else "partner-95"
+        answer = await referrals.answer(who, asked, step, bodies.get(step), version=version)
+        assert answer.status_code == 200, answer.text
+    rows = await referrals.rows("SELECT DISTINCT stream, type FROM outbox WHERE type LIKE 'fr.maillon.orientation.%'")
+
+    told = await exported(referrals, referral_id, (await referrals.persons(referral_id))[0])
+
+    of_orientations = {(one["stream"], fact) for one in told["recipients"] for fact in one["facts"] if ".orientation." in fact}
+    assert of_orientations == {(row.stream, row.type) for row in rows}
+    [orientation] = told["orientations"]
+    assert (orientation["started_at"] is not None) == started
+
+
+@pytest.mark.parametrize(
     "activity",
     [
         "UPDATE moves SET at = :then WHERE move = 'accept'",
