@@ -106,11 +106,13 @@ async def end_retention(runtime: Runtime) -> None:
         await retention.announce(session, datetime.now(UTC), settings.term)
     if settings.persons_retention_job:
         await by_batches(runtime, lambda session: retention.erase_due(session, runtime.vault, datetime.now(UTC), settings.term, BATCH))
-        await by_batches(runtime, lambda session: retention.unlink(session, datetime.now(UTC), settings.term, BATCH))
+        await by_batches(runtime, lambda session: retention.unlink(session, runtime.vault, datetime.now(UTC), settings.term, BATCH))
 
 
 async def erase_refused(runtime: Runtime) -> None:
     delay = timedelta(hours=cast(Settings, runtime.settings).refused_erased_after_hours)
+    async with runtime.database.transaction() as session:
+        await refusals.tell_left_open(session, datetime.now(UTC), delay)
     await by_batches(runtime, lambda session: refusals.erase_refused(session, runtime.vault, datetime.now(UTC), delay, BATCH))
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 from uuid import UUID
 
 from libs.chassis.runtime import Runtime
@@ -23,6 +23,15 @@ from services.referrals.rights.erasure import ErasureCause
 from services.referrals.settings import Settings
 
 COMMANDS = ("retention", "erase-again")
+
+
+class ErasedBefore(NamedTuple):
+    """An erasure that was made; `narrative`, `alerts`: whether their words went with the persons."""
+
+    referral_id: UUID
+    person_ids: Sequence[UUID]
+    narrative: bool
+    alerts: bool = True
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,11 +65,11 @@ def run_and_exit(arguments: Sequence[str]) -> NoReturn:
     sys.exit(0)
 
 
-def _read(logs: Sequence[Path]) -> list[tuple[UUID, list[UUID], bool]]:
+def _read(logs: Sequence[Path]) -> list[ErasedBefore]:
     return [one for log in logs for one in erased_in(log.read_text(encoding="utf-8", errors="replace").splitlines())]
 
 
-async def _run(settings: Settings, asked: argparse.Namespace, found: Sequence[tuple[UUID, list[UUID], bool]]) -> str:
+async def _run(settings: Settings, asked: argparse.Namespace, found: Sequence[ErasedBefore]) -> str:
     runtime = Runtime(SERVICE, settings, roles=())
     try:
         if asked.command == "erase-again":
@@ -91,13 +100,13 @@ async def retain(runtime: Runtime, term: Term, *, dry_run: bool) -> str:
         if gone < batch:
             break
     async with runtime.database.transaction() as session:
-        while await retention.unlink(session, now, term, batch) == batch:
+        while await retention.unlink(session, runtime.vault, now, term, batch) == batch:
             pass
     return f"{erased} saisine(s) effacée(s).{to_tell}"
 
 
-def erased_in(lines: Iterable[str]) -> list[tuple[UUID, list[UUID], bool]]:
-    """The erasures that a log of the service tells: referral, persons, whether the narrative went too. Other lines are passed over."""
+def erased_in(lines: Iterable[str]) -> list[ErasedBefore]:
+    """The erasures that a log of the service tells. Other lines are passed over."""
     found = []
     for line in lines:
         if '"erasure.done"' not in line:
@@ -105,22 +114,31 @@ def erased_in(lines: Iterable[str]) -> list[tuple[UUID, list[UUID], bool]]:
         try:
             said = json.loads(line)
             if said["event"] == "erasure.done":
-                found.append((UUID(said["referral_id"]), [UUID(one) for one in said["person_ids"]], bool(said["narrative"])))
+                persons = [UUID(one) for one in said["person_ids"]]
+                found.append(ErasedBefore(UUID(said["referral_id"]), persons, bool(said["narrative"]), bool(said.get("alerts", True))))
         except (ValueError, KeyError, TypeError):
             continue  # a line cut by the rotation of the log
     return found
 
 
-async def erase_again(runtime: Runtime, found: Sequence[tuple[UUID, Sequence[UUID], bool]]) -> int:
+async def erase_again(runtime: Runtime, found: Sequence[ErasedBefore]) -> int:
     """After a backup was restored: destroy again what had been destroyed since. What is not in the backup, or is erased in it, is passed over."""
     done = 0
-    for referral_id, persons, narrative in found:
+    for one in found:
         async with runtime.database.transaction() as session:
-            referral = await session.get(Referral, referral_id, with_for_update=True)
+            referral = await session.get(Referral, one.referral_id, with_for_update=True)
             if referral is None:
                 continue
             made = await erasure.erase(
-                session, runtime.vault, referral, persons, ErasureCause.RESTORED, datetime.now(UTC), by="erase-again", narrative=narrative
+                session,
+                runtime.vault,
+                referral,
+                one.person_ids,
+                ErasureCause.RESTORED,
+                datetime.now(UTC),
+                by="erase-again",
+                narrative=one.narrative,
+                alerts=one.alerts,
             )
             done += made is not None
     return done

@@ -71,14 +71,20 @@ class NoticeKind(Code):
         "erasures_unconfirmed",
         "Des effacements ne sont pas encore confirmés par tous ceux qui avaient reçu ces données : relancez-les.",
     )
+    REFUSAL_TO_SETTLE = (
+        "refusal_to_settle",
+        "Une saisine où plus personne ne veut être contacté reste ouverte : voyez s'il y a lieu d'alerter, puis closez-la ; rien n'y est effacé d'ici là.",
+    )
     ENDS_ANNOUNCED = (
         "ends_announced",
         "Des saisines closes arrivent à la fin de leur conservation : leurs données seront effacées au jour annoncé.",
     )
 
 
-AT_ONCE: Final = frozenset({NoticeKind.OVERDUE_REFERRAL, NoticeKind.ORIENTATION_UPDATED, NoticeKind.ORIENTATION_WITHDRAWN})
-"""What never waits for a digest, urgent or not: a call that is late, or one that must not be made as it was allowed."""
+AT_ONCE: Final = frozenset(
+    {NoticeKind.OVERDUE_REFERRAL, NoticeKind.REFUSAL_TO_SETTLE, NoticeKind.ORIENTATION_UPDATED, NoticeKind.ORIENTATION_WITHDRAWN}
+)
+"""What never waits for a digest, urgent or not: a call that is late, one that must not be made as it was allowed, a child whom nobody looked after."""
 
 
 _MAY_LEAVE_OUT: Final[Mapping[str, tuple[NoticeKind, ...]]] = {
@@ -233,6 +239,13 @@ def of_overdue(referral_id: UUID, post_id: UUID | None, departement: str, due_at
     return [Notice(cause, NoticeKind.OVERDUE_REFERRAL, recipient, referral_id) for recipient in recipients]
 
 
+def of_refusal(referral_id: UUID, post_id: UUID | None, departement: str, now: datetime) -> Sequence[Notice]:
+    """Of a referral that a refusal would have ended: to the post (if any) and to the coordinator, once a week while it is open."""
+    cause = f"referral.refused:{referral_id}:{_week(now)}"
+    recipients = [of_departement(departement)] + ([of_post(post_id)] if post_id is not None else [])
+    return [Notice(cause, NoticeKind.REFUSAL_TO_SETTLE, recipient, referral_id) for recipient in recipients]
+
+
 def of_ends_announced(departement: str, now: datetime) -> Notice:
     """Of all that one look announced there: one notice, however many they are."""
     return Notice(f"retention.announced:{departement}:{now.isoformat()}", NoticeKind.ENDS_ANNOUNCED, of_departement(departement))
@@ -240,5 +253,9 @@ def of_ends_announced(departement: str, now: datetime) -> Notice:
 
 def of_erasures_unconfirmed(departement: str, now: datetime) -> Notice:
     """Of all that wait there: one notice a week, however many they are and however often they are looked at."""
+    return Notice(f"erasures.unconfirmed:{departement}:{_week(now)}", NoticeKind.ERASURES_UNCONFIRMED, of_departement(departement))
+
+
+def _week(now: datetime) -> str:
     year, week, _ = now.astimezone(PARIS).isocalendar()
-    return Notice(f"erasures.unconfirmed:{departement}:{year}-{week}", NoticeKind.ERASURES_UNCONFIRMED, of_departement(departement))
+    return f"{year}-{week}"

@@ -3,8 +3,10 @@
 One person of a referral, or all of it. The fact is said to everybody who was told of the referral, and each must say that it has
 acted on it: `erasures` and `erasure_notices` are the register (GET /v1/erasures). The narrative speaks of everybody: it goes with the
 last person, or when it is asked for. The words of an alert or of a requisition go with the last person they name; that it was sent, or
-asked for, stays. What is not sealed (roles, codes, places, dates) stays, for figures. The police's own reference stays too, so that the
-same case sent again is not taken up anew, and its list shows no erasure; at the end of the retention it goes (retention.py).
+asked for, stays. Those of an alert outlive a refusal to be contacted, which is no reason to forget what the law had somebody send (CASF
+L.226-2-1): they go when that is asked for, or at the end of the retention. What is not sealed (roles, codes, places, dates) stays, for figures.
+The police's own reference stays too, so that the same case
+sent again is not taken up anew, and its list shows no erasure; at the end of the retention it goes (retention.py).
 What was typed about the referral into a form of the desk and waits to be sent (desk/kept.py) goes whole: who it speaks of, nobody can tell.
 
 A backup restored from before an erasure holds the keys again: each erasure is also written to the service's log, out of the database,
@@ -55,11 +57,11 @@ _CLOSED_BY: Final[Mapping[ErasureCause, CloseReason]] = {
 }
 """Why an open referral ends when nobody is left in it."""
 
-_WORDS: Final[tuple[str, ...]] = tuple(
-    f"UPDATE {table} SET content = '' WHERE referral_id = :referral AND content <> ''"  # noqa: S608 - constants
+_WORDS: Final[Mapping[str, str]] = {
+    table: f"UPDATE {table} SET content = '' WHERE referral_id = :referral AND content <> ''"  # noqa: S608 - constants
     " AND (CAST(:whole AS boolean) OR (person_ids <> '{}' AND person_ids <@ CAST(:gone AS uuid[]))) RETURNING key_id"
     for table in ("alerts", "requisitions")
-)
+}
 """Besides the persons' and the narrative's: what blanks words that are sealed of several persons, once nobody they name is left, and gives their keys."""
 
 _TYPED: Final = text(
@@ -80,11 +82,13 @@ async def erase(
     *,
     by: str,
     narrative: bool = False,
+    alerts: bool = True,
 ) -> UUID | None:
     """Erase persons of a referral that the caller has locked. With the last one goes the whole referral, closed first when it was open.
 
-    `narrative`: destroy it now, whoever is left. `by`: who asked, the subject of the token, or the job. Gives the id in the register; `None` when
-    nothing was left to erase. Raises HeldBySupport, HeldByRequisition of what a person asked for; the jobs pass over what is held.
+    `narrative`: destroy it now, whoever is left. `alerts`: their words go as those of requisitions. `by`: who asked, the subject of the token, or the
+    job. Gives the id in the register; `None` when nothing was left to erase. Raises HeldBySupport, HeldByRequisition of what a person asked for; the jobs pass
+    over what is held.
     """
     if referral.status == ReferralStatus.ERASED:
         return None
@@ -101,7 +105,9 @@ async def erase(
     if not keys:
         return None
     gone = [person.id for person in persons if not person.content or person in going]
-    for statement in _WORDS:
+    for table, statement in _WORDS.items():
+        if table == "alerts" and not alerts:
+            continue
         keys += await session.scalars(text(statement), {"referral": referral.id, "whole": whole, "gone": gone})
     await vault.destroy(session, *keys)
     await session.execute(_TYPED, {"referral": referral.id})
@@ -122,7 +128,16 @@ async def erase(
     referral.version += 1
     await session.flush()
     return await _register(
-        session, referral, [person.id for person in going], organizations, cause, now, whole=whole, narrative=whole or narrative, by=by
+        session,
+        referral,
+        [person.id for person in going],
+        organizations,
+        cause,
+        now,
+        whole=whole,
+        narrative=whole or narrative,
+        alerts=alerts,
+        by=by,
     )
 
 
@@ -153,6 +168,7 @@ async def _register(
     *,
     whole: bool,
     narrative: bool,
+    alerts: bool,
     by: str,
 ) -> UUID:
     erasure = Erasure(
@@ -189,6 +205,7 @@ async def _register(
         referral_id=str(referral.id),
         person_ids=[str(one) for one in person_ids],
         narrative=narrative,
+        alerts=alerts,
         erased_at=now.isoformat(),
     )
     return erasure.id

@@ -1,25 +1,52 @@
-"""Who refused to be contacted is counted and never called; their personal data goes after a short delay (DOMAIN §3)."""
+"""Who refused to be contacted is counted and never called; their personal data goes after a short delay (DOMAIN §3).
+
+A refusal ends no referral in which danger, a child or a minor is told of (decision 0017): where everybody who is left in it refuses, nobody is erased before the
+post, or the coordinator, has closed it, and once more the delay after that. They are told of it when the delay has passed.
+"""
 
 from datetime import datetime, timedelta
+from typing import Final
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.vault import Vault
-from services.referrals.models import Referral
+from services.referrals import notices
+from services.referrals.domain import MINORS
+from services.referrals.models import OPEN, Referral
 from services.referrals.orientations.models import LIVING
 from services.referrals.rights.erasure import ErasureCause, erase
 from services.referrals.rights.held import ASKED_FOR
 
+_REFUSED: Final = "p.agreement = 'refused' AND p.content <> ''::bytea AND coalesce(p.refused_at, r.received_at) <= :until"
+_MINORS: Final = ", ".join(f"'{band}'" for band in sorted(MINORS))
+_TO_SETTLE: Final = (
+    "(r.danger OR r.children_present > 0"  # noqa: S608 - constants
+    f" OR EXISTS (SELECT FROM persons m WHERE m.referral_id = r.id AND m.content <> ''::bytea AND m.age_band IN ({_MINORS})))"
+    " AND NOT EXISTS (SELECT FROM persons o WHERE o.referral_id = r.id AND o.content <> ''::bytea AND o.agreement <> 'refused')"
+)
+"""A referral `r` that the erasure of who refuses would end, though somebody may be in danger."""
+
 _DUE = (
-    "FROM persons p JOIN referrals r ON r.id = p.referral_id"
-    " WHERE p.agreement = 'refused' AND p.content <> ''::bytea AND coalesce(p.refused_at, r.received_at) <= :until"
+    f"FROM persons p JOIN referrals r ON r.id = p.referral_id WHERE {_REFUSED}"
     " AND NOT EXISTS (SELECT FROM orientations o WHERE o.referral_id = r.id AND o.person_id = p.id AND o.legal_ground IS NOT NULL"
     f" AND (o.{LIVING} OR o.ended_at > :until))"
+    f" AND NOT ({_TO_SETTLE} AND (r.closed_at IS NULL OR r.closed_at > :until))"
     f" AND NOT {ASKED_FOR}"
 )
 _NEXT = text(f"SELECT DISTINCT p.referral_id {_DUE} ORDER BY p.referral_id LIMIT :limit")
 _STILL = text(f"SELECT p.id {_DUE} AND p.referral_id = :referral")
+_LEFT_OPEN = text(
+    "SELECT DISTINCT r.id, r.post_id, r.departement FROM persons p JOIN referrals r ON r.id = p.referral_id"  # noqa: S608 - constants
+    f" WHERE {_REFUSED} AND r.{OPEN} AND {_TO_SETTLE} ORDER BY r.id LIMIT :limit"
+)
+
+
+async def tell_left_open(session: AsyncSession, now: datetime, delay: timedelta, limit: int = 1000) -> None:
+    """Remind who can end them of the referrals that refusals, longer than `delay` ago, would have ended."""
+    left = await session.execute(_LEFT_OPEN, {"until": now - delay, "limit": limit})
+    told = [notice for row in left for notice in notices.of_refusal(row.id, row.post_id, row.departement, now)]
+    await notices.notify(session, *told, now=now)
 
 
 async def erase_refused(session: AsyncSession, vault: Vault, now: datetime, delay: timedelta, limit: int = 50) -> int:
@@ -34,5 +61,5 @@ async def erase_refused(session: AsyncSession, vault: Vault, now: datetime, dela
         referral = await session.get_one(Referral, referral_id, with_for_update=True, populate_existing=True)
         still = (await session.scalars(_STILL, {"referral": referral.id, "until": now - delay})).all()
         if still:
-            await erase(session, vault, referral, still, ErasureCause.REFUSAL, now, by="referrals")
+            await erase(session, vault, referral, still, ErasureCause.REFUSAL, now, by="referrals", alerts=False)
     return len(ids)

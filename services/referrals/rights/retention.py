@@ -7,7 +7,8 @@ told (`still_held`), so that somebody ends it. And only what was announced long
 enough before (`announce`), with the last contact that still holds: a term that was set wrong, or a case that must be kept, shows before anything is gone.
 
 With what is sealed goes the police's own reference, for it leads back to the persons of their file, and with it which police system sent the referral
-(`unlink`): it is in no list of the police any more. What was erased before, because a person asked or refused, keeps both until the same day. So the police,
+(`unlink`): it is in no list of the police any more. What was erased before, because a person asked or refused, keeps both until the same day, and so do
+the words of its alerts when it was a refusal. So the police,
 which needs the reference to follow a case and has it in its own file, learns of no erasure: neither when it is made, nor by what is missing or left later.
 """
 
@@ -74,6 +75,7 @@ _UNLINK = text(
     "UPDATE referrals SET external_reference = 'erased-' || id, client_id = '' WHERE id IN (SELECT r.id FROM referrals r"  # noqa: S608 - constants
     f" WHERE r.status = 'erased' AND r.client_id <> ''{_PAST} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING id"
 )
+_ALERTS = text("UPDATE alerts SET content = '' WHERE referral_id = ANY(:ids) AND content <> '' RETURNING key_id")
 _STILL = text(f"SELECT r.id {_ANNOUNCED} AND r.id = ANY(:ids)")
 
 
@@ -144,9 +146,11 @@ async def erase_due(session: AsyncSession, vault: Vault, now: datetime, term: Te
     return len(ids)
 
 
-async def unlink(session: AsyncSession, now: datetime, term: Term, limit: int = 50) -> int:
-    """What is erased and past its end belongs to no police system any more. Returns how many, at most `limit`."""
-    return len((await session.scalars(_UNLINK, {"before": now - timedelta(days=term.days), "limit": limit})).all())
+async def unlink(session: AsyncSession, vault: Vault, now: datetime, term: Term, limit: int = 50) -> int:
+    """What is erased and past its end belongs to no police system any more, and no alert of it keeps words. Returns how many, at most `limit`."""
+    ids = (await session.scalars(_UNLINK, {"before": now - timedelta(days=term.days), "limit": limit})).all()
+    await vault.destroy(session, *await session.scalars(_ALERTS, {"ids": list(ids)}))
+    return len(ids)
 
 
 async def erase_whole(

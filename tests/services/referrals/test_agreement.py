@@ -105,7 +105,7 @@ async def test_who_refused_is_erased_after_the_delay_and_still_counted(referrals
 
 async def test_with_the_last_person_who_refused_the_whole_referral_goes(referrals: Referrals) -> None:
     persons = persons_with(referrals, agreement="refused")[:1]
-    referral_id = await referrals.receive(persons=persons)
+    referral_id = await referrals.receive(persons=persons, danger=False, children_present=0)
     await referrals.said()
 
     await run(referrals, datetime.now(UTC) + timedelta(hours=73))

@@ -1,6 +1,7 @@
-"""What keeps a person's content for a time: an orientation that lives or has just ended, and a judicial requisition that nobody has answered."""
+"""What keeps a person's content for a time: an orientation that lives or has just ended, a requisition without answer, a child or a danger nobody looked at."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,11 +11,13 @@ from libs.contracts import demonstration as d
 from services.referrals import housekeeping
 from services.referrals.app import end_retention
 from services.referrals.rights.erasure import ErasureCause
+from services.referrals.rights.refused import tell_left_open
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_agreement import MINOR, orient, persons_with, run
 from tests.services.referrals.test_erasure import erase as destroy
-from tests.services.referrals.test_justice import requisition
-from tests.services.referrals.test_rights import TERM, announced, ask, close, contacted, old, statuses
+from tests.services.referrals.test_justice import NOTE, REFERENCE, alert, alerts, requisition
+from tests.services.referrals.test_notices import prefer
+from tests.services.referrals.test_rights import TERM, age, announced, ask, close, contacted, old, statuses
 
 LATE = "2026-11-24T18:00:00Z"
 
@@ -154,3 +157,84 @@ async def test_no_job_erases_what_a_requisition_waits_for(referrals: Referrals) 
 
     assert await run(referrals, later) == 1
     assert (await statuses(referrals))[ended] == "erased"
+
+
+CALM: dict[str, Any] = {"danger": False, "children_present": 0}
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+@pytest.mark.parametrize(
+    ("situation", "identity", "sent"),
+    [
+        ({"danger": True, "children_present": 0}, None, {"kind": "prosecutor_report", "court": "95127"}),
+        ({"danger": False, "children_present": 2}, None, {"person_ids": []}),
+        (CALM, MINOR, {}),
+    ],
+    ids=["danger", "children", "minor"],
+)
+async def test_a_refusal_ends_no_referral_in_which_somebody_may_be_in_danger_before_a_professional_did(
+    referrals: Referrals, situation: dict[str, Any], identity: dict[str, Any] | None, sent: dict[str, Any], accepted: bool
+) -> None:
+    persons = persons_with(referrals, agreement="refused", **({"identity": identity} if identity else {}))[:1]
+    referral_id = await (referrals.accepted if accepted else referrals.receive)(persons=persons, **situation)
+    for who, recipient in (("iscg-95", f"post:{d.POST_CERGY}"), ("coordinator-95", "departement:95")):
+        await prefer(referrals, who, recipient, "digest")
+    past = datetime.now(UTC) + timedelta(hours=73)
+
+    looked_at = await run(referrals, past)
+    for hours in (0, 1, 24 * 7):
+        async with referrals.runtime.database.transaction() as session:
+            await tell_left_open(session, past + timedelta(hours=hours), timedelta(hours=72))
+    told = await referrals.rows("SELECT recipient, due_at <= created_at AS at_once FROM notices WHERE kind = 'refusal_to_settle'")
+    alerted = await alert(referrals, referral_id, await referrals.persons(referral_id), **sent)
+    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": "contact_refused"})).status_code == 200
+    at_once = await run(referrals, datetime.now(UTC) + timedelta(hours=71))
+    in_the_end = await run(referrals, datetime.now(UTC) + timedelta(hours=73))
+
+    assert looked_at == 0
+    assert sorted((row.recipient, row.at_once) for row in told) == [
+        *[("departement:95", True)] * 2,
+        *[(f"post:{d.POST_CERGY}", True)] * 2,
+    ], "twice in nine days"
+    assert alerted.status_code == 201, alerted.text
+    assert (at_once, in_the_end) == (0, 1)
+    assert await statuses(referrals) == {referral_id: "erased"}
+
+
+async def test_where_nobody_is_in_danger_a_refusal_ends_the_referral_by_itself_and_nobody_is_reminded(referrals: Referrals) -> None:
+    referral_id = await referrals.receive(persons=persons_with(referrals, agreement="refused")[:1], **CALM)
+    await prefer(referrals, "coordinator-95", "departement:95", "digest")
+    past = datetime.now(UTC) + timedelta(hours=73)
+
+    async with referrals.runtime.database.transaction() as session:
+        await tell_left_open(session, past, timedelta(hours=72))
+
+    assert await run(referrals, past) == 1
+    assert await statuses(referrals) == {referral_id: "erased"}
+    assert await referrals.rows("SELECT 1 FROM notices WHERE kind = 'refusal_to_settle'") == []
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_the_words_of_an_alert_outlive_the_refusal_of_whom_they_name_and_end_with_the_retention(
+    referrals: Referrals, alone: bool
+) -> None:
+    persons = persons_with(referrals, agreement="refused", identity=MINOR)
+    referral_id = await referrals.accepted(persons=persons[: 1 if alone else 2])
+    [child, *_] = await referrals.persons(referral_id)
+    assert (await alert(referrals, referral_id, [child])).status_code == 201
+    reason = "contact_refused" if alone else "out_of_scope"
+    assert (await referrals.move("iscg-95", referral_id, "close", {"reason": reason})).status_code == 200
+
+    assert await run(referrals, datetime.now(UTC) + timedelta(hours=73)) == 1
+    [kept] = await alerts(referrals, referral_id, "coordinator-95")
+    await age(referrals, referral_id, 800)
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE moves SET at = at - interval '800 days'"))
+    await announced(referrals)
+    await end_retention(referrals.runtime)
+    [ended] = await alerts(referrals, referral_id, "coordinator-95")
+
+    assert (kept["reference"], kept["note"], kept["erased"]) == (REFERENCE, NOTE, False)
+    assert (ended["reference"], ended["note"], ended["erased"], ended["kind"]) == (None, None, True, "concerning_information")
+    keys = {row.key_id for row in await referrals.rows("SELECT key_id FROM alerts")}
+    assert not keys & {row.id for row in await referrals.rows("SELECT id FROM vault_keys WHERE wrapped IS NOT NULL")}

@@ -184,7 +184,7 @@ async def erased_again_twice_after_a_restore(referrals: Referrals) -> Race:
     persons = await referrals.persons(referral_id)
 
     async def again() -> None:
-        await housekeeping.erase_again(referrals.runtime, [(referral_id, persons[:1], False)])
+        await housekeeping.erase_again(referrals.runtime, [housekeeping.ErasedBefore(referral_id, persons[:1], narrative=False)])
 
     return Race(("referrals", "persons"), [again, again], {(0, ("referral.erased",))})
 
