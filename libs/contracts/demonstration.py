@@ -13,6 +13,7 @@ from uuid import UUID
 
 from libs.contracts.units import unit_id_of
 from libs.contracts.vocabularies import (
+    AgeBand,
     Channel,
     Force,
     FunderKind,
@@ -20,6 +21,7 @@ from libs.contracts.vocabularies import (
     PartnerKind,
     PostForce,
     Role,
+    Sex,
 )
 
 _ORGANIZATION, _SERVICE, _POST, _FUNDER, _ACCOUNT = 1, 2, 4, 5, 6
@@ -51,6 +53,9 @@ class DemonstrationService(NamedTuple):
     communes: tuple[str, ...]
     """Empty: the whole département."""
     capacity: int | None
+    sexes: tuple[Sex, ...] = ()
+    age_bands: tuple[AgeBand, ...] = ()
+    """Whom it takes, as `sexes`; empty: anybody."""
 
 
 class DemonstrationUnit(NamedTuple):
@@ -194,6 +199,8 @@ ORGANIZATIONS: tuple[DemonstrationOrganization, ...] = (
     DemonstrationOrganization(ASSOCIATION_78, "Association fictive des Yvelines", "00078002300016", PartnerKind.WOMEN_RIGHTS, "78", False),
 )
 
+_ADULTS = (AgeBand.AGE_18_24, AgeBand.AGE_25_39, AgeBand.AGE_40_59, AgeBand.AGE_60_74, AgeBand.AGE_75_UP)
+
 SERVICES: tuple[DemonstrationService, ...] = (
     DemonstrationService(
         VICTIM_SUPPORT_SERVICE,
@@ -224,6 +231,7 @@ SERVICES: tuple[DemonstrationService, ...] = (
         (Need.SHELTER, Need.PROTECTION),
         (),
         4,
+        (Sex.FEMALE,),
     ),
     DemonstrationService(
         SOCIAL_SERVICE,
@@ -234,6 +242,8 @@ SERVICES: tuple[DemonstrationService, ...] = (
         (Need.FINANCIAL_AID, Need.HOUSING, Need.RIGHTS),
         (COMMUNE_CERGY,),
         None,
+        (),
+        _ADULTS,
     ),
     DemonstrationService(
         SERVICE_78,
@@ -244,6 +254,8 @@ SERVICES: tuple[DemonstrationService, ...] = (
         (Need.LISTENING, Need.RIGHTS),
         (),
         None,
+        (Sex.FEMALE,),
+        _ADULTS,
     ),
 )
 

@@ -67,6 +67,8 @@ async def seed(network: Network, folder: Path, say: Say) -> None:
             "needs": list(service.needs),
             "communes": list(service.communes),
             "capacity": service.capacity,
+            "sexes": list(service.sexes),
+            "age_bands": list(service.age_bands),
         }
         await _create(network, "partners", "/v1/services", body)
     say("postes")

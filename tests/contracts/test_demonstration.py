@@ -60,6 +60,10 @@ def test_what_the_demonstration_refers_to_is_there() -> None:
     assert all(departement_of(each.commune) == each.departement for each in UNITS)
 
 
+def test_some_services_take_some_only_and_others_anybody() -> None:
+    assert {bool(each.sexes) for each in SERVICES} == {bool(each.age_bands) for each in SERVICES} == {True, False}
+
+
 def test_a_client_acts_within_what_the_demonstration_holds() -> None:
     organizations = {each.id for each in ORGANIZATIONS}
     perimeters = {"national", "interior", "justice", "departement:95", "departement:78", *(f"post:{each.id}" for each in POSTS)}

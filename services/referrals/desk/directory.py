@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts.units import plain_label
-from libs.contracts.vocabularies import Need, PartnerKind, RoutingReason, Theme
+from libs.contracts.vocabularies import AgeBand, Need, PartnerKind, RoutingReason, Sex, Theme
 from services.referrals.directory.called import reference_of
 from services.referrals.models import Referral
 from services.referrals.orientations.domain import Mismatch, Offer, mismatches
@@ -24,7 +24,7 @@ _POSTS = text(
     " WHERE p.departement = :departement AND p.state = 'filled' ORDER BY open, p.id LIMIT 200"
 )
 _SERVICES = text(
-    "SELECT s.id, s.kind, s.departement, s.needs, s.communes, s.capacity, n.name, n.organization FROM services_heard s"
+    "SELECT s.id, s.kind, s.departement, s.needs, s.communes, s.capacity, s.sexes, s.age_bands, n.name, n.organization FROM services_heard s"
     " LEFT JOIN directory_names n ON n.kind = 'services' AND n.key = s.id::text WHERE NOT s.closed AND s.departement = :departement"
     " AND (:need = '' OR :need = ANY(s.needs)) AND (:kind = '' OR s.kind = :kind) AND (:theme = '' OR :theme = ANY(n.themes))"
     " AND (CAST(:words AS text[]) = '{}' OR n.folded LIKE ALL(CAST(:words AS text[]))) AND (NOT :nearby OR s.communes = '{}' OR :commune = ANY(s.communes))"
@@ -62,6 +62,9 @@ class ServiceChoice(NamedTuple):
     needs: list[Need]
     communes: list[str]
     capacity: int | None
+    sexes: list[Sex]
+    age_bands: list[AgeBand]
+    """Whom it takes, as `sexes`; empty: anybody."""
     mismatches: list[Mismatch]
 
 
@@ -102,6 +105,18 @@ async def services(session: AsyncSession, sought: Sought, commune: str | None) -
         doubts = mismatches(offer, sought.need, commune) if sought.need is not None else []
         name, organization = row.name or reference_of(row.id, "Service"), row.organization or ""
         found.append(
-            ServiceChoice(row.id, name, organization, PartnerKind(row.kind), row.departement, needs, row.communes, row.capacity, doubts)
+            ServiceChoice(
+                row.id,
+                name,
+                organization,
+                PartnerKind(row.kind),
+                row.departement,
+                needs,
+                row.communes,
+                row.capacity,
+                [one for one in Sex if one in row.sexes],
+                [one for one in AgeBand if one in row.age_bands],
+                doubts,
+            )
         )
     return found

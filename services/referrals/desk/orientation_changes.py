@@ -47,11 +47,13 @@ def _services(shown: Shown) -> Choices:
 def service_line(one: ServiceChoice) -> str:
     """What the directory tells of a service, on one line; what may not fit at its end."""
     area = "tout le département" if not one.communes else f"{len(one.communes)} commune(s)"
+    takes = ", ".join(within_sentence(its.label) for its in [*one.sexes, *one.age_bands])
+    whom = f", accueille : {takes}" if takes else ""
     room = "" if one.capacity is None else f", {one.capacity} place(s)"
     doubts = "".join(f" — Attention : {doubt.label}" for doubt in one.mismatches)
     needs = ", ".join(within_sentence(need.label) for need in one.needs)
     whose = f", {one.organization}" if one.organization else ""
-    return f"{one.name}{whose} ({within_sentence(one.kind.label)}, {one.departement}) : {needs} ; {area}{room}{doubts}"
+    return f"{one.name}{whose} ({within_sentence(one.kind.label)}, {one.departement}) : {needs} ; {area}{room}{whom}{doubts}"
 
 
 def replaceable(shown: Shown) -> Choices:

@@ -55,6 +55,16 @@ async def test_a_service_is_found_by_need_and_asked_with_what_was_chosen(desk: D
     assert f"/desk/orientations/{row.id}" in browser.html.links.values()
 
 
+async def test_whom_a_service_takes_is_told_before_it_is_asked(desk: Desk) -> None:
+    async with desk.runtime.database.transaction() as session:
+        takes = {"sexes": ["female"], "age_bands": ["18-24", "15-17"]}
+        await session.execute(text("UPDATE services_heard SET sexes = :sexes, age_bands = :age_bands"), takes)
+
+    browser = await searching(desk, await desk.accepted())
+
+    assert "accueille : femme, 15 à 17 ans, 18 à 24 ans" in browser.html.text
+
+
 async def test_what_may_not_fit_is_told_before_and_after(desk: Desk) -> None:
     async with desk.runtime.database.transaction() as session:
         await session.execute(text("UPDATE services_heard SET capacity = 0"))
