@@ -101,6 +101,7 @@ def furnish(app: FastAPI, runtime: Runtime) -> None:
     app.state.cursor_secret = cursor_secret(runtime.settings)
     app.state.rates = Rates(runtime.settings)
     app.state.documents = {}
+    app.state.looks = {}
 
 
 def _operation(context: RouteContext) -> str:

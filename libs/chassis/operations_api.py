@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -24,6 +25,8 @@ from libs.contracts.types import Instant
 from libs.contracts.vocabularies import Role
 
 router = APIRouter(tags=["Service"])
+
+T = TypeVar("T")
 
 _DATABASE_SECONDS = 3
 
@@ -72,6 +75,20 @@ async def is_alive(runtime: Run) -> AliveOut:
 @router.get("/readyz", operation_id="is_ready", response_model=ReadyOut, responses=problems(503))
 async def is_ready(runtime: Run, request: Request) -> ReadyOut:
     """Can this process answer requests? It needs the database, migrated. Without the broker it still can: the outbox keeps what is said."""
+    return await _together(request, partial(_ready, runtime, request))
+
+
+async def _together(request: Request, look: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What a look finds, the same for all who ask for it meanwhile: anybody may ask, and a look takes connections of the database."""
+    looks: dict[str, asyncio.Task[T]] = request.app.state.looks
+    path = request.scope["path"]
+    if path not in looks:
+        looks[path] = asyncio.create_task(look())
+        looks[path].add_done_callback(lambda _: looks.pop(path))
+    return await asyncio.shield(looks[path])
+
+
+async def _ready(runtime: Runtime, request: Request) -> ReadyOut:
     try:
         async with asyncio.timeout(_DATABASE_SECONDS):
             if not await _migrated(runtime, request):
@@ -95,8 +112,12 @@ async def _migrated(runtime: Runtime, request: Request) -> bool:
 
 
 @router.get("/metrics", operation_id="read_metrics", response_class=Response, include_in_schema=False)
-async def read_metrics(runtime: Run) -> Response:
+async def read_metrics(runtime: Run, request: Request) -> Response:
     """Prometheus' text format."""
+    return Response(await _together(request, partial(_measured, runtime)), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _measured(runtime: Runtime) -> bytes:
     service = runtime.service.name
     for name, heartbeat in runtime.heartbeats.items():
         telemetry.SILENCE.labels(service, name).set(heartbeat.silence_seconds)
@@ -124,7 +145,7 @@ async def read_metrics(runtime: Run) -> Response:
             telemetry.HEAD_SEQUENCE.labels(service, source.source).set(source.head_sequence)
         if source.head_seen_at is not None:
             telemetry.HEAD_SEEN_AT.labels(service, source.source).set(source.head_seen_at.timestamp())
-    return Response(await run_in_threadpool(generate_latest, telemetry.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    return await run_in_threadpool(generate_latest, telemetry.REGISTRY)
 
 
 @router.get("/docs", operation_id="read_docs", response_class=Response, include_in_schema=False)

@@ -1,15 +1,18 @@
 """/livez and /readyz: what they say to whoever starts, stops and watches processes."""
 
+import asyncio
 from collections.abc import Callable
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from libs.chassis import operations_api
 from libs.chassis.health import Heartbeat
 from libs.chassis.runtime import Runtime
 from tests.chassis.answering import Issuer, app_of, calling
 from tests.chassis.test_problems import problem
+from tests.planted import seen_red
 
 ISSUER = Issuer()
 
@@ -86,3 +89,44 @@ async def test_a_diverged_stream_is_told(database_url: Callable[[str | None], st
     await raw.close()
 
     assert (await _ask(app, "/readyz")).json()["troubles"] == ["stream-diverged:internal"]
+
+
+async def test_who_asks_while_a_look_is_under_way_has_its_answer(
+    database_url: Callable[[str | None], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may ask, /readyz however many do: it is no way to the connections of those who work."""
+    app = app_of(ISSUER, database_url=database_url("partners"))
+    runtime: Runtime = app.state.runtime
+    looks = 0
+    begun, ends = asyncio.Event(), asyncio.Event()
+
+    async def troubles() -> list[str]:
+        nonlocal looks
+        looks += 1
+        begun.set()
+        await ends.wait()
+        return []
+
+    monkeypatch.setattr(runtime, "troubles", troubles)
+    async with calling(app) as client:
+        for path in ("/readyz", "/metrics"):
+            looks = 0
+            begun.clear()
+            ends.clear()
+            asked = [asyncio.create_task(client.get(path)) for _ in range(8)]
+            await begun.wait()
+            ends.set()
+            answers = await asyncio.gather(*asked)
+
+            assert [one.status_code for one in answers] == [200] * 8
+            assert looks == 1, path
+            assert (await client.get(path)).status_code == 200
+            assert looks == 2, "the next one looks again"
+
+
+async def test_planted_a_look_for_everybody_who_asks_is_seen(
+    database_url: Callable[[str | None], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations_api, "_together", lambda _request, look: look())
+
+    await seen_red(test_who_asks_while_a_look_is_under_way_has_its_answer(database_url, monkeypatch), "/readyz")
