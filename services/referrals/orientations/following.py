@@ -1,4 +1,4 @@
-"""What lives of a person follows that person: an agreement that is gone and an erasure end it, what is corrected is to be read again.
+"""What lives of a person follows that person: an agreement, or an age, that is gone and an erasure end it, what is corrected is to be read again.
 
 The caller has locked the referral and raises its version.
 """
@@ -12,12 +12,12 @@ from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from libs.contracts.vocabularies import ContactAgreement, OrientationCancellation, OrientationStatus, OrientedContent
+from libs.contracts.vocabularies import AgeBand, ContactAgreement, OrientationCancellation, OrientationStatus, OrientedContent
 from services.referrals import notices
 from services.referrals.models import Person, Referral
 from services.referrals.notices import NoticeKind
 from services.referrals.orientations.commands import say_cancelled, say_updated
-from services.referrals.orientations.domain import ORIENTATION_LIVES, OrientationMove, orientation_moved
+from services.referrals.orientations.domain import LEGAL_GROUNDS, ORIENTATION_LIVES, OrientationMove, orientation_moved
 from services.referrals.orientations.links import Links, last_of
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.telling import of_partner
@@ -29,11 +29,15 @@ _WITHOUT_AGREEMENT: Final[Mapping[ContactAgreement, OrientationCancellation]] = 
 
 
 async def end_unagreed(session: AsyncSession, referral: Referral, now: datetime) -> None:
-    """What lives of who does not agree any more goes, answered or not, unless it rests on a legal ground."""
+    """What lives of who does not agree, or not any more, goes, answered or not, unless it rests on a legal ground that is for somebody of their age."""
     for agreement, reason in _WITHOUT_AGREEMENT.items():
         persons = select(col(Person.id)).where(col(Person.referral_id) == referral.id, col(Person.agreement) == agreement)
         of_them = col(Orientation.person_id).in_(persons), col(Orientation.legal_ground).is_(None)
         await _withdraw(session, referral, reason, now, *of_them)
+        for ground, (_, fits) in LEGAL_GROUNDS.items():
+            others = persons.where(col(Person.age_band).in_([band for band in AgeBand if not fits(band)]))
+            unfounded = col(Orientation.person_id).in_(others), col(Orientation.legal_ground) == ground
+            await _withdraw(session, referral, OrientationCancellation.NO_LONGER_SUITABLE, now, *unfounded)
 
 
 async def end_declined(session: AsyncSession, referral: Referral, person: Person, now: datetime) -> None:

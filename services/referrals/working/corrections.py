@@ -85,6 +85,8 @@ _READ_WITH_ORIENTATIONS: Final[Mapping[str, OrientedContent]] = {
     **dict.fromkeys((*_PLAIN_OF_A_PERSON, "identity", "approximate_age", "age_band"), OrientedContent.PERSON),
 }
 """What partners read of the situation and of the person (schemas.OrientationOut)."""
+_ORIENTED_BY: Final = frozenset({"agreement", "identity", "approximate_age", "age_band"})
+"""What an orientation may rest on: the agreement, or a legal ground for who is of that age."""
 _OF_NO_CALL: Final = frozenset({"known_to_services"})
 """What of it changes nothing about who is called, or how: nobody is mailed for it."""
 
@@ -137,7 +139,7 @@ async def correct(
         if any(field.endswith("/role") for field in fields):
             await check_sides_of(session, referral.id)
         await outbox.append(session, await _event(session, referral, persons, now, returning))
-        if any(field.endswith("/agreement") for field in fields):
+        if any(field.rpartition("/")[2] in _ORIENTED_BY for field in [*fields, *aged]):
             await end_unagreed(session, referral, now)
         if {"/urgency", "/danger"}.intersection(fields):
             await hasten(session, referral, delays.answers, now)

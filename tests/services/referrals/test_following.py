@@ -9,7 +9,7 @@ import pytest
 from libs.contracts import demonstration as d
 from libs.contracts.partners import ServiceClosed
 from tests.services.referrals.conftest import CONTENT, MORNING, Referrals
-from tests.services.referrals.test_agreement import orient, persons_with
+from tests.services.referrals.test_agreement import MINOR, orient, persons_with
 from tests.services.referrals.test_links import status
 from tests.services.referrals.test_orientations import CALM, PARTNER, POST, execute, told_at_once, wishes
 from tests.services.referrals.test_reach import read
@@ -47,6 +47,41 @@ async def test_what_rests_on_a_legal_ground_needs_no_agreement_to_last(referrals
     await correct(referrals, referral_id, agreement="not_asked")
 
     assert await status(referrals, asked) == "requested"
+
+
+ADULT = MINOR | {"birth_on": "1990-01-01"}
+ALMOST = MINOR | {"birth_on": "2008-11-25"}
+GROWN: dict[str, Any] = {"identity": ADULT}
+
+
+@pytest.mark.parametrize(
+    ("ground", "identity", "corrections", "left"),
+    [
+        ("minor_in_danger", MINOR, [GROWN], "no_longer_suitable"),
+        ("minor_in_danger", MINOR, [GROWN | {"agreement": "refused"}], "no_longer_suitable"),
+        ("minor_in_danger", MINOR, [{"identity": ALMOST}], None),
+        ("minor_in_danger", MINOR, [GROWN | {"agreement": "accepted"}], None),
+        ("minor_in_danger", MINOR, [GROWN | {"agreement": "accepted"}, {"agreement": "refused"}], "no_longer_suitable"),
+        ("minor_in_danger", ALMOST, [{"occurred_at": "2026-11-26T08:00:00Z"}], "no_longer_suitable"),
+        ("vulnerable_adult", ADULT, [{"identity": MINOR}], "no_longer_suitable"),
+        ("vital_danger", MINOR, [GROWN | {"agreement": "refused"}], None),
+    ],
+)
+async def test_a_legal_ground_that_is_not_for_somebody_of_this_age_carries_no_orientation(
+    referrals: Referrals, ground: str, identity: dict[str, Any], corrections: list[dict[str, Any]], left: str | None
+) -> None:
+    persons = persons_with(referrals, agreement="not_asked", identity=identity)
+    referral_id = await referrals.accepted(persons=persons, occurred_at="2026-11-22T08:00:00Z")
+    asked = (await orient(referrals, referral_id, legal_ground=ground)).json()["id"]
+
+    for corrected in corrections:
+        await correct(referrals, referral_id, **corrected)
+
+    [row] = await referrals.rows("SELECT reason, version FROM orientations")
+    assert row.reason == left
+    assert (await read(referrals, asked)).status_code == (200 if left is None else 409)
+    answer = await referrals.answer("partner-95", asked, "accept", version=row.version)
+    assert answer.status_code == (200 if left is None else 409), answer.text
 
 
 @pytest.mark.parametrize(("result", "said", "before"), [("reached", "accepted", "not_asked"), ("declined", "refused", "accepted")])
