@@ -2,23 +2,22 @@
 
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from libs.embedded.journey import referral
-from tests.hostile.process import serving
+from tests.hostile.process import alive, serving
 from tests.planted import seen_red
 
 MARK = "zqxjvmemoire"
-CORES_LIE_HERE = (
-    not Path("/proc/sys/kernel/core_pattern").read_text().startswith(("|", "/")) if Path("/proc/sys/kernel").exists() else False
-)
-FORGETS = "import resource; resource.setrlimit = lambda *_: None; import sys; from libs.chassis.serve import main; "
+PATTERN = Path("/proc/sys/kernel/core_pattern")
+CORES_LIE_HERE = PATTERN.exists() and PATTERN.read_text()[:1] not in "|/" and resource.getrlimit(resource.RLIMIT_CORE)[1] != 0
+FORGETS = "import resource; resource.setrlimit = lambda *_: None; from libs.chassis.serve import main; "
 FORGETS += "from services.referrals.app import SERVICE; main(SERVICE, [])"
 
 
@@ -30,19 +29,21 @@ async def _crash(database_url: str, folder: Path, *words: str) -> None:
     async with serving(
         "referrals", "police-95", database_url, folder, program=_where_cores_are_kept(*words), code=-signal.SIGABRT
     ) as served:
-        body = referral("crash") | {"narrative": f"Une dispute, {MARK}."}
-        async with httpx.AsyncClient(base_url=served.url, headers={"Authorization": served.token()}, timeout=30) as client:
-            answer = await client.post(
-                "/v1/referrals", content=json.dumps(body, default=str), headers={"Content-Type": "application/json", "Idempotency-Key": "k"}
-            )
-        assert answer.status_code == 201, answer.text
-        os.kill(served.process.pid, signal.SIGABRT)
-        served.process.wait(60)
+        body = json.dumps(referral("crash") | {"narrative": f"Une dispute, {MARK}."}, default=str).encode()
+        with served.connect() as connection:
+            connection.sendall(served.head(Content_Length=str(len(body) + 1)) + body)
+            assert await alive(served)  # asked later, answered: what was sent before is read, and waits for its last byte
+            os.kill(served.process.pid, signal.SIGABRT)
+            served.process.wait(60)
     assert _holding_the_mark(folder) == [], "left by the crash"
 
 
 def _holding_the_mark(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*") if path.is_file() and MARK.encode() in path.read_bytes()]
+    """The core is removed: it takes 200 MB."""
+    found = [path for path in folder.rglob("*") if path.is_file() and MARK.encode() in path.read_bytes()]
+    for path in folder.glob("core*"):
+        path.unlink()
+    return [path.name for path in found]
 
 
 async def test_a_crash_leaves_nothing_of_what_the_process_held(database_url: Callable[[str | None], str], tmp_path: Path) -> None:
