@@ -22,7 +22,7 @@ from sqlalchemy import Row, text
 from libs.chassis import streams
 from libs.chassis.health import Heartbeat
 from libs.chassis.runtime import Runtime
-from libs.chassis.subscriptions import LASTS, SECRET, policy_of
+from libs.chassis.subscriptions import LASTS, SECRET, goes_on_after, policy_of
 from libs.chassis.telemetry import REGISTRY
 from libs.chassis.vault import DataKey, VaultError
 from libs.chassis.webhooks import Sender, Undeliverable, headers_of
@@ -83,9 +83,6 @@ _DISABLE = text("""
     WHERE id = :id AND lease = :mine
 """)
 _RELEASE = text("UPDATE subscriptions SET lease = NULL, leased_until = NULL WHERE lease = ANY(CAST(:leases AS uuid[]))")
-_REPLACED = text("""
-    SELECT min(after_sequence) FROM stream_epochs WHERE stream = :stream AND epoch > :epoch
-""")
 
 
 def pause_after(failures: int, retry_after_seconds: int | None = None) -> timedelta:
@@ -153,9 +150,7 @@ class Deliverer:
             raise _NotEntitled
         ends_at = time.monotonic() + TURN_SECONDS
         async with self._database.transaction(repeatable_read=True) as session:
-            # a stream that was restored goes on from an earlier number: so does the cursor
-            replaced = await session.scalar(_REPLACED, {"stream": claimed.stream, "epoch": claimed.epoch})
-            after = claimed.sequence if replaced is None else min(claimed.sequence, replaced)
+            after = await goes_on_after(session, claimed.stream, claimed.epoch, claimed.sequence)
             records = await streams.read(session, claimed.stream, after, BATCH)
             epoch = (await streams.head(session, claimed.stream)).epoch
             keys = _secrets(await self._runtime.vault.open_key(session, claimed.key_id), claimed)

@@ -50,6 +50,13 @@ class PositionUnavailable(Conflict):
     title: ClassVar[str] = "Position indisponible"
 
 
+class SubscriptionTooOld(Conflict):
+    """What comes after its cursor is no longer kept: no delivery could be without a hole."""
+
+    type: ClassVar[str] = "subscription-too-old"
+    title: ClassVar[str] = "Abonnement trop ancien"
+
+
 class SubscriptionActive(Conflict):
     type: ClassVar[str] = "subscription-active"
     title: ClassVar[str] = "Abonnement déjà actif"
@@ -98,8 +105,9 @@ _END = text("""
     INSERT INTO former_subscriptions (id, stream, client_id, since_epoch, since_sequence, epoch, sequence) SELECT * FROM ended
 """)
 _FOR_CHANGE = text(
-    "SELECT id, stream, url, key_id, secret, status FROM subscriptions WHERE id = :id AND (:everyone OR owner = :owner) FOR UPDATE"
+    "SELECT id, stream, url, key_id, secret, epoch, sequence, status FROM subscriptions WHERE id = :id AND (:everyone OR owner = :owner) FOR UPDATE"
 )
+_REPLACED = text("SELECT min(after_sequence) FROM stream_epochs WHERE stream = :stream AND epoch > :epoch")
 _RENEW = text("""
     WITH mine AS (
         SELECT id, stream = ANY(CAST(:streams AS text[])) AS readable FROM subscriptions
@@ -234,10 +242,17 @@ async def rotate_secret(session: AsyncSession, vault: Vault, caller: Principal, 
 
 
 async def resume(session: AsyncSession, caller: Principal, subscription_id: UUID) -> Subscription:
-    """Deliver again, from the cursor on, after a disabled subscription's cause is gone."""
+    """Deliver again, from the cursor on, after a disabled subscription's cause is gone. Raises SubscriptionTooOld where that is no longer kept."""
     row = await _operable(session, caller, subscription_id)
     if row.status == "active":
         raise SubscriptionActive("Cet abonnement est actif : il n'y a rien à reprendre.")
+    kept = (await streams.head(session, row.stream)).purged_sequence
+    if await goes_on_after(session, row.stream, row.epoch, row.sequence) < kept:
+        raise SubscriptionTooOld(
+            "Les événements qui suivent le dernier livré ne sont plus conservés : relisez les listes, supprimez cet abonnement et créez-en un autre"
+            " à partir de leur en-tête Stream-Position.",
+            more={"oldest_sequence": kept + 1},
+        )
     await session.execute(
         text(
             "UPDATE subscriptions SET status = 'active', disabled_reason = NULL, failures = 0, failing_since = NULL, next_attempt_at = now()"
@@ -246,6 +261,12 @@ async def resume(session: AsyncSession, caller: Principal, subscription_id: UUID
         {"id": row.id},
     )
     return await subscription(session, caller, subscription_id)
+
+
+async def goes_on_after(session: AsyncSession, stream: str, epoch: int, sequence: int) -> int:
+    """The number after which a cursor goes on: a stream that was restored goes on from an earlier number, and so does the cursor."""
+    replaced: int | None = await session.scalar(_REPLACED, {"stream": stream, "epoch": epoch})
+    return sequence if replaced is None else min(sequence, replaced)
 
 
 async def unsubscribe(session: AsyncSession, vault: Vault, caller: Principal, subscription_id: UUID) -> None:

@@ -49,9 +49,10 @@ class SubscriptionIn(Body):
 class SubscriptionOut(Answer):
     """`epoch` and `sequence`: the last event delivered; `head_sequence`: the stream's last. `status`: active or disabled.
 
-    `disabled_reason`: gone (the receiver answered 410), failing (three days without success), feed-too-old (the events wanted are no longer kept),
-    not-entitled (the stream is no longer its owner's to read), expired (not renewed in time). `last_failure`: http-500, timeout, connect, tls, dns,
-    redirect, protocol, address-refused… `expires_at`: when the deliveries end, unless a call to `/v1/streams` or `/v1/subscriptions` renews them before.
+    `disabled_reason`: gone (the receiver answered 410), failing (three days without success), feed-too-old (the events wanted are no longer kept:
+    it cannot be resumed, create another), not-entitled (the stream is no longer its owner's to read), expired (not renewed in time).
+    `last_failure`: http-500, timeout, connect, tls, dns, redirect, protocol, address-refused…
+    `expires_at`: when the deliveries end, unless a call to `/v1/streams` or `/v1/subscriptions` renews them before.
     """
 
     id: Id
@@ -188,7 +189,10 @@ async def rotate_subscription_secret(subscription_id: Id, caller: Caller, runtim
     responses=problems(404, 409, 422),
 )
 async def resume_subscription(subscription_id: Id, caller: Caller, once: Once) -> Response:
-    """Deliver again from the cursor on, after a subscription was disabled."""
+    """Deliver again from the cursor on, after a subscription was disabled. 409 `subscription-too-old` when what follows is no longer kept (`feed-too-old`):
+
+    no delivery would be without a hole. List anew, delete this subscription, and create another from the lists' `Stream-Position` on.
+    """
 
     async def resume(session: AsyncSession) -> SubscriptionOut:
         return _out(await subscriptions.resume(session, caller, subscription_id))

@@ -559,6 +559,10 @@ async def test_events_no_longer_kept_disable_the_subscription(house: Served, the
     await turn(house)
 
     assert (await seen(house, made))["disabled_reason"] == "feed-too-old"
+    resumed = await house.post("referrals", f"{ADDRESS}/{made['id']}/resume")
+    assert (resumed.status_code, resumed.json()["type"].rpartition("/")[2]) == (409, "subscription-too-old")
+    assert resumed.json()["oldest_sequence"] == 3
+    assert (await seen(house, made))["status"] == "disabled"
     assert theirs.received == []
 
 
