@@ -23,6 +23,8 @@ from libs.chassis.streams import PLACED, Record, topic
 _log = structlog.get_logger(__name__)
 
 PARTITION = 0
+LOOK_BACK = (1, 100, 10_000)
+"""Messages from the end of a topic among which its last event is looked for."""
 TIMEOUT = 10.0
 """Seconds for any one exchange with the broker. aiokafka's idempotent producer waits for ever by itself (LIBRARIES.md)."""
 
@@ -183,7 +185,11 @@ class Bus:
         )
 
     async def last_record(self, source: str, stream: str) -> Record | None:
-        """The newest event on a topic, `None` when the topic is empty or absent, or what lies there last is none of ours. Raises BusError."""
+        """The newest event on a topic, `None` when the topic is empty or absent. Raises BusError.
+
+        Behind what is none of ours it is looked for, further and further back: one stray message must not pass for an empty topic. `None`, and an error in the
+        log, when the last messages (`LOOK_BACK`) are all foreign.
+        """
         consumer = self.consumer(group=None)
         name = self.topic(source, stream)
         place = TopicPartition(name, PARTITION)
@@ -195,14 +201,13 @@ class Bus:
                 consumer.assign([place])
                 end = (await consumer.end_offsets([place]))[place]
                 begin = (await consumer.beginning_offsets([place]))[place]
-                if end <= begin:
-                    return None
-                consumer.seek(place, end - 1)
-                message = await consumer.getone(place)
-                return record_of(stream, message.headers, message.value)
-        except (ValueError, KeyError):
-            _log.error("bus.foreign_message", topic=name)
-            return None
+                for back in LOOK_BACK:
+                    first = max(begin, end - back)
+                    found = await _last_of_ours(consumer, place, stream, first, end)
+                    if found is not None or first == begin:
+                        return found
+                    _log.error("bus.foreign_message", topic=name, messages=back)
+                return None
         except (KafkaError, OSError, TimeoutError) as error:
             raise BusError(f"{type(error).__name__} on {name}") from error
         finally:
@@ -210,6 +215,19 @@ class Bus:
 
     async def close(self) -> None:
         await self.drop_producer()
+
+
+async def _last_of_ours(consumer: AIOKafkaConsumer, place: TopicPartition, stream: str, first: int, end: int) -> Record | None:
+    """Of the messages from an offset on, before another."""
+    last = None
+    consumer.seek(place, first)
+    while await consumer.position(place) < end:
+        for message in (await consumer.getmany(place, timeout_ms=500)).get(place, ()):
+            try:
+                last = record_of(stream, message.headers, message.value)
+            except (ValueError, KeyError):
+                continue
+    return last
 
 
 async def stop_client(client: AIOKafkaProducer | AIOKafkaConsumer, seconds: float = 3) -> None:

@@ -11,6 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 from sqlalchemy import text
 
+from libs.chassis import bus as bus_module
 from libs.chassis import relay as relay_module
 from libs.chassis import streams, worker
 from libs.chassis.bus import Bus, BusError, record_of, stop_client
@@ -79,6 +80,40 @@ async def test_what_is_none_of_ours_on_our_topic_stops_no_relay(database_url: Da
     await until(partial(sent_up_to, speaker, streams.INTERNAL, 1))
     await ended(running)
     await speaker.close()
+
+
+@pytest.mark.parametrize("stray", [1, 150])
+async def test_a_stray_message_behind_ours_hides_no_restore(database_url: DatabaseUrl, bus: Bus, stray: int) -> None:
+    speaker, topic = database(database_url(None)), bus.topic("partners", streams.INTERNAL)
+    await say(speaker, fact(), fact())
+    await stamp_all(speaker)
+    await bus.send(topic, await everything(speaker))
+    producer = await bus._ready_producer(topic)
+    for _ in range(stray):
+        await producer.send_and_wait(topic, b"rubbish", partition=0, headers=[("ce_id", None)])
+    restored = database(database_url(None))
+
+    found = await bus.last_record("partners", streams.INTERNAL)
+    assert found is not None, "the topic passes for an empty one"
+    assert found.sequence == 2
+    await say(restored, fact())
+    await stamp_all(restored)
+    relay = Relay(restored, bus, "partners")
+    running = asyncio.create_task(relay.run())
+    await until(lambda: relay.diverged is not None)
+
+    assert relay.diverged == "the topic of internal holds number 2, this database only 1"
+    await ended(running)
+    for one in (speaker, restored):
+        await one.close()
+
+
+async def test_planted_a_relay_that_looks_at_the_last_message_alone_is_seen(
+    database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "LOOK_BACK", (1,))
+
+    await seen_red(test_a_stray_message_behind_ours_hides_no_restore(database_url, bus, 1), "the topic passes for an empty one")
 
 
 async def test_what_is_said_arrives_in_order_and_chained(database_url: DatabaseUrl, bus: Bus) -> None:
