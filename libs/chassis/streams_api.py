@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
-from libs.chassis import streams
+from libs.chassis import streams, telemetry
 from libs.chassis.access import AccessTable, Rule
 from libs.chassis.problems import problems
 from libs.chassis.refusals import NotFound
@@ -15,6 +16,8 @@ from libs.chassis.strict import Answer, Body, QueryInt
 from libs.chassis.subscriptions import Renewed
 from libs.contracts.types import Instant
 from libs.contracts.vocabularies import Role
+
+_log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["Streams"], dependencies=[Renewed])
 
@@ -127,6 +130,12 @@ async def read_stream_digest(stream: StreamName, sequence: Sequence, caller: Cal
     return DigestOut(sequence=sequence, digest=found.hex())
 
 
+def _tell_operator(runtime: Runtime, caller: Principal, stream: str, reason: str) -> None:
+    """By the log and a counter, for which there is an alert: an integrator may be wrong, or the only one who knows of a restore."""
+    _log.warning("stream.claim_refused", stream=stream, client=caller.client_id, reason=reason)
+    telemetry.CLAIMS_REFUSED.labels(runtime.service.name, stream.partition(":")[0]).inc()
+
+
 @router.get("/v1/streams/{stream}/events", operation_id="read_stream_events", response_model=FeedOut, responses=problems(404, 409, 410))
 async def read_stream_events(
     stream: StreamName,
@@ -155,6 +164,8 @@ async def read_stream_events(
             # only our own services are believed: anybody else could stop the relay by a made-up claim
             async with runtime.database.transaction() as session:
                 await streams.mark_diverged(session, stream, reason, epoch=head.epoch)
+        else:
+            _tell_operator(runtime, caller, stream, reason)
         raise streams.Diverged("Votre historique de ce flux et celui de ce service ne concordent pas ; l'exploitant est prévenu.")
     if records:
         # a transaction of its own: two pages of one reader at once would fail in that of a repeatable read

@@ -279,6 +279,12 @@ HEAD_SEQUENCE = Gauge("maillon_source_head_sequence", "Head of a source when it 
 HEAD_SEEN_AT = Gauge("maillon_source_head_seen_timestamp_seconds", "When that was", ["service", "source"], registry=REGISTRY)
 TROUBLES = Gauge("maillon_troubles", "What an operator should look at", ["service", "trouble"], registry=REGISTRY)
 DIVERGED = Gauge("maillon_stream_diverged", "Streams that say nothing more, and why", ["service", "stream", "reason"], registry=REGISTRY)
+CLAIMS_REFUSED = Counter(
+    "maillon_stream_claims_refused_total",
+    "Readers other than our services that hold another history of a stream than this service",
+    ["service", "kind"],
+    registry=REGISTRY,
+)
 SILENCE = Gauge("maillon_loop_silence_seconds", "Time since a loop last made progress", ["service", "loop"], registry=REGISTRY)
 
 
