@@ -168,6 +168,7 @@ async def list_referrals(
     overdue: Annotated[QueryBool, Query(description="Past their due time without a contact")] = False,
     unrouted: Annotated[QueryBool, Query(description="Without a post: the same as status=unrouted")] = False,
     post_absent: Annotated[QueryBool, Query(description="Open, at a post that is suspended, vacant or closed")] = False,
+    given_up: Annotated[QueryBool, Query(description="Closed, and a partner gave up since, in the last 30 days")] = False,
     received_since: Instant | None = None,
     changed_since: Instant | None = None,
 ) -> Response:
@@ -185,6 +186,7 @@ async def list_referrals(
         theme=theme,
         overdue=overdue,
         post_absent=post_absent,
+        given_up=given_up,
         received_since=received_since,
         changed_since=changed_since,
     )

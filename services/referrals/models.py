@@ -85,6 +85,7 @@ class Referral(Table, table=True):
         ),
         Index("referrals_turn", text(TURN), "due_at", "id", postgresql_where=text(OPEN), postgresql_include=TURN_FILTERS),
         Index("referrals_kept", "received_at", "id", postgresql_where=text("status <> 'erased'")),
+        Index("referrals_given_up", "given_up_at", postgresql_where=text("given_up_at IS NOT NULL")),
         Index("referrals_duplicates", "duplicate_of", postgresql_where=text("duplicate_of IS NOT NULL")),
         Index("referrals_linked", "received_at", "id", postgresql_where=text("status = 'erased' AND client_id <> ''")),
     )
@@ -123,6 +124,8 @@ class Referral(Table, table=True):
     close_reason: str | None = Field(sa_type=Text)
     duplicate_of: UUID | None = Field(default=None, sa_column=Column(Uuid, nullable=True))
     """The one that it repeats, while it is closed as its duplicate and that was named."""
+    given_up_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    """When a partner last gave up after it was closed; none again once it is reopened."""
     declined_by: list[UUID] = Field(sa_column=ids())
     """Posts that gave it back: it is not routed to them again."""
     decline_reason: str | None = Field(sa_type=Text)

@@ -48,6 +48,7 @@ async def show_worklist(
     since: Text = "",
     overdue: Text = "",
     absent: Text = "",
+    given_up: Text = "",
     done: Text = "",
 ) -> Response:
     """The referrals of the caller's posts or département, narrowed by a GET form; what is typed wrongly is said, and narrows nothing."""
@@ -55,9 +56,9 @@ async def show_worklist(
     # nobody has those without a post yet: the coordinator sees them first, in a list of their own
     coordinates = caller.role is Role.COORDINATOR
     post_absent = coordinates and absent == "yes"
-    apart = coordinates and not status and not post_absent
+    apart = coordinates and not status and not post_absent and given_up != "yes"
     wanted = worklist.Wanted(
-        statuses=_statuses(status, apart),
+        statuses=_statuses(ALL if given_up == "yes" else status, apart),
         urgency=code_of(Urgency, urgency),
         theme=code_of(Theme, theme),
         commune=_commune(commune.strip(), wrong),
@@ -65,6 +66,7 @@ async def show_worklist(
         received_since=_day(since, wrong),
         overdue=overdue == "yes",
         post_absent=post_absent,
+        given_up=given_up == "yes",
     )
     async with runtime.database.reading() as session:
         connection = await driver_of(session)
@@ -88,6 +90,7 @@ async def show_worklist(
         "since": since,
         "overdue": overdue,
         "absent": absent,
+        "given_up": given_up,
     }
     given = [(name, value) for name, value in typed.items() if value]
     return page(

@@ -57,6 +57,10 @@ class NoticeKind(Code):
     ORIENTATION_STARTED = "orientation_started", "Une structure a commencé l'accompagnement demandé par une orientation."
     ORIENTATION_COMPLETED = "orientation_completed", "Une structure a terminé l'accompagnement demandé par une orientation."
     ORIENTATION_FAILED = "orientation_failed", "Une orientation est restée sans suite : la personne peut être réorientée."
+    ORIENTATION_GIVEN_UP = (
+        "orientation_given_up",
+        "Une structure renonce à un accompagnement après la clôture de la saisine : rouvrez-la si la personne est à réorienter.",
+    )
     ORIENTATION_REJECTED = "orientation_rejected", "Une orientation a été refusée : la personne peut être réorientée."
     ORIENTATION_SERVICE_CLOSED = (
         "orientation_service_closed",

@@ -22,7 +22,7 @@ from libs.contracts.referrals import (
     OrientationStarted,
     OrientationUpdated,
 )
-from libs.contracts.vocabularies import OrientationCancellation, OrientationStatus, OrientedContent, PartnerKind, Role
+from libs.contracts.vocabularies import OrientationCancellation, OrientationStatus, OrientedContent, PartnerKind, ReferralStatus, Role
 from services.referrals import notices
 from services.referrals.domain import PersonRefused, minutes_between
 from services.referrals.models import Person, Referral
@@ -139,7 +139,10 @@ async def fail(
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.FAIL)
     orientation.ended_at = now
     orientation.reason = body.reason
-    await tell_post(session, referral, orientation, NoticeKind.ORIENTATION_FAILED, now)
+    kind = NoticeKind.ORIENTATION_FAILED
+    if referral.status == ReferralStatus.CLOSED:  # nobody looks after it any more: to reopen it is a decision (decision 0015)
+        referral.given_up_at, kind = now, NoticeKind.ORIENTATION_GIVEN_UP
+    await tell_post(session, referral, orientation, kind, now)
     return await say(session, orientation, OrientationFailed(**facts_of(referral, orientation), reason=body.reason, failed_at=now))
 
 

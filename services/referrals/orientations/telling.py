@@ -93,6 +93,9 @@ _HEARS = text(
 )
 
 
+_MAILED = text("SELECT EXISTS (SELECT FROM notice_preferences WHERE recipient = :recipient AND mode <> 'off')")
+
+
 async def hears(session: AsyncSession, organization_id: UUID) -> bool:
     """Whether something tells an organization that it is asked: a mail, a webhook, its feed."""
     return bool(await session.scalar(_HEARS, {"organization": notices.of_organization(organization_id)}))
@@ -110,9 +113,11 @@ async def tell_closed(session: AsyncSession, service_id: UUID, now: datetime) ->
 
 
 async def tell_post(session: AsyncSession, referral: Referral, orientation: Orientation, kind: NoticeKind, now: datetime) -> None:
-    """Whoever works the referral now: it may have gone to another post since. While nobody works there, the coordinator too."""
+    """Whoever works the referral now: it may have gone to another post since. While nobody works there, the coordinator too, and of a partner who gave up
+    after the closing where no mail tells the post."""
     recipients = [notices.of_post(referral.post_id or orientation.post_id)]
-    if not await is_at_work(session, referral):
+    unheard = kind is NoticeKind.ORIENTATION_GIVEN_UP and not await session.scalar(_MAILED, {"recipient": recipients[0]})
+    if unheard or not await is_at_work(session, referral):
         recipients.append(notices.of_departement(referral.departement))
     urgent = notices.is_urgent(referral.urgency, referral.danger)
     said = [Notice(f"{kind}:{orientation.id}", kind, recipient, referral.id, urgent=urgent) for recipient in recipients]

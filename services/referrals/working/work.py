@@ -307,7 +307,7 @@ async def reopen(session: AsyncSession, caller: Principal, delays: Delays, refer
         raise MoveRefused("Cette saisine a un poste : c'est à lui de la rouvrir.")
     if move is Move.REOPEN and not at_work:
         raise MoveRefused("Personne n'est en fonction à ce poste : c'est au coordinateur de la rouvrir, pour l'affecter à un autre.")
-    referral.closed_at = referral.close_reason = referral.duplicate_of = None
+    referral.closed_at = referral.close_reason = referral.duplicate_of = referral.given_up_at = None
     answer = _moved(session, caller, referral, move, now, post_id=referral.post_id if at_work else None)
     if not at_work:
         referral.accepted_at = None

@@ -8,7 +8,7 @@ that is called, closed or becomes urgent meanwhile takes its new turn. To follow
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -31,6 +31,8 @@ STATES: Final = tuple(one for one in ReferralStatus if one is not ReferralStatus
 """Received lasts within one transaction."""
 
 OPEN_STATES: Final = frozenset({ReferralStatus.UNROUTED, ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED})
+GIVEN_UP_SHOWN: Final = timedelta(days=30)
+"""Whoever is to reopen a referral was told by then, and has decided."""
 _WITH_A_POST: Final = (ReferralStatus.ACCEPTED, ReferralStatus.ASSIGNED)
 _WAITING: Final = (0, 2)
 """Turns in which somebody is still to be called."""
@@ -71,6 +73,8 @@ class Wanted:
     overdue: bool = False
     post_absent: bool = False
     """Open, with a post where nobody works: suspended, vacant or closed."""
+    given_up: bool = False
+    """Closed, and a partner gave up since, no longer than `GIVEN_UP_SHOWN` ago."""
     received_since: datetime | None = None
     changed_since: datetime | None = None
 
@@ -139,6 +143,8 @@ def _narrowed(wanted: Wanted) -> list[Condition]:
 def _ranges(caller: Principal, wanted: Wanted, now: datetime, absent: Sequence[UUID] = ()) -> list[Conditions]:
     """By reception each state is a range of its own; what is open or changed is few, and filtered by state. `absent`: the posts where nobody works."""
     narrowed = [*_narrowed(wanted), *_told_by_commune(caller, wanted)]
+    if wanted.given_up:
+        narrowed += [where("status = {}", ReferralStatus.CLOSED), where("given_up_at > {}", now - GIVEN_UP_SHOWN)]
     asked = sorted(set(wanted.statuses) or (_WITH_A_POST if wanted.post_absent else ()))
     states: list[Conditions] = [[where("status = ANY({})", asked)]] if asked else [[]]
     if not wanted.by_turn and wanted.changed_since is None:
@@ -191,11 +197,13 @@ async def counts(connection: RawConnection, caller: Principal) -> ReferralCounts
     ranges: list[tuple[str, Conditions]] = [(status.value, [where("status = {}", status)]) for status in STATES]
     ranges += [("absent", one) for one in _ranges(caller, Wanted(post_absent=True), now, await _absent(connection))]
     ranges += [("overdue", one) for one in _ranges(caller, Wanted(overdue=True), now)]
+    ranges += [("given_up", one) for one in _ranges(caller, Wanted(given_up=True), now)]
     number = await numbers(connection, Question("referrals", _within(caller, Wanted())), ranges)
     return ReferralCounts(
         states=[StateCount(status=status, **number(status.value)) for status in STATES],
         overdue=CountOut(**number("overdue")),
         post_absent=CountOut(**number("absent")),
+        given_up=CountOut(**number("given_up")),
     )
 
 

@@ -63,6 +63,8 @@ class ReferralCounts(Answer):
     overdue: CountOut
     post_absent: CountOut
     """Assigned or accepted, at a post that is suspended, vacant or closed."""
+    given_up: CountOut
+    """Closed, and a partner gave up since, in the last 30 days."""
 
 
 class StatusOut(Answer):

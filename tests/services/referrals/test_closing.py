@@ -4,6 +4,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from libs.contracts import demonstration as d
 from libs.contracts.vocabularies import CloseReason
@@ -13,6 +14,14 @@ from tests.services.referrals.test_links import status
 from tests.services.referrals.test_orientations import CALM, PARTNER, told_at_once, wishes
 
 STEPS = ("accept", "start")
+POST, DEPARTEMENT = f"post:{d.POST_CERGY}", "departement:95"
+
+
+async def mailed(referrals: Referrals, *recipients: str) -> None:
+    for recipient in recipients:
+        headers = referrals.token("iscg-95" if recipient == POST else "coordinator-95") | {"If-Match": '"0"'}
+        body = {"address": "a@maillon.example", "mode": "immediate"}
+        assert (await referrals.client.put(f"/v1/notice-preferences/{recipient}", json=body, headers=headers)).status_code == 200
 
 
 async def asked(referrals: Referrals, referral_id: UUID, *steps: str, ground: str | None = None) -> str:
@@ -96,3 +105,58 @@ async def test_what_declining_does_not_end(referrals: Referrals) -> None:
         assert (await call(referrals, referral_id, "declined", "refused" if referral_id == unasked else None)).status_code == 201
 
     assert [await status(referrals, one) for one in (at_work, by_law, of_another)] == ["in-progress", "requested", "requested"]
+
+
+async def given_up(referrals: Referrals, who: str = "iscg-95") -> list[str]:
+    listed = (await referrals.get(who, "/v1/referrals", given_up="true")).json()["items"]
+    counted = (await referrals.get(who, "/v1/referral-counts")).json()["given_up"]["count"]
+    assert counted == len(listed)
+    return [one["id"] for one in listed]
+
+
+async def closed_with_a_partner(referrals: Referrals) -> tuple[UUID, str]:
+    referral_id = await referrals.accepted(**CALM)
+    orientation = await asked(referrals, referral_id, *STEPS)
+    assert (await close(referrals, referral_id, "oriented")).status_code == 200
+    return referral_id, orientation
+
+
+@pytest.mark.parametrize(("post_is_mailed", "told"), [(True, [POST]), (False, [DEPARTEMENT])])
+async def test_a_partner_who_gives_up_after_the_closing_is_told_of_and_listed_until_it_is_reopened(
+    referrals: Referrals, post_is_mailed: bool, told: list[str]
+) -> None:
+    referral_id, orientation = await closed_with_a_partner(referrals)
+    before = await given_up(referrals)
+    await mailed(referrals, DEPARTEMENT, *([POST] if post_is_mailed else []))
+
+    failed = await referrals.answer("partner-95", orientation, "fail", {"reason": "no_show"}, version=3)
+    assert failed.status_code == 200, failed.text
+
+    rows = await referrals.rows(
+        "SELECT recipient, kind FROM notices WHERE kind LIKE 'orientation_%' AND recipient NOT LIKE 'organization%'"
+    )
+    assert [(row.recipient, row.kind) for row in rows] == [(one, "orientation_given_up") for one in told]
+    assert (before, await given_up(referrals), await given_up(referrals, "coordinator-95")) == ([], [str(referral_id)], [str(referral_id)])
+    assert await given_up(referrals, "coordinator-78") == []
+    assert (await referrals.move("iscg-95", referral_id, "reopen")).status_code == 200
+    assert await given_up(referrals) == []
+
+
+async def test_what_a_partner_gave_up_leaves_the_worklist_after_a_month(referrals: Referrals) -> None:
+    _, orientation = await closed_with_a_partner(referrals)
+    assert (await referrals.answer("partner-95", orientation, "fail", {"reason": "no_show"}, version=3)).status_code == 200
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE referrals SET given_up_at = given_up_at - interval '30 days'"))
+
+    assert await given_up(referrals) == []
+
+
+async def test_a_partner_who_gives_up_while_the_referral_is_open_is_no_matter_of_a_closed_one(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(**CALM)
+    orientation = await asked(referrals, referral_id, *STEPS)
+    await mailed(referrals, DEPARTEMENT, POST)
+
+    assert (await referrals.answer("partner-95", orientation, "fail", {"reason": "no_show"}, version=3)).status_code == 200
+
+    assert await given_up(referrals) == []
+    assert [row.kind for row in await referrals.rows("SELECT kind FROM notices")] == ["orientation_failed"]
