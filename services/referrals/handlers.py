@@ -35,8 +35,8 @@ from services.referrals.orientations.telling import tell_closed
 from services.referrals.receiving.routing import mark_due
 
 _UNIT = text(
-    "INSERT INTO units_heard (id, force, communes) VALUES (:id, :force, :communes)"
-    " ON CONFLICT (id) DO UPDATE SET force = excluded.force, communes = excluded.communes"
+    "INSERT INTO units_heard (id, force, communes, closed) VALUES (:id, :force, :communes, :closed)"
+    " ON CONFLICT (id) DO UPDATE SET force = excluded.force, communes = excluded.communes, closed = excluded.closed"
 )
 _POST = text(
     "INSERT INTO posts_heard (id, departement, employer_id, state, full_time_percent, channels, units, communes, until_on, replacement_post_id)"
@@ -61,13 +61,13 @@ _AGREEMENT = text(
 
 async def on_unit(session: AsyncSession, heard: Heard[UnitRegistered] | Heard[UnitChanged]) -> None:
     event = heard.event
-    await session.execute(_UNIT, {"id": event.unit_id, "force": event.force.value, "communes": list(event.communes)})
+    await session.execute(_UNIT, {"id": event.unit_id, "force": event.force.value, "communes": list(event.communes), "closed": False})
     await mark_due(session, event.departement)
     await names.mark(session, names.UNITS, event.departement)
 
 
 async def on_unit_closed(session: AsyncSession, heard: Heard[UnitClosed]) -> None:
-    await session.execute(text("DELETE FROM units_heard WHERE id = :id"), {"id": heard.event.unit_id})
+    await session.execute(text("UPDATE units_heard SET closed = true WHERE id = :id"), {"id": heard.event.unit_id})
 
 
 async def on_post_opened(session: AsyncSession, heard: Heard[PostOpened]) -> None:
@@ -240,8 +240,9 @@ async def bootstrap(session: AsyncSession, source: str, read: ReadList) -> bool:
     posts: list[UUID] = []
     services: list[UUID] = []
     listed: set[tuple[str, str]] = set()
-    async for unit in read("/v1/units?limit=200"):
-        await session.execute(_UNIT, {"id": UUID(unit["id"]), "force": unit["force"], "communes": unit["communes"]})
+    async for unit in read("/v1/units?limit=200&closed=true"):
+        closed = unit["closed_at"] is not None
+        await session.execute(_UNIT, {"id": UUID(unit["id"]), "force": unit["force"], "communes": unit["communes"], "closed": closed})
         await mark_due(session, unit["departement"])
         listed.add((names.UNITS, unit["departement"]))
     async for post in read("/v1/posts?limit=200"):

@@ -195,12 +195,15 @@ class DeskKeptForm(Table, table=True):
 
 
 class UnitHeard(Table, table=True):
+    """Once it is closed nothing is routed by it; of what force it was stays, for the referrals that it sent."""
+
     __tablename__ = "units_heard"
     __table_args__ = (Index("units_heard_communes", "communes", postgresql_using="gin"),)
 
     id: UUID = Field(primary_key=True)
     force: str = Field(sa_type=Text)
     communes: list[str] = Field(sa_column=texts())
+    closed: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
 
 
 class PostHeard(Table, table=True):

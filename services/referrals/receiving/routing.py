@@ -24,7 +24,8 @@ from services.referrals.models import Referral
 from services.referrals.receiving.domain import LOAD_LIMIT, Candidate, Decision, PostState, by_hand, decide
 
 _CANDIDATES = Statement(
-    "WITH RECURSIVE competent AS (SELECT id, force, communes FROM units_heard WHERE id = ANY(CAST(:units AS uuid[])) OR communes && CAST(:communes AS text[]))"  # noqa: S608 - our own words
+    "WITH RECURSIVE competent AS (SELECT id, force, communes FROM units_heard"  # noqa: S608 - our own words
+    "  WHERE NOT closed AND (id = ANY(CAST(:units AS uuid[])) OR communes && CAST(:communes AS text[])))"
     ", covering AS (SELECT id, replacement_post_id FROM posts_heard"
     "  WHERE state <> 'closed' AND (units && CAST(:units AS uuid[]) OR communes && CAST(:communes AS text[]) OR units && ARRAY(SELECT id FROM competent))"
     # who stands in for who is absent, and for who is absent in turn; `UNION` ends a circle
@@ -36,7 +37,8 @@ _CANDIDATES = Statement(
     " (SELECT count(*) FROM (SELECT 1 FROM referrals r WHERE r.post_id = p.id AND r.status IN ('assigned', 'accepted') LIMIT :most) open) AS load"
     # one row without a post when there is none: the forces of the units that were named come along, and where they are competent: three characters of
     # each commune, which hold its département at home and overseas
-    " FROM (SELECT jsonb_object_agg(id, force) AS forces, jsonb_object_agg(id, ARRAY(SELECT DISTINCT left(c, 3) FROM unnest(communes) AS c)) AS places"
+    " FROM (SELECT jsonb_object_agg(id, force) AS forces,"
+    "  jsonb_object_agg(id, ARRAY(SELECT DISTINCT left(c, 3) FROM unnest(communes) AS c)) FILTER (WHERE NOT closed) AS places"
     "  FROM units_heard WHERE id = ANY(CAST(:units AS uuid[]))) named"
     " LEFT JOIN (posts_heard p LEFT JOIN LATERAL (SELECT a.channels, a.targets FROM agreements_heard a WHERE p.id = ANY(a.post_ids)"
     f"  {IN_FORCE}) a ON true) ON p.id IN (SELECT id FROM covering) ORDER BY p.id"

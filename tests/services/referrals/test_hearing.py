@@ -123,6 +123,30 @@ async def test_the_communes_of_a_unit_route_until_it_closes(referrals: Referrals
     assert [by_commune, await routed(referrals, unit_id=None, commune="95008")] == ["commune", "no_coverage"]
 
 
+async def test_of_what_force_a_closed_unit_was_is_told_with_the_corrections_of_its_referrals(referrals: Referrals) -> None:
+    referral_id = await referrals.receive()
+    closed = UnitClosed(departement="95", unit_id=d.UNIT_CERGY, closed_at=MORNING)
+    at_closing = LISTS["/v1/units"][0] | {"closed_at": MORNING.isoformat()}
+
+    async def told(penal: bool) -> object:
+        await referrals.said()
+        assert (await referrals.move("iscg-95", referral_id, "corrections", {"reason": "learned", "penal": penal})).status_code == 201
+        [(_, event)] = await referrals.said()
+        return event["force"]
+
+    async def listed(address: str) -> AsyncIterator[dict[str, Any]]:
+        for item in [at_closing] if address == "/v1/units?limit=200&closed=true" else []:
+            yield item
+
+    before = await told(penal=True)
+    await referrals.hear("partners", closed)
+    after = await told(penal=False)
+    async with referrals.runtime.database.transaction() as session:
+        await bootstrap(session, "partners", listed)
+
+    assert (before, after, await told(penal=True)) == ("police", "police", "police")
+
+
 async def test_a_full_service_warns_and_a_closed_one_is_refused(referrals: Referrals) -> None:
     service: dict[str, Any] = {"departement": "95", "service_id": d.VICTIM_SUPPORT_SERVICE, "organization_id": d.ASSOCIATION}
     await referrals.hear("partners", CapacityChanged(capacity=0, changed_at=MORNING, **service))
@@ -172,7 +196,7 @@ async def test_hearing_everything_twice_changes_nothing(referrals: Referrals) ->
 
 
 LISTS: dict[str, list[dict[str, Any]]] = {
-    "/v1/units": [{"id": str(d.UNIT_CERGY), "departement": "95", "force": "police", "communes": ["95127"]}],
+    "/v1/units": [{"id": str(d.UNIT_CERGY), "departement": "95", "force": "police", "communes": ["95127"], "closed_at": None}],
     "/v1/posts": [
         {
             "id": str(d.POST_CERGY),
@@ -226,7 +250,12 @@ async def test_the_copies_are_made_anew_out_of_the_sources_lists(referrals: Refe
         async with referrals.runtime.database.transaction() as session:
             await bootstrap(session, source, _read)
 
-    open_ones = ("units_heard", "posts_heard WHERE state <> 'closed'", "services_heard WHERE NOT closed", "agreements_heard")
+    open_ones = (
+        "units_heard WHERE NOT closed",
+        "posts_heard WHERE state <> 'closed'",
+        "services_heard WHERE NOT closed",
+        "agreements_heard",
+    )
     assert [len(await referrals.rows(f"SELECT id FROM {table}")) for table in open_ones] == [1, 1, 1, 1]
     assert [await routed(referrals), await routed(referrals, channel="officer")] == ["channel_not_accepted", "unit"]
 
@@ -237,7 +266,12 @@ async def test_a_source_that_was_restored_is_listed_alone_and_what_it_does_not_k
     async with referrals.runtime.database.transaction() as session:
         await bootstrap(session, "partners", nothing)
 
-    open_ones = ("units_heard", "posts_heard WHERE state <> 'closed'", "services_heard WHERE NOT closed", "agreements_heard")
+    open_ones = (
+        "units_heard WHERE NOT closed",
+        "posts_heard WHERE state <> 'closed'",
+        "services_heard WHERE NOT closed",
+        "agreements_heard",
+    )
     assert [len(await referrals.rows(f"SELECT id FROM {table}")) for table in open_ones] == [0, 0, 0, 1]
 
 

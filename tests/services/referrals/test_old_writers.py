@@ -14,6 +14,7 @@ ADDED = {
     "requisitions": ("authority", "asked", "corrects_id"),
     "contact_attempts": ("override_reason", "overridden"),
     "services_heard": ("sexes", "age_bands"),
+    "units_heard": ("closed",),
 }
 """Columns that came after their table."""
 
