@@ -67,7 +67,7 @@ READERS = {
     "libs.chassis.streams:Record": f"{WIRE}::test_an_event_of_the_feed",
     "libs.chassis.streams:read_position": f"{WIRE}::test_a_page_of_a_list",
     "libs.chassis.strict:Text": "tests/chassis/test_strict.py::test_whatever_the_schemas_pattern_refuses_the_validator_refuses_and_the_other_way_round",
-    "libs.chassis.strict:read_json": "tests/chassis/test_problems.py::test_no_body_whatever_makes_a_server_error",
+    "libs.chassis.strict:read_json": "tests/hostile/test_forms.py::test_a_body_of_json",
     "libs.chassis.telemetry:request_context": f"{HERE}::test_a_traceparent",
     "libs.chassis.vault:DataKey": f"{HERE}::test_a_sealed_text",
     "libs.chassis.webhooks:Channel": f"{HERE}::test_retry_after",

@@ -51,7 +51,6 @@ ONE_WAY = {
 
 NOT_HERE = {
     "libs.chassis.rates:Rates": "it counts, and reads nothing but numbers of its own",
-    "libs.chassis.strict:read_json": "tried over HTTP, where an exception is a status that its test refuses",
     "services.partners.imports:import_communes": "tried over HTTP, where an exception is a status that its test refuses",
     "services.partners.imports:import_jurisdictions": "tried over HTTP, where an exception is a status that its test refuses",
     "services.reporting.facts:parse": "reads a log of its own service, which was read once by libs.chassis.projector:heard_of",
