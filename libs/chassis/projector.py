@@ -261,17 +261,18 @@ class Projector:
             _log.warning(
                 "consumer.rewound", projection=self._listener.projection, source=source, heard=cursor.sequence, valid=last.sequence
             )
-            await session.execute(
-                text(
-                    "DELETE FROM dead_letters WHERE projection = :projection AND source = :source AND stream = :stream AND sequence > :valid"
-                ),
-                self._key(source) | {"valid": last.sequence},
-            )
-            await self._listener.rewind(session, source, last.sequence)
+            await self._take_back(session, source, last.sequence)
             if self._listener.keeps_log:
                 await self._move(session, source, last)
             else:
                 await self._start_anew(session, source, Place(1, 0, streams.GENESIS), read_list, position)
+
+    async def _take_back(self, session: AsyncSession, source: str, valid: int) -> None:
+        await session.execute(
+            text("DELETE FROM dead_letters WHERE projection = :projection AND source = :source AND stream = :stream AND sequence > :valid"),
+            self._key(source) | {"valid": valid},
+        )
+        await self._listener.rewind(session, source, valid)
 
     async def bootstrap(self, source: str, read_list: ReadList, position: Callable[[], Place | None]) -> bool:
         """The feed no longer reaches back to the cursor: list, then follow. Returns False when this projection has no such way."""
@@ -288,6 +289,8 @@ class Projector:
             if await self.cursor(session, source, lock=True) != heard:
                 return None
             missed = max(beginning.sequence - heard.sequence, 0)
+            if heard.sequence > beginning.sequence:  # of a history that was replaced so long ago that nothing shared is kept
+                await self._take_back(session, source, beginning.sequence)
             await self._move(session, source, beginning)
             await session.execute(
                 text(

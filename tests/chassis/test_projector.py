@@ -382,3 +382,28 @@ def test_only_successors_are_taken(cursor: Place, records: list[streams.Record],
     run, done = successors(cursor, [Read(record, "", None, None) for record in records])
 
     assert (len(run), done) == (taken, complete)
+
+
+async def test_who_goes_on_where_the_feed_begins_says_how_much_it_missed_and_keeps_nothing_of_a_history_that_goes_further(
+    database_url: DatabaseUrl,
+) -> None:
+    taken_back: list[tuple[str, int]] = []
+
+    async def rewind(session: AsyncSession, source: str, after_sequence: int) -> None:
+        taken_back.append((source, after_sequence))
+
+    listening = Database(database_url(None))
+    projector = Projector(
+        listening, Listener("test", [Source("partners", handles={UnitClosed})], rewind=rewind, keeps_log=True), park_limit=3
+    )
+    await projector.ensure_cursors()
+
+    stale = await projector.go_on("partners", Place(1, 7, bytes(32)), Place(1, 40, bytes(32)))
+    first = await projector.go_on("partners", START, Place(1, 40, bytes(32)))
+    restored = await projector.go_on("partners", Place(1, 40, bytes(32)), Place(2, 30, bytes(32)))
+
+    assert (stale, first, restored, taken_back) == (None, 40, 0, [("partners", 30)])
+    async with listening.transaction() as session:
+        [told] = await reached(session, "test")
+    assert (told.epoch, told.sequence, told.missed) == (2, 30, 40)
+    await listening.close()

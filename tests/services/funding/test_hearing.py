@@ -61,7 +61,7 @@ async def test_posts_are_read_from_the_list_when_the_feed_no_longer_reaches_back
         yield {"id": str(d.POST_CERGY), "departement": "95", "employer_id": str(d.EMPLOYER), "closed_at": None}
 
     async with funding.runtime.database.transaction() as session:
-        await handlers.bootstrap(session, "partners", read)
+        assert await handlers.bootstrap(session, "partners", read), "what is parked of posts is not over"
         known = list(await session.scalars(text("SELECT post_id FROM posts_heard")))
 
     assert known == [d.POST_CERGY]

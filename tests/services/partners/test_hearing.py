@@ -178,12 +178,12 @@ async def test_a_newcomer_reads_the_list_of_plans_and_then_follows(directory: Pa
             yield {"id": "x"}
 
     async with directory.runtime.database.transaction() as session:
-        for source in ("funding", "referrals"):
-            await bootstrap(session, source, read)
+        whole = [await bootstrap(session, source, read) for source in ("funding", "referrals")]
     listed = await plans(directory)
     await hear(directory, "funding", plan(PlanBalanced, 6_000_000), after=700)
 
     assert [path.partition("?")[0] for path in read_paths] == ["/v1/plans", "/v1/referrals"]
+    assert whole == [True, False], "a parked plan of before is over, a parked answer to an orientation is not"
     assert [(one["state"], one["gap_cents"]) for one in listed] == [("gapped", 60)]
     assert [one["state"] for one in await plans(directory)] == ["balanced"]
 
