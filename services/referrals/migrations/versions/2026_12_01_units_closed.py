@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "referrals_units_closed"
-down_revision = "referrals_renewals"
+down_revision = "referrals_given_up"
 branch_labels = None
 depends_on = None
 
