@@ -186,7 +186,8 @@ class ReferralOverdue(ReferralEvent):
 class ContactAttempted(ReferralEvent):
     """`first` marks the first attempt to contact somebody whom the referral is there to help: the delay is counted from reception to it, in whole minutes.
 
-    The first in which one of them was reached, since reception or the last reopening, alone names the police system.
+    The first in which one of them was reached, since reception or the last reopening, alone names the police system. It is said again, with the same
+    `contact_id`, when it becomes that by a correction.
     """
 
     type: ClassVar[str] = "fr.maillon.contact.attempted.v1"

@@ -60,6 +60,7 @@ from services.referrals.working.corrections_schemas import (
 )
 from services.referrals.working.domain import CorrectionReason
 from services.referrals.working.models import CorrectedContent, Correction
+from services.referrals.working.reaching import tell_reached
 from services.referrals.working.work import content_of, locked_for
 
 _UNIQUE_VIOLATION: Final = "23505"
@@ -133,12 +134,13 @@ async def correct(
         session.add(made)
         await session.flush()
         session.add_all(kept)
-        await recount(session, referral, joined_at=now if joined else None)
+        reached = await recount(session, referral, joined_at=now if joined else None)
         if referral.awaits_contact:
             await delays.settle(session, referral)
         if any(field.endswith("/role") for field in fields):
             await check_sides_of(session, referral.id)
         await outbox.append(session, await _event(session, referral, persons, now, returning))
+        await tell_reached(session, referral, reached=reached)
         if any(field.rpartition("/")[2] in _ORIENTED_BY for field in [*fields, *aged]):
             await end_unagreed(session, referral, now)
         if {"/urgency", "/danger"}.intersection(fields):

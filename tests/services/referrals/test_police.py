@@ -191,3 +191,35 @@ async def followed(referrals: Referrals, reference: str) -> list[UUID]:
     found = (await referrals.post("police-95", "/v1/referral-status-searches", {"external_reference": reference})).json()["items"]
     assert {one["id"] for one in found} == {one["id"] for one in listed if one["external_reference"] == reference}
     return [UUID(one["id"]) for one in listed]
+
+
+@pytest.mark.parametrize("corrected", ["roles", "refusal"])
+async def test_who_turns_out_to_be_the_one_to_help_and_was_reached_is_told_to_the_police_as_the_first_contact(
+    referrals: Referrals, corrected: str
+) -> None:
+    persons = [{"role": role, "sex": "female", "agreement": "accepted"} for role in ("victim", "witness")]
+    referral_id = await referrals.accepted(persons=persons)
+    victim, witness = await referrals.persons(referral_id)
+    for hour, result in (("08", "no_answer"), ("09", "reached"), ("10", "reached")):
+        call = {"person_id": witness, "mode": "phone", "result": result, "attempted_at": f"2026-11-23T{hour}:30:00Z"}
+        assert (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/contacts", call)).status_code == 201
+
+    async def status() -> str:
+        return str((await referrals.get("police-95", f"/v1/referral-statuses/{referral_id}")).json()["status"])
+
+    before = await status(), [type for type, _ in await told(referrals)]
+    swapped = [{"person_id": witness, "role": "victim"}, {"person_id": victim, "role": "witness"}]
+    right = {"roles": swapped, "refusal": [{"person_id": victim, "agreement": "refused"}]}[corrected]
+    for reason, again in (("mistake", right), ("learned", [{"person_id": witness, "sex": "male"}])):
+        answer = await referrals.move("iscg-95", referral_id, "corrections", {"reason": reason, "persons": again})
+        assert answer.status_code == 201, answer.text
+
+    assert before == ("accepted", ["referral.received", "referral.assigned", "referral.accepted"])
+    assert await status() == "contacted"
+    [contact] = [data for type, data in await told(referrals) if type not in before[1]]
+    assert contact["attempted_at"].startswith("2026-11-23T09:30:00"), "once, by the first call that reached her"
+    assert (await told(referrals))[-1][0] == "contact.attempted"
+    said = [data for type, data in await referrals.said() if type == "contact.attempted"]
+    assert [one["first"] for one in said] == [False, False, False, False], (
+        "the first attempt had no answer: figures have it with the correction"
+    )
