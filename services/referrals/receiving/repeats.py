@@ -5,6 +5,7 @@ What is normalised is written at `identities.normalised_identity`. A hint, not a
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,6 +21,10 @@ MOST = 100
 _KNOWN = Statement(
     "SELECT hash FROM unnest(CAST(:hashes AS bytea[])) AS asked (hash) WHERE EXISTS (SELECT FROM persons WHERE identity_hash = asked.hash)"
 )
+_KNOWN_BEFORE = Statement(
+    "SELECT hash FROM unnest(CAST(:hashes AS bytea[])) AS asked (hash) WHERE EXISTS (SELECT FROM persons p JOIN referrals r ON r.id = p.referral_id"
+    " WHERE p.identity_hash = asked.hash AND (r.received_at, r.id) < (CAST(:received_at AS timestamptz), CAST(:id AS uuid)))"
+)
 
 Sees = Callable[[Referral], bool]
 
@@ -27,6 +32,16 @@ Sees = Callable[[Referral], bool]
 async def known(session: AsyncSession, hashes: Collection[bytes]) -> set[bytes]:
     """Those of these hashes under which a person was received already."""
     return {row["hash"] for row in await run(session, _KNOWN, {"hashes": list(hashes)})} if hashes else set()
+
+
+async def returning(session: AsyncSession, referral: Referral, persons: Collection[Person]) -> dict[UUID, bool]:
+    """Of persons of a referral who were identified after its reception: whether an earlier one held them, as they are told it (`already_known`)."""
+    hashes = {person.id: person.identity_hash for person in persons if person.identity_hash is not None}
+    if not hashes:
+        return {}
+    asked = {"hashes": list(set(hashes.values())), "received_at": referral.received_at, "id": referral.id}
+    before = {row["hash"] for row in await run(session, _KNOWN_BEFORE, asked)}
+    return {person_id: found_by in before for person_id, found_by in hashes.items()}
 
 
 async def already_known(session: AsyncSession, referral: Referral, persons: Sequence[Person], sees: Sees) -> list[AlreadyKnownOut]:

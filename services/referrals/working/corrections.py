@@ -121,9 +121,11 @@ async def correct(
         await _claim_reference(session)
     if "narrative" in body.model_fields_set and await _narrate(session, vault, referral, body.narrative, made.id, kept):
         fields.append("/narrative")
+    found_by = {person.id: person.identity_hash for person in persons}
     fields += await _persons(session, vault, search_key, referral, persons, body.persons or [], made, kept)
-    joined, returning = await _added(session, vault, search_key, referral, persons, body.added or [], made)
+    joined = await _added(session, vault, search_key, referral, persons, body.added or [], made)
     persons, fields = [*persons, *joined], fields + [f"/persons/{one.id}" for one in joined]
+    returning = await repeats.returning(session, referral, [one for one in persons if one.identity_hash != found_by.get(one.id)])
     if not was_urgent and notices.is_urgent(referral.urgency, referral.danger):
         await notices.turned_urgent(session, referral, now)
     if referral.status == ReferralStatus.UNROUTED and _ROUTED_BY.intersection(fields):
@@ -328,17 +330,15 @@ async def _added(
     persons: Sequence[Person],
     added: Sequence[PersonIn],
     made: Correction,
-) -> tuple[list[Person], dict[UUID, bool | None]]:
-    """Who joins the persons of the referral, and whether an earlier referral held them, as at reception. Raises Invalid."""
+) -> list[Person]:
+    """Who joins the persons of the referral. Raises Invalid."""
     if len(persons) + len(added) > MAX_PERSONS:
         sentence = f"Une saisine compte {MAX_PERSONS} personnes au plus."
         raise Invalid(sentence, pointers=[("/added", sentence)])
     keys = await vault.new_keys(session, ["person"] * len(added))
     joined: list[Person] = []
-    returning: dict[UUID, bool | None] = {}
     for place, (given, key) in enumerate(zip(added, keys, strict=True), max((one.position for one in persons), default=-1) + 1):
         content = PersonContent(**{name: getattr(given, name) for name in _SEALED_OF_A_PERSON})
-        found_by = identity_hash_of(search_key, given.identity)
         person = Person(
             id=new_id(),
             referral_id=referral.id,
@@ -351,13 +351,12 @@ async def _added(
             known_to_services=given.known_to_services,
             key_id=key.id,
             content=key.seal(content.model_dump_json().encode(), context=PERSON),
-            identity_hash=found_by,
+            identity_hash=identity_hash_of(search_key, given.identity),
         )
         joined.append(person)
-        returning[person.id] = bool(await repeats.known(session, [found_by])) if found_by is not None else None
         made.changes[f"/persons/{person.id}"] = {"before": None, "after": str(given.role)}
     session.add_all(joined)
-    return joined, returning
+    return joined
 
 
 async def _ages(session: AsyncSession, vault: Vault, referral: Referral, persons: Sequence[Person]) -> list[str]:
@@ -376,9 +375,9 @@ async def _event(
     referral: Referral,
     persons: Sequence[Person],
     now: datetime,
-    returning: Mapping[UUID, bool | None] = MappingProxyType({}),
+    returning: Mapping[UUID, bool] = MappingProxyType({}),
 ) -> ReferralCorrected:
-    """`returning`: of who joined, whether an earlier referral held them."""
+    """`returning`: of who was identified by it, whether an earlier referral held them."""
     unit = await session.get(UnitHeard, referral.unit_id) if referral.unit_id is not None else None
     first = referral.first_contact_at
     return ReferralCorrected(

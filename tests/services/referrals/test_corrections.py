@@ -10,6 +10,7 @@ from libs.contracts import demonstration as d
 from libs.contracts.referrals import number_of
 from tests.services.referrals.conftest import CONTENT, Referrals
 from tests.services.referrals.test_erasure import erase
+from tests.services.referrals.test_orientations import execute
 
 
 async def correct(referrals: Referrals, referral_id: UUID, who: str = "iscg-95", **body: Any) -> httpx.Response:
@@ -233,6 +234,35 @@ async def test_who_joins_and_was_seen_before_counts_as_returning(referrals: Refe
     assert data["persons"][-1]["returning"] is True
     known = (await referrals.read_as("iscg-95", referral_id))["already_known"]
     assert [one["person_id"] for one in known] == [data["persons"][-1]["person_id"]]
+
+
+async def test_who_is_identified_after_the_reception_counts_as_returning_by_the_earlier_referrals_alone(referrals: Referrals) -> None:
+    nameless = {name: value for name, value in CHILD.items() if name != "identity"}
+    referral_id = await referrals.accepted(persons=[nameless, nameless])
+    first, second = await referrals.persons(referral_id)
+    later = await referrals.receive(persons=[CHILD])
+    other = CHILD["identity"] | {"family_name": "Autre"}
+
+    async def told(**given: Any) -> list[bool | None]:
+        await referrals.said()
+        await correct(referrals, referral_id, **given)
+        [(_, data)] = await referrals.said()
+        return [one["returning"] for one in data["persons"]]
+
+    seen_later = await told(persons=[{"person_id": first, "identity": CHILD["identity"]}])
+    joined_twice = await told(added=[CHILD])
+    earlier = await referrals.receive(persons=[CHILD])
+    await execute(referrals, f"UPDATE referrals SET received_at = received_at - interval '1 day' WHERE id = '{earlier}'")
+    identified = await told(persons=[{"person_id": second, "identity": CHILD["identity"]}])
+    otherwise = await told(persons=[{"person_id": second, "identity": other}])
+    untouched = await told(persons=[{"person_id": second, "sex": "male"}])
+
+    assert later != earlier
+    assert seen_later == [False, None], "whom a later referral holds was not seen before this one"
+    assert joined_twice == [None, None, False], "nor who is in it already"
+    assert identified == [None, True, None]
+    assert otherwise == [None, False, None]
+    assert untouched == [None, None, None], "figures keep what they were told"
 
 
 async def test_who_joined_is_contacted_oriented_and_erased_like_the_others(referrals: Referrals) -> None:
