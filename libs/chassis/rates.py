@@ -158,6 +158,7 @@ class Rates:
         self._strangers = _Quota("stranger", settings.rate_limit_refusals, settings.rate_limit_seconds, room, now)
         self._at_work = _Share(settings.client_concurrency_limit)
         self._strangers_at_work = _Share(settings.client_concurrency_limit)
+        self._unproven_at_work = _Share(settings.client_concurrency_limit)
 
     def spend(self, scope: Scope, owner: str) -> None:
         """Counts a request of a verified caller (`Principal.owner`), and that it is in work. Raises TooManyRequests, TooManyAtOnce."""
@@ -177,8 +178,16 @@ class Rates:
         return self._clients.spend_up_to(owner, lines)
 
     def admit(self, scope: Scope) -> None:
-        """Counts that a request of who is not known, or not yet, is in work, for its address. Raises Unavailable."""
-        if not self._strangers_at_work.take(scope, _address(scope)):
+        """Counts that a request of nobody known is in work, for its address. Raises Unavailable."""
+        self._take(self._strangers_at_work, scope)
+
+    def admit_unproven(self, scope: Scope) -> None:
+        """Counts that a token waits for the issuer to be looked at, for its address: beside those who have none, who shut nobody with a token out.
+        Raises Unavailable."""
+        self._take(self._unproven_at_work, scope)
+
+    def _take(self, share: _Share, scope: Scope) -> None:
+        if not share.take(scope, _address(scope)):
             raise Unavailable("Trop de demandes de cette adresse sont en cours : réessayez dans un instant.", retry_after_seconds=1)
 
     def spend_link(self, scope: Scope, link: str) -> None:
