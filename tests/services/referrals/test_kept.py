@@ -10,6 +10,8 @@ from sqlalchemy import text
 from libs.contracts import demonstration as d
 from services.referrals import housekeeping
 from services.referrals.app import end_retention
+from services.referrals.models import Referral
+from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.rights.refused import tell_left_open
 from tests.services.referrals.conftest import Referrals
@@ -238,3 +240,25 @@ async def test_the_words_of_an_alert_outlive_the_refusal_of_whom_they_name_and_e
     assert (ended["reference"], ended["note"], ended["erased"], ended["kind"]) == (None, None, True, "concerning_information")
     keys = {row.key_id for row in await referrals.rows("SELECT key_id FROM alerts")}
     assert not keys & {row.id for row in await referrals.rows("SELECT id FROM vault_keys WHERE wrapped IS NOT NULL")}
+
+
+async def test_after_a_restore_an_alert_keeps_its_words_where_the_erasure_had_left_them(
+    referrals: Referrals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_refusal, by_request = [await referrals.accepted(persons=persons_with(referrals, identity=MINOR)[:1]) for _ in range(2)]
+    log = ""
+    for referral_id in (by_refusal, by_request):
+        persons = await referrals.persons(referral_id)
+        capsys.readouterr()
+        async with referrals.runtime.database.transaction() as session:
+            referral = await session.get_one(Referral, referral_id)
+            cause, kept = (ErasureCause.REFUSAL, False) if referral_id == by_refusal else (ErasureCause.REQUEST, True)
+            await erasure.erase(session, referrals.runtime.vault, referral, persons, cause, datetime.now(UTC), by="test", alerts=kept)
+            await session.rollback()
+        log += capsys.readouterr().out
+        assert (await alert(referrals, referral_id, persons)).status_code == 201
+
+    assert await housekeeping.erase_again(referrals.runtime, housekeeping.erased_in(log.splitlines())) == 2
+
+    noted = [(await alerts(referrals, one))[0] for one in (by_refusal, by_request)]
+    assert [(one["note"], one["erased"]) for one in noted] == [(NOTE, False), (None, True)]
