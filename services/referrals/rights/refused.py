@@ -1,6 +1,6 @@
 """Who refused to be contacted is counted and never called; their personal data goes after a short delay (DOMAIN §3).
 
-A refusal ends no referral in which danger, a child or a minor is told of (decision 0017): where everybody who is left in it refuses, nobody is erased before the
+A refusal ends no referral in which danger, a child or a minor is told of (decision 0018): where everybody who is left in it refuses, nobody is erased before the
 post, or the coordinator, has closed it, and once more the delay after that. They are told of it when the delay has passed.
 """
 
