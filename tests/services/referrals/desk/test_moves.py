@@ -74,6 +74,8 @@ async def test_a_duplicate_is_asked_for_its_original_among_those_that_know_the_p
     original, twice = await desk.accepted(external_reference="PV-7"), await desk.accepted()
     browser = await at(desk, "iscg-95", twice, "close")
     assert browser.html.forms[-1].choices["duplicate_of"] == ["", str(original)]
+    first = await at(desk, "iscg-95", original, "close")
+    assert "duplicate_of" not in first.html.forms[-1].choices
 
     assert (await browser.submit(reason="duplicate", duplicate_reference="PV-8")).status_code == 422
     assert "Aucune autre saisine de votre périmètre" in browser.html.text

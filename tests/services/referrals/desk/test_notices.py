@@ -135,6 +135,7 @@ async def test_the_coordinator_writes_down_that_a_structure_has_erased_its_copie
     assert (row.acknowledged_by, row.confirmed_how) == ("hand", "letter")
     await browser.open(form)
     assert "confirmé à la main, courrier du" in browser.html.text
+    assert "Ministère de la Justice : personne n'y est attendu" in browser.html.text
     for who, code in (("coordinator-78", 404), ("iscg-95", 403)):
         other = await desk.sign_in(who)
         assert (await other.open(form)).status_code == code
