@@ -182,8 +182,10 @@ class Rates:
         self._take(self._strangers_at_work, scope)
 
     def admit_unproven(self, scope: Scope) -> None:
-        """Counts that a token waits for the issuer to be looked at, for its address: beside those who have none, who shut nobody with a token out.
-        Raises Unavailable."""
+        """Counts that a request waits for the issuer, for its address: for its keys, or for a session to go on. Raises Unavailable.
+
+        Beside those of `admit`, who shut nobody with a token out.
+        """
         self._take(self._unproven_at_work, scope)
 
     def _take(self, share: _Share, scope: Scope) -> None:

@@ -152,13 +152,16 @@ class IssuerKeys:
         """Counts the changes of the key set: what was verified with an older one is forgotten."""
 
     async def find(self, key_id: str | None, before_waiting: Callable[[], None] = lambda: None) -> Key | None:
-        """The key of that id (the only key when the token names none), or None. `before_waiting` is called when the issuer may have to be asked, and
-        raises to ask nobody. Raises KeysUnreachable when it cannot be known."""
+        """The key of that id (the only key when the token names none), or None. `before_waiting` is called when the key is unknown and the issuer may have to be
+        asked; it raises to wait for nothing. Raises KeysUnreachable when it cannot be known."""
         key = self._named(key_id)
         age = None if self._fetched_at is None else self._monotonic() - self._fetched_at
-        if key is not None and age is not None and age < self._max_age:
+        if (
+            key is not None and age is not None and (age < self._max_age or self._lock.locked())
+        ):  # one asks, the others go on by what they know
             return key
-        before_waiting()
+        if key is None:
+            before_waiting()
         async with self._lock:  # who waited for a try, good or bad, makes none of its own
             if self._may_fetch():
                 await self._fetch()

@@ -144,7 +144,7 @@ def _unknown(number: int) -> dict[str, str]:
     return Issuer().headers(key=ECKey.generate_key("P-256", {"kid": f"unknown-{number}"}))
 
 
-async def test_who_waits_for_the_issuers_keys_takes_the_share_of_its_address_and_shuts_out_nobody_else() -> None:
+async def test_who_waits_for_the_issuers_keys_takes_a_share_of_its_address_and_shuts_out_nobody_else() -> None:
     issuer, asked, answers = Issuer(), asyncio.Event(), asyncio.Event()
     app = app_of(issuer, concurrency_limit=4, client_concurrency_limit=2)
     keys, published = app.state.runtime.tokens.keys, issuer.client()
@@ -178,11 +178,22 @@ async def test_who_waits_for_the_issuers_keys_takes_the_share_of_its_address_and
         assert await waiting.answers() == [200, 200]
 
 
+async def test_a_token_is_looked_at_however_many_strangers_of_its_address_are_in_work() -> None:
+    issuer = Issuer()
+    app = app_of(issuer, client_concurrency_limit=1)
+    stranger: dict[str, Any] = {"client": ("127.0.0.1", 123)}
+    app.state.rates.admit(stranger)
+
+    async with calling(app) as client:
+        assert (await client.get("/openapi.json")).status_code == 503
+        assert (await _echo(client, issuer, "police-95")).status_code == 200  # the issuer is asked for its keys for the first time
+
+
 async def test_planted_a_stranger_who_waits_for_keys_without_a_share_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = TokenVerifier.verify
     monkeypatch.setattr(TokenVerifier, "verify", lambda self, token, _: plain(self, token))
 
-    await seen_red(test_who_waits_for_the_issuers_keys_takes_the_share_of_its_address_and_shuts_out_nobody_else(), "== 503")
+    await seen_red(test_who_waits_for_the_issuers_keys_takes_a_share_of_its_address_and_shuts_out_nobody_else(), "== 503")
 
 
 async def test_planted_a_share_that_is_not_kept_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,6 +264,34 @@ async def test_who_waits_for_keys_shares_the_one_try_that_failed_however_long_it
     assert len(asked) == 2, "it is asked again once the pause is over"
 
 
+async def test_while_one_asks_for_keys_anew_the_others_go_on_by_those_they_know(issuer: Issuer, clock: Clock) -> None:
+    begun, hangs = asyncio.Event(), asyncio.Event()
+    published = issuer.client()
+
+    async def slowly(request: httpx.Request) -> httpx.Response:
+        begun.set()
+        await hangs.wait()
+        return await published.get(request.url)
+
+    keys = IssuerKeys(f"{ISSUER}/jwks", published, monotonic=clock)
+    before = await keys.find("first")
+    issuer.keys = [ECKey.generate_key("P-256", {"kid": "first"})]
+    keys._client = httpx.AsyncClient(transport=httpx.MockTransport(slowly))
+    clock.offset += 700
+    strangers: list[str] = []
+    asking = asyncio.create_task(keys.find("first", lambda: strangers.append("first")))
+    await begun.wait()
+
+    assert await keys.find("first", lambda: strangers.append("first")) is before
+    assert not strangers, "whose key is known waits as no stranger"
+    unknown = asyncio.create_task(keys.find("unknown", lambda: strangers.append("unknown")))
+    hangs.set()
+
+    assert await unknown is None
+    assert strangers == ["unknown"]
+    assert await asking is await keys.find("first") is not before
+
+
 async def test_planted_a_pause_that_begins_with_the_try_is_seen(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch = IssuerKeys._fetch
 

@@ -90,6 +90,7 @@ async def test_requests_that_nobody_waits_for_do_not_pile_up(
     "served", [{"CONCURRENCY_LIMIT": "60", "CLIENT_CONCURRENCY_LIMIT": "40", "BODY_TIMEOUT_SECONDS": "4"}], indirect=True
 )
 async def test_lines_that_never_end_take_one_clients_share_and_not_for_ever(served: Served) -> None:
+    await asked(served, "police-95")  # the issuer's keys are known: nobody waits for them
     before = served.forget()
     begin = served.head("/v1/referrals/batch", Content_Type="application/x-ndjson", Content_Length=str(MB))
     with ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 from urllib.parse import urlencode
 
@@ -60,10 +61,11 @@ async def _entered(request: Request, rule: Rule) -> Response | None:
     """The page may be shown: None; or what is answered instead. Raises Refusal."""
     provider, runtime = Provider.of(request), request.app.state.runtime
     rates: Rates = request.app.state.rates
-    rates.admit(request.scope)  # until it is known who asks, and as long as a stranger's form takes to come
-    signed_in = await Sessions.of(runtime).find(request, provider, datetime.now(UTC))
+    signed_in = await Sessions.of(runtime).find(request, provider, datetime.now(UTC), partial(rates.admit_unproven, request.scope))
     if signed_in is not None:
         request.scope[SIGNED_IN] = signed_in
+    if rule.public or signed_in is None:  # for as long as a stranger's form takes to come, too
+        rates.admit(request.scope)
     if rule.public:
         return None
     if signed_in is None:

@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -149,10 +150,10 @@ class Sessions:
         await session.execute(_MAKE, {"id": _hash(secret), "sealed": sealed, "now": now, "ends": now + self.longest})
         return secret
 
-    async def find(self, request: Request, provider: Provider, now: datetime) -> SignedIn | None:
+    async def find(self, request: Request, provider: Provider, now: datetime, before_waiting: Callable[[], None]) -> SignedIn | None:
         """Whose session the cookie names, used now; None when it is over or never was. Tokens that ended are renewed, where the provider does so.
 
-        In transactions of its own: none is open while the provider is asked. Raises Unavailable.
+        In transactions of its own: none is open while the provider is asked. Raises Unavailable, and what `before_waiting` raises, which is called before that.
         """
         secret = self.secret_of(request)
         if secret is None:
@@ -166,6 +167,7 @@ class Sessions:
             try:
                 caller = await runtime.tokens.verify(used.tokens.access_token)
             except Unauthenticated:
+                before_waiting()
                 await self._renew(runtime.database, secret, used, provider)
             else:
                 whose = kept.KeptForms.of(runtime).whose(caller, now)

@@ -21,7 +21,21 @@ from tests.services.referrals.desk.test_sign_in import COOKIE, execute, provider
 from tests.serving import app_of
 from tests.settings import settings_for
 
+ENDED = -3600
 FROM_HERE = {"Origin": BASE, "Sec-Fetch-Site": "same-origin", "Content-Type": FORM}
+
+
+async def a_session(desk: Desk, lifetime: int = 600) -> str:
+    """Its secret."""
+    token = desk.issuer.issue("iscg-95", client_id="desk", lifetime=lifetime)
+    tokens = Tokens(access_token=token, id_token=token, refresh_token="first", name="Camille Exemple")
+    async with desk.runtime.database.transaction() as session:
+        return await Sessions.of(desk.runtime).make(session, tokens, datetime.now(UTC))
+
+
+async def ask(desk: Desk, secret: str) -> int:
+    answer = await desk.client.get("/desk/purpose", headers={"Cookie": f"{COOKIE}={secret}"})
+    return answer.status_code
 
 
 async def test_forms_without_a_session_that_come_slowly_take_the_share_of_their_address_and_no_more(desk: Desk) -> None:
@@ -41,11 +55,13 @@ async def test_forms_without_a_session_that_come_slowly_take_the_share_of_their_
     for _ in slow:
         await read.acquire()
     beyond = await send(b"csrf=another")
+    person = await ask(desk, await a_session(desk))
     elsewhere = httpx.AsyncClient(transport=httpx.ASGITransport(app_of(desk.client), client=("192.0.2.9", 5)), base_url=BASE)
     neighbour = await elsewhere.get("/desk/")
     ends.set()
 
     assert beyond == 503
+    assert person == 200, "who is signed in has a share of their own"
     assert neighbour.status_code == 200
     assert await asyncio.gather(*slow) == [401, 401]
     assert await send(b"csrf=another") == 401, "the places are given back"
@@ -76,25 +92,12 @@ class Renewing:
         return {"access_token": self._desk.issuer.issue("iscg-95", client_id="desk"), "refresh_token": "second"}
 
 
-async def a_session_whose_tokens_ended(desk: Desk) -> str:
-    """Its secret."""
-    ended = desk.issuer.issue("iscg-95", client_id="desk", lifetime=-3600)
-    tokens = Tokens(access_token=ended, id_token=ended, refresh_token="first", name="Camille Exemple")
-    async with desk.runtime.database.transaction() as session:
-        return await Sessions.of(desk.runtime).make(session, tokens, datetime.now(UTC))
-
-
-async def ask(desk: Desk, secret: str) -> int:
-    answer = await desk.client.get("/desk/purpose", headers={"Cookie": f"{COOKIE}={secret}"})
-    return answer.status_code
-
-
 async def test_while_the_provider_hangs_whom_it_should_renew_keeps_no_connection_of_the_database(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider, pool = Renewing(desk, monkeypatch), desk.runtime.database.engine.pool
     assert isinstance(pool, AsyncAdaptedQueuePool)
-    waiting = [asyncio.create_task(ask(desk, await a_session_whose_tokens_ended(desk))) for _ in range(3)]
+    waiting = [asyncio.create_task(ask(desk, await a_session(desk, ENDED))) for _ in range(3)]
     for _ in waiting:
         await provider.asked.acquire()
 
@@ -124,7 +127,7 @@ async def test_planted_a_transaction_that_is_open_while_the_provider_is_asked_is
 async def test_tokens_are_renewed_by_one_request_at_a_time_and_the_others_have_what_it_got(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provider, secret = Renewing(desk, monkeypatch), await a_session_whose_tokens_ended(desk)
+    provider, secret = Renewing(desk, monkeypatch), await a_session(desk, ENDED)
     tried, renew = asyncio.Semaphore(0), Sessions._renew
 
     async def tries(self: Sessions, *given: Any) -> None:
@@ -151,7 +154,7 @@ async def test_planted_tokens_that_every_request_renews_are_seen(desk: Desk, mon
 
 
 async def test_who_waits_for_a_renewal_that_does_not_end_is_told_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    provider, secret = Renewing(desk, monkeypatch), await a_session_whose_tokens_ended(desk)
+    provider, secret = Renewing(desk, monkeypatch), await a_session(desk, ENDED)
     monkeypatch.setattr(kept_sessions, "_LOOK_SECONDS", 0)
     first = asyncio.create_task(ask(desk, secret))
     await provider.asked.acquire()
@@ -162,8 +165,23 @@ async def test_who_waits_for_a_renewal_that_does_not_end_is_told_so(desk: Desk, 
     assert await first == 200
 
 
+async def test_who_waits_for_a_renewal_takes_a_share_of_their_address(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = Renewing(desk, monkeypatch)
+    app_of(desk.client).state.rates = Rates(settings_for("referrals", client_concurrency_limit=2))
+    waiting = [asyncio.create_task(ask(desk, await a_session(desk, ENDED))) for _ in range(2)]
+    for _ in waiting:
+        await provider.asked.acquire()
+
+    assert await ask(desk, await a_session(desk, ENDED)) == 503
+    assert await ask(desk, await a_session(desk)) == 200
+    provider.answers.set()
+
+    assert await asyncio.gather(*waiting) == [200] * 2
+    assert await ask(desk, await a_session(desk, ENDED)) == 200
+
+
 async def test_a_renewal_that_failed_or_died_is_tried_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    provider, secret = Renewing(desk, monkeypatch), await a_session_whose_tokens_ended(desk)
+    provider, secret = Renewing(desk, monkeypatch), await a_session(desk, ENDED)
     provider.answers.set()
     provider.away = True
     assert [await ask(desk, secret) for _ in range(2)] == [503, 503]
@@ -176,7 +194,7 @@ async def test_a_renewal_that_failed_or_died_is_tried_again(desk: Desk, monkeypa
 
 
 async def test_a_session_that_ended_while_it_was_renewed_stays_over(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    provider, secret = Renewing(desk, monkeypatch), await a_session_whose_tokens_ended(desk)
+    provider, secret = Renewing(desk, monkeypatch), await a_session(desk, ENDED)
     waiting = asyncio.create_task(ask(desk, secret))
     await provider.asked.acquire()
 
