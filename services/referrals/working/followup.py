@@ -16,7 +16,7 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, InterviewHeld
 from libs.contracts.units import police_id_of
-from libs.contracts.vocabularies import ContactMode, ContactResult, InterviewPlace, OrientedContent
+from libs.contracts.vocabularies import ContactAgreement, ContactMode, ContactResult, InterviewPlace, OrientedContent
 from services.referrals.delays.calls import calls_of, count
 from services.referrals.delays.due import closed_before
 from services.referrals.domain import Move, minutes_between
@@ -96,7 +96,11 @@ async def contact(
         ),
         occurred_at=body.attempted_at,
     )
-    if body.agreement is not None and body.agreement != person.agreement:
+    if body.agreement not in (
+        None,
+        ContactAgreement.NOT_ASKED,
+        person.agreement,
+    ):  # who was asked before, and not this time, said nothing else
         attempt.correction_id = (await note_agreement(session, caller, links, referral, person, body.agreement, now)).id
     if body.result is ContactResult.DECLINED and not await _reached_since(session, attempt):
         await end_declined(session, referral, person, now)

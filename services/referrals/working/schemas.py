@@ -126,7 +126,8 @@ class ContactIn(Body):
     override_reason: OverrideReason | None = None
     """Why a safe-contact rule has to be passed over; kept and audited. Of no effect where no rule forbids."""
     agreement: ContactAgreement | None = None
-    """What the person who was reached said about being contacted; to be said of who was not asked before. Noted as a correction."""
+    """What the person who was reached said about being contacted; to be said of who was not asked before. Noted as a correction;
+    `not_asked` changes nothing of what somebody said earlier."""
 
 
 class ContactMadeOut(Answer):

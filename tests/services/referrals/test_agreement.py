@@ -186,6 +186,17 @@ async def test_who_refuses_when_called_is_called_no_more_and_what_was_asked_of_p
     assert (await call(referrals, referral_id, "reached")).json()["type"].endswith("person-refused-contact")
 
 
+async def test_who_agreed_and_could_not_be_asked_again_keeps_what_was_agreed(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="accepted"))
+    assert (await orient(referrals, referral_id)).status_code == 201
+    await referrals.said()
+
+    answer = await call(referrals, referral_id, "reached", "not_asked")
+
+    assert (answer.status_code, await referrals.said_types()) == (201, ["contact.attempted"])
+    assert (await referrals.read_as("iscg-95", referral_id))["people"][0]["agreement"] == "accepted"
+
+
 async def test_where_the_social_worker_is_absent_the_coordinator_alerts_for_a_minor_in_danger_and_hands_over_to_who_may_orient(
     referrals: Referrals,
 ) -> None:
