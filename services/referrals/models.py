@@ -55,9 +55,15 @@ TURN_FILTERS = ["status", "urgency", "danger", "awaits_contact", "post_id", "uni
 class Referral(Table, table=True):
     __tablename__ = "referrals"
     __table_args__ = (
-        # a reference is of the unit, whoever sends it; without a unit, of the client
-        Index("referrals_reference_unit", "external_reference", "unit_id", unique=True, postgresql_where=text("unit_id IS NOT NULL")),
-        Index("referrals_reference_client", "external_reference", "client_id", unique=True, postgresql_where=text("unit_id IS NULL")),
+        # a reference is of the unit that gave it, whoever sends it and whatever is corrected since; without a unit, of the client
+        Index(
+            "referrals_reference_unit",
+            "external_reference",
+            "first_unit_id",
+            unique=True,
+            postgresql_where=text("first_unit_id IS NOT NULL"),
+        ),
+        Index("referrals_reference_client", "external_reference", "client_id", unique=True, postgresql_where=text("first_unit_id IS NULL")),
         Index("referrals_post", "post_id", "received_at", "id"),
         Index("referrals_departement", "departement", "received_at", "id"),
         Index("referrals_received", "received_at", "id"),
@@ -94,6 +100,8 @@ class Referral(Table, table=True):
     client_id: str = Field(sa_type=Text)
     """Who sent it; empty from the end of its retention on, when the reference goes too (rights/retention.py)."""
     external_reference: str = Field(sa_type=Text)
+    first_unit_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
+    """As it was received: the unit that gave the reference, and under which the police looks for it."""
     unit_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     commune: str = Field(sa_type=Text)
     departement: str = Field(sa_type=Text)
@@ -116,7 +124,8 @@ class Referral(Table, table=True):
     first_contact_at: datetime | None = Field(sa_column=instant(nullable=True))
     """The first attempt to contact somebody whom it is there to help."""
     awaits_contact: bool = Field(default=True, sa_column=Column(Boolean, nullable=False, server_default=text("true")))
-    """Somebody may be called, and none of those whom it is there to help was since it was received, or closed before it was last reopened."""
+    """Somebody may be called, and none of those whom it is there to help was since it was received, or closed before it was last reopened; or one of them
+    joined later, and was not yet."""
     contacted: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
     """One of those was reached since then, and the police told so."""
     accepted_at: datetime | None = Field(sa_column=instant(nullable=True))
@@ -161,6 +170,8 @@ class Person(Table, table=True):
     content: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     """Sealed JSON: identity, birth, contact and safe-contact rules (schemas.PersonContent)."""
     identity_hash: bytes | None = Field(sa_column=sealed())
+    joined_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    """When a correction added them; none: named at reception."""
 
 
 class DeskSession(Table, table=True):

@@ -162,7 +162,9 @@ def _is_named(content: PersonContent | None, names: Collection[str]) -> bool:
 
 async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -> RoutingOut:
     decided = (await visible(session, caller, referral_id)).routing
-    return RoutingOut.model_validate(decided | {"considered": [{"replaces_id": None} | one for one in decided["considered"]]})
+    return RoutingOut.model_validate(
+        {"corrected_at": None} | decided | {"considered": [{"replaces_id": None} | one for one in decided["considered"]]}
+    )
 
 
 # The police: its own referrals, their status only
@@ -194,8 +196,8 @@ async def status(session: AsyncSession, caller: Principal, referral_id: UUID) ->
 
 
 async def statuses_of(session: AsyncSession, caller: Principal, external_reference: str, unit_id: UUID | None) -> list[StatusOut]:
-    """The caller's own referrals of this reference, of one unit when it is named; at most 100."""
-    reference, unit = col(Referral.external_reference) == external_reference, col(Referral.unit_id)
+    """The caller's own referrals of this reference, of one unit when it is named, as it was received; at most 100."""
+    reference, unit = col(Referral.external_reference) == external_reference, col(Referral.first_unit_id)
     # each side is a range of one of the two unique indexes
     either = or_(and_(reference, unit.is_not(None)), and_(reference, unit.is_(None)))
     query = _FOLLOWED.where(either, col(Referral.client_id) == caller.client_id)

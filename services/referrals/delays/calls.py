@@ -25,9 +25,9 @@ class Calls(NamedTuple):
 
 async def calls_of(session: AsyncSession, referral: Referral) -> Calls:
     persons = await session.execute(
-        select(col(Person.id), col(Person.role), col(Person.age_band), col(Person.agreement), col(Person.content) == b"").where(
-            col(Person.referral_id) == referral.id
-        )
+        select(
+            col(Person.id), col(Person.role), col(Person.age_band), col(Person.agreement), col(Person.content) == b"", col(Person.joined_at)
+        ).where(col(Person.referral_id) == referral.id)
     )
     attempts = await session.execute(
         select(col(ContactAttempt.person_id), col(ContactAttempt.result), col(ContactAttempt.attempted_at))
@@ -35,7 +35,10 @@ async def calls_of(session: AsyncSession, referral: Referral) -> Calls:
         .order_by(col(ContactAttempt.attempted_at), col(ContactAttempt.id))
     )
     return Calls(
-        [Concerned(id, PersonRole(role), band in MINORS, ContactAgreement(said), erased) for id, role, band, said, erased in persons],
+        [
+            Concerned(id, PersonRole(role), band in MINORS, ContactAgreement(said), erased, joined_at)
+            for id, role, band, said, erased, joined_at in persons
+        ],
         [Attempt(person_id, ContactResult(result), at) for person_id, result, at in attempts],
     )
 

@@ -5,7 +5,7 @@
 A notice holds ids and codes only, and its mail no more than a sentence and a link. One cause tells one recipient once, however often it is said.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Final
@@ -41,6 +41,20 @@ class NoticeKind(Code):
     UNROUTED_REFERRAL = "unrouted_referral", "Une saisine n'a pas trouvé de poste : elle attend votre affectation."
     POST_ABSENT = "post_absent", "Personne ne travaille plus à un poste qui a des saisines en cours : vérifiez à qui elles reviennent."
     OVERDUE_REFERRAL = "overdue_referral", "Une saisine a dépassé son délai de premier contact."
+    REFERRAL_TAKEN = "referral_taken", "Une saisine de votre poste est affectée à un autre : n'appelez plus la personne."
+    REFERRAL_CHANGED = (
+        "referral_changed",
+        "La coordination départementale a modifié une saisine de votre poste : relisez-la avant d'appeler la personne.",
+    )
+    PERSON_JOINED = (
+        "person_joined",
+        "La coordination départementale a ajouté une personne à une saisine de votre poste : relisez-la, et rouvrez-la si elle est close.",
+    )
+    REFERRAL_ERASED = (
+        "referral_erased",
+        "La coordination départementale a effacé des données d'une saisine de votre poste : effacez aussi vos copies, et n'appelez plus la personne.",
+    )
+    ORIENTATION_CANCELLED = "orientation_cancelled", "La coordination départementale a annulé une orientation demandée par votre poste."
     ORIENTATION_URGENT = "orientation_urgent", "Une orientation urgente attend votre réponse."
     ORIENTATION_TO_ANSWER = "orientation_to_answer", "Une orientation attend votre réponse."
     ORIENTATION_REMINDER = "orientation_reminder", "Une orientation attend toujours votre réponse et va expirer."
@@ -86,9 +100,23 @@ class NoticeKind(Code):
 
 
 AT_ONCE: Final = frozenset(
-    {NoticeKind.OVERDUE_REFERRAL, NoticeKind.REFUSAL_TO_SETTLE, NoticeKind.ORIENTATION_UPDATED, NoticeKind.ORIENTATION_WITHDRAWN}
+    {
+        NoticeKind.OVERDUE_REFERRAL,
+        NoticeKind.REFUSAL_TO_SETTLE,
+        NoticeKind.REFERRAL_TAKEN,
+        NoticeKind.PERSON_JOINED,
+        NoticeKind.REFERRAL_ERASED,
+        NoticeKind.ORIENTATION_UPDATED,
+        NoticeKind.ORIENTATION_WITHDRAWN,
+    }
 )
 """What never waits for a digest, urgent or not: a call that is late, one that must not be made as it was allowed, a child whom nobody looked after."""
+
+
+UNROUTED: Final = (NoticeKind.UNROUTED_REFERRAL, NoticeKind.URGENT_UNROUTED_REFERRAL)
+ASSIGNED: Final = (NoticeKind.NEW_REFERRAL, NoticeKind.URGENT_REFERRAL)
+ASKED: Final = (NoticeKind.ORIENTATION_TO_ANSWER, NoticeKind.ORIENTATION_URGENT, NoticeKind.ORIENTATION_REMINDER)
+"""What waits for somebody to do something: once it is done it is told no more."""
 
 
 _MAY_LEAVE_OUT: Final[Mapping[str, tuple[NoticeKind, ...]]] = {
@@ -180,6 +208,41 @@ async def notify(session: AsyncSession, *notices: Notice, now: datetime) -> None
     )
 
 
+_UNTRUE = text(
+    "DELETE FROM notices WHERE mail_id IS NULL AND recipient = :recipient AND kind = ANY(CAST(:kinds AS text[]))"
+    " AND (referral_id = :about OR orientation_id = :about)"
+)
+
+
+async def untrue(session: AsyncSession, recipient: str, about: UUID, kinds: Collection[NoticeKind] = tuple(NoticeKind)) -> None:
+    """What waits to tell a recipient of a referral, or of an orientation, is true no more: it is not told. What a mail holds has left, or is about to."""
+    await session.execute(_UNTRUE, {"recipient": recipient, "about": about, "kinds": [kind.value for kind in kinds]})
+
+
+async def handed_on(
+    session: AsyncSession,
+    referral_id: UUID,
+    departement: str,
+    before: UUID | None,
+    after: UUID | None,
+    now: datetime,
+    *,
+    by_post: bool = False,
+) -> None:
+    """It goes from a post, or from the coordinator who was to find one, to another post or to none: what they were to be told of it is over, and the post that
+    had it is told so, unless it gave it away itself (`by_post`). Before the next one is told."""
+    if before == after:
+        return
+    if before is None:
+        await untrue(session, of_departement(departement), referral_id, UNROUTED)
+    else:
+        await untrue(session, of_post(before), referral_id)
+        if not by_post:
+            await notify(session, of_taken(referral_id, before, now), now=now)
+    if after is not None:
+        await untrue(session, of_post(after), referral_id, (NoticeKind.REFERRAL_TAKEN,))
+
+
 async def turned_urgent(session: AsyncSession, referral: Referral, now: datetime) -> None:
     """What waits to tell of it goes at once, and says so, to a partner who has not answered too. Who has it, a post or, without one, the coordinator, is
     told of it when nothing such waits for them."""
@@ -234,6 +297,15 @@ def of_unrouted(referral_id: UUID, departement: str, now: datetime, *, urgent: b
 def of_absent(post_id: UUID, departement: str, since: datetime, *, urgent: bool) -> Notice:
     """To the coordinator of open referrals that a post leaves behind. `urgent`: one of them is."""
     return Notice(f"post.absent:{post_id}:{since.isoformat()}", NoticeKind.POST_ABSENT, of_departement(departement), urgent=urgent)
+
+
+def of_taken(referral_id: UUID, post_id: UUID, now: datetime) -> Notice:
+    return Notice(f"referral.taken:{referral_id}:{now.isoformat()}", NoticeKind.REFERRAL_TAKEN, of_post(post_id), referral_id)
+
+
+def of_changed(referral_id: UUID, post_id: UUID, version: int, kind: NoticeKind, *, at_once: bool = False) -> Notice:
+    """What a coordinator did to a referral that the post has. `at_once`: it matters before the next call."""
+    return Notice(f"referral.changed:{referral_id}:{version}", kind, of_post(post_id), referral_id, urgent=at_once)
 
 
 def of_overdue(referral_id: UUID, post_id: UUID | None, departement: str, due_at: datetime) -> Sequence[Notice]:

@@ -127,6 +127,8 @@ def _address(runtime: Runtime, settings: Settings, notice: Any) -> str:
     base = settings.desk_base if with_desk else f"{settings.public_url}/v1"
     if notice.kind in _LISTS:
         return f"{base}/{_LISTS[notice.kind]}"
+    if notice.kind == NoticeKind.REFERRAL_TAKEN:  # it may not be read any more: its number tells which one it was
+        return f"{base}/referrals#{notice.referral_id}"
     if notice.kind == NoticeKind.POST_ABSENT:
         return f"{base}/referrals?{'absent=yes' if with_desk else 'post_absent=true'}"
     return f"{base}/orientations/{notice.orientation_id}" if notice.orientation_id is not None else f"{base}/referrals/{notice.referral_id}"

@@ -35,6 +35,7 @@ class NoticeRow(Table, table=True):
     __table_args__ = (
         Index("notices_cause", "cause", "recipient", unique=True),
         Index("notices_waiting", "due_at", postgresql_where=text("mail_id IS NULL")),
+        Index("notices_waiting_of", "recipient", postgresql_where=text("mail_id IS NULL")),
         Index("notices_mail", "mail_id", postgresql_where=text("mail_id IS NOT NULL")),
     )
 

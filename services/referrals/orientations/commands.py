@@ -31,7 +31,7 @@ from services.referrals.orientations.domain import ORIENTATION_MOVES, Orientatio
 from services.referrals.orientations.links import Links, last_of
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import CancelIn, CompleteIn, FailIn, OrientationSummary, RejectIn
-from services.referrals.orientations.telling import facts_of, of_partner, say, tell_post, to_partner
+from services.referrals.orientations.telling import asks_no_more, facts_of, of_partner, say, tell_post, to_partner
 from services.referrals.persons import REJECTION
 from services.referrals.rules import check_kept
 from services.referrals.working.work import may_see
@@ -56,6 +56,7 @@ async def _locked(
     orientation.status = orientation_moved(OrientationStatus(orientation.status), move)
     orientation.version += 1
     referral.version += 1
+    await asks_no_more(session, orientation)
     return referral, orientation
 
 
@@ -150,6 +151,9 @@ async def cancel(
     session: AsyncSession, caller: Principal, orientation_id: UUID, version: int, body: CancelIn, now: datetime
 ) -> OrientationSummary:
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.CANCEL)
+    if caller.role is Role.COORDINATOR and referral.post_id is not None:
+        told = notices.of_changed(referral.id, referral.post_id, referral.version, NoticeKind.ORIENTATION_CANCELLED)
+        await notices.notify(session, told, now=now)
     return await say_cancelled(session, referral, orientation, body.reason, now)
 
 

@@ -20,7 +20,7 @@ from services.referrals.orientations.commands import say_cancelled, say_updated
 from services.referrals.orientations.domain import LEGAL_GROUNDS, ORIENTATION_LIVES, OrientationMove, orientation_moved
 from services.referrals.orientations.links import Links, last_of
 from services.referrals.orientations.models import Orientation
-from services.referrals.orientations.telling import of_partner
+from services.referrals.orientations.telling import asks_no_more, of_partner
 
 _WITHOUT_AGREEMENT: Final[Mapping[ContactAgreement, OrientationCancellation]] = {
     ContactAgreement.REFUSED: OrientationCancellation.PERSON_REFUSED,
@@ -80,6 +80,7 @@ async def _withdraw(
     for orientation in await _living(session, referral, *which):
         orientation.status = orientation_moved(OrientationStatus(orientation.status), OrientationMove.WITHDRAW)
         orientation.version += 1
+        await asks_no_more(session, orientation)
         await say_cancelled(session, referral, orientation, reason, now)
 
 

@@ -87,6 +87,12 @@ def of_partner(orientation: Orientation, kind: NoticeKind, link_id: UUID | None,
     return Notice(cause, kind, notices.of_organization(orientation.organization_id), None, orientation.id, link_id, urgent)
 
 
+async def asks_no_more(session: AsyncSession, orientation: Orientation) -> None:
+    """Of one that was answered, or has ended: its partner is not told any more what it was to be told before."""
+    kinds = notices.ASKED if orientation.status in ORIENTATION_LIVES else tuple(NoticeKind)
+    await notices.untrue(session, notices.of_organization(orientation.organization_id), orientation.id, kinds)
+
+
 _HEARS = text(
     "SELECT EXISTS (SELECT FROM notice_preferences WHERE recipient = :organization AND mode <> 'off')"
     " OR EXISTS (SELECT FROM subscriptions WHERE stream = :organization) OR EXISTS (SELECT FROM stream_readers WHERE stream = :organization)"

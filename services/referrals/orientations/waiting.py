@@ -15,7 +15,7 @@ from services.referrals.notices import NoticeKind
 from services.referrals.orientations.domain import OrientationMove, orientation_moved
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
-from services.referrals.orientations.telling import facts_of, say, tell_post, to_partner
+from services.referrals.orientations.telling import asks_no_more, facts_of, say, tell_post, to_partner
 
 
 def until(referral: Referral, answers: Mapping[str, timedelta], now: datetime) -> datetime:
@@ -50,6 +50,7 @@ async def expire(session: AsyncSession, now: datetime, limit: int = 100) -> int:
         orientation.ended_at = now
         orientation.version += 1
         referral.version += 1
+        await asks_no_more(session, orientation)
         await say(session, orientation, OrientationExpired(**facts_of(referral, orientation), expired_at=now))
         await tell_post(session, referral, orientation, NoticeKind.ORIENTATION_EXPIRED, now)
     return len(ids)

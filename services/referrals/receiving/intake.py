@@ -230,10 +230,10 @@ def _concerned(person: PersonCounted) -> Concerned:
 
 # `unnest` flattens arrays of arrays: lists travel as text joined by commas
 _INSERT_REFERRALS = Statement(
-    "INSERT INTO referrals (id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal, natinf,"
-    " danger, children_present, occurred_at, received_at, due_from, due_at, awaits_contact, changed_at, request_digest, narrative_key_id, narrative, status,"
+    "INSERT INTO referrals (id, client_id, external_reference, first_unit_id, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal,"
+    " natinf, danger, children_present, occurred_at, received_at, due_from, due_at, awaits_contact, changed_at, request_digest, narrative_key_id, narrative, status,"
     " post_id, routing, declined_by, version)"
-    " SELECT id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, string_to_array(themes, ','), penal,"
+    " SELECT id, client_id, external_reference, unit_id, unit_id, commune, departement, channel, urgency, principal_theme, string_to_array(themes, ','), penal,"
     " CAST(string_to_array(natinf, ',') AS integer[]), danger, children_present, occurred_at, received_at, received_at, due_at, awaits_contact, received_at,"
     " request_digest, narrative_key_id, narrative, status, post_id, CAST(routing AS jsonb), '{}', 1 FROM (SELECT id, client_id, external_reference, unit_id,"
     " commune, departement, channel, urgency, principal_theme, themes, penal, natinf, danger, children_present, occurred_at, received_at, due_at, awaits_contact,"
@@ -264,11 +264,11 @@ _PERSONS = (
 
 
 _FIRST_ONES = text(
-    "SELECT r.id, r.client_id, r.unit_id, r.external_reference"
+    "SELECT r.id, r.client_id, r.first_unit_id, r.external_reference"
     " FROM unnest(CAST(:clients AS text[]), CAST(:units AS uuid[]), CAST(:external_references AS text[])) AS asked (client_id, unit_id, reference)"
     " JOIN referrals r ON r.client_id = asked.client_id AND r.external_reference = asked.reference"
     # the unique indexes, one for each side
-    " AND ((r.unit_id IS NOT NULL AND r.unit_id = asked.unit_id) OR (r.unit_id IS NULL AND asked.unit_id IS NULL))"
+    " AND ((r.first_unit_id IS NOT NULL AND r.first_unit_id = asked.unit_id) OR (r.first_unit_id IS NULL AND asked.unit_id IS NULL))"
 )
 
 
@@ -284,7 +284,7 @@ async def _first_ones(session: AsyncSession, intakes: Sequence[Intake]) -> dict[
             "external_references": [intake.request.external_reference for intake in intakes],
         },
     )
-    return {(row.external_reference, row.unit_id or row.client_id): row.id for row in rows}
+    return {(row.external_reference, row.first_unit_id or row.client_id): row.id for row in rows}
 
 
 def _notice(referral: _Referral, now: datetime) -> notices.Notice:

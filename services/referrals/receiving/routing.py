@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
@@ -21,7 +21,7 @@ from services.referrals import notices
 from services.referrals.delays.due import IN_FORCE, Delays
 from services.referrals.domain import Move, moved
 from services.referrals.models import Referral
-from services.referrals.receiving.domain import LOAD_LIMIT, Candidate, Decision, PostState, by_hand, decide
+from services.referrals.receiving.domain import LOAD_LIMIT, Candidate, Decision, PostState, Verdict, by_hand, decide
 
 _CANDIDATES = Statement(
     "WITH RECURSIVE competent AS (SELECT id, force, communes FROM units_heard"  # noqa: S608 - our own words
@@ -234,22 +234,8 @@ async def route_again(session: AsyncSession, delays: Delays, now: datetime, afte
     unrouted: dict[UUID, str] = {}
     for row in rows:
         decided = found.route(row.unit_id, row.commune, Channel(row.channel), frozenset(row.declined_by))
-        if decided.post_id is not None and isinstance(decided.reason, RoutingReason):
-            minutes = delays.minutes(row.urgency, found.targets(decided.post_id), danger=row.danger)
-            await assign(session, row, decided, minutes, now)
-            await outbox.append(
-                session,
-                ReferralAssigned(
-                    referral_id=row.id,
-                    departement=row.departement,
-                    post_id=decided.post_id,
-                    reason=decided.reason,
-                    assigned_at=now,
-                    police_id=police_id_of(row.client_id) if not row.contacted else None,
-                ),
-            )
-            urgent = notices.is_urgent(row.urgency, row.danger)
-            await notices.notify(session, notices.of_assigned(row.id, decided.post_id, now, urgent=urgent), now=now)
+        if decided.post_id is not None:
+            await _go(session, row, decided, found, delays, now)
         elif row.status == ReferralStatus.UNROUTED:
             unrouted[row.id] = json.dumps(stored(decided, now))
     if unrouted:
@@ -257,7 +243,55 @@ async def route_again(session: AsyncSession, delays: Delays, now: datetime, afte
     return (rows[-1].received_at, rows[-1].id) if len(rows) == limit else None
 
 
-async def assign(session: AsyncSession, referral: PlainRow, decided: Decision, minutes: int, now: datetime) -> None:
+async def corrected(session: AsyncSession, delays: Delays, referral: Referral, now: datetime) -> Verdict | None:
+    """The unit, commune or channel of a referral that a post has was corrected, and flushed. One that the coverage gave to it, and that it has not accepted,
+    goes where it would go now; it stays while its post can take it, or nobody else can. Otherwise: gives what speaks against the post that has it.
+
+    What explains why it is there is of then (`corrected_at`), unless it was decided anew.
+    """
+    found = await atlas(session, [(referral.unit_id, referral.commune)])
+    here = found.by_hand(referral, referral.post_id, RoutingReason(referral.routing["reason"]))
+    if referral.status == ReferralStatus.ASSIGNED and here.reason not in _BY_HAND:
+        decided = found.route(referral.unit_id, referral.commune, Channel(referral.channel), frozenset(referral.declined_by))
+        own = next((one for one in decided.considered if one.post_id == referral.post_id), None)
+        if own is not None and own.verdict in {Verdict.CHOSEN, Verdict.BUSIER}:
+            referral.routing = stored(here._replace(reason=own.by), now)
+            return None
+        if decided.post_id is not None:
+            await _go(session, referral, decided, found, delays, now)
+            await session.refresh(referral)
+            return None
+    referral.routing = {**referral.routing, "corrected_at": now.isoformat()}
+    return here.misfit
+
+
+_BY_HAND: Final = (RoutingReason.MANUAL, RoutingReason.TRANSFER)
+
+
+async def _go(session: AsyncSession, referral: PlainRow | Referral, decided: Decision, found: Atlas, delays: Delays, now: datetime) -> None:
+    """To the post that coverage and load name. The caller has locked the referral."""
+    if decided.post_id is None or not isinstance(decided.reason, RoutingReason):
+        raise AssertionError("a decision for a post")
+    minutes = delays.minutes(referral.urgency, found.targets(decided.post_id), danger=referral.danger)
+    before = referral.post_id
+    await assign(session, referral, decided, minutes, now)
+    await outbox.append(
+        session,
+        ReferralAssigned(
+            referral_id=referral.id,
+            departement=referral.departement,
+            post_id=decided.post_id,
+            reason=decided.reason,
+            assigned_at=now,
+            police_id=police_id_of(referral.client_id) if not referral.contacted else None,
+        ),
+    )
+    await notices.handed_on(session, referral.id, referral.departement, before, decided.post_id, now)
+    urgent = notices.is_urgent(referral.urgency, referral.danger)
+    await notices.notify(session, notices.of_assigned(referral.id, decided.post_id, now, urgent=urgent), now=now)
+
+
+async def assign(session: AsyncSession, referral: PlainRow | Referral, decided: Decision, minutes: int, now: datetime) -> None:
     """Write a decision to a referral (`id`, `status`, `post_id`) whose row the caller has locked; `minutes`: the target delay at the post it goes to."""
     status = moved(ReferralStatus(referral.status), Move.ROUTE).value
     await session.execute(

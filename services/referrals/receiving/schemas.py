@@ -111,3 +111,5 @@ class RoutingOut(Answer):
     reason: RoutingReason | UnroutedReason
     considered: list[ConsideredOut]
     decided_at: Instant
+    corrected_at: Instant | None
+    """The unit, the commune or the channel was corrected since: what is told is of before."""

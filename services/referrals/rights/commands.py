@@ -14,6 +14,7 @@ from libs.chassis.refusals import Conflict, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Purpose
+from services.referrals import notices
 from services.referrals.models import Person, Referral
 from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause
@@ -52,5 +53,8 @@ async def erase(
     )
     if made is None:
         raise ErasedAlready("Les données de ces personnes ont déjà été effacées.")
+    if referral.post_id is not None:
+        told = notices.of_changed(referral.id, referral.post_id, referral.version, notices.NoticeKind.REFERRAL_ERASED)
+        await notices.notify(session, told, now=now)
     await audit(session, caller, operation="erase_persons", subject=f"referrals/{referral.id}", purpose=Purpose.PERSONS_RIGHTS)
     return ErasureMadeOut(id=made, referral_id=referral.id, version=referral.version)

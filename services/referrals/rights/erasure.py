@@ -30,6 +30,7 @@ from libs.chassis.vault import Vault
 from libs.contracts.referrals import ReferralErased
 from libs.contracts.types import Code
 from libs.contracts.vocabularies import CloseReason, ReferralStatus
+from services.referrals import notices
 from services.referrals.delays.calls import recount
 from services.referrals.domain import Move
 from services.referrals.models import Person, Referral
@@ -124,6 +125,8 @@ async def erase(
     await end_erased(session, referral, [person.id for person in going], now)
     if whole:
         await _end(session, referral, cause, now, by=by)
+        if referral.post_id is not None:
+            await notices.untrue(session, notices.of_post(referral.post_id), referral.id)
     await recount(session, referral)
     referral.version += 1
     await session.flush()

@@ -1,7 +1,7 @@
 """The end of the retention: two years after the last contact with the person (CNIL, délibération 2023-095; a setting), everything sealed is erased.
 
-A contact is the reception, an acceptance or a reopening, an attempt to reach the person, an interview, an assessment, or a step of an orientation;
-not what was noted by mistake and withdrawn.
+A contact is the reception, the joining of a person, an acceptance or a reopening, an attempt to reach the person, an interview, an assessment, or a step
+of an orientation; not what was noted by mistake and withdrawn.
 Only what is closed is erased, and held by nothing (held.py): what is past the term and still open, supported by a partner or asked for by a requisition is
 told (`still_held`), so that somebody ends it. And only what was announced long
 enough before (`announce`), with the last contact that still holds: a term that was set wrong, or a case that must be kept, shows before anything is gone.
@@ -37,6 +37,7 @@ from services.referrals.rights.schemas import AnnouncedEndOut
 _log = structlog.get_logger(__name__)
 
 _STEPS = (
+    "SELECT p.joined_at FROM persons p WHERE p.referral_id = r.id",
     "SELECT m.at FROM moves m WHERE m.referral_id = r.id AND m.move IN ('accept', 'reopen', 'reopen_unrouted')",
     "SELECT a.recorded_at FROM assessments a WHERE a.referral_id = r.id AND a.withdrawn_at IS NULL",
     "SELECT c.attempted_at FROM contact_attempts c WHERE c.referral_id = r.id AND c.withdrawn_at IS NULL",

@@ -7,12 +7,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.chassis import outbox
-from libs.chassis.database import sqlstate
 from libs.chassis.ids import new_id
 from libs.chassis.refusals import Invalid
 from libs.chassis.security import Principal
@@ -28,6 +26,7 @@ from libs.contracts.vocabularies import (
     OrientedContent,
     PersonRole,
     ReferralStatus,
+    Role,
     Sex,
     Theme,
     Urgency,
@@ -43,10 +42,9 @@ from services.referrals.orientations.links import Links
 from services.referrals.orientations.waiting import hasten
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of, reseal
 from services.referrals.queries import visible
-from services.referrals.receiving import repeats
-from services.referrals.receiving.domain import ReferenceTaken
+from services.referrals.receiving import repeats, routing
+from services.referrals.receiving.domain import Verdict
 from services.referrals.receiving.home import check_stays
-from services.referrals.receiving.routing import mark_due
 from services.referrals.rules import ContentErased, UnknownPerson, check_birth, check_kept, check_past
 from services.referrals.schemas import MAX_PERSONS, PersonContent, PersonIn
 from services.referrals.working.corrections_schemas import (
@@ -63,7 +61,6 @@ from services.referrals.working.models import CorrectedContent, Correction
 from services.referrals.working.reaching import tell_reached
 from services.referrals.working.work import content_of, locked_for
 
-_UNIQUE_VIOLATION: Final = "23505"
 _ROUTED_BY: Final = frozenset({"/unit_id", "/commune", "/channel"})
 _PLAIN: Final = (
     "unit_id",
@@ -91,6 +88,9 @@ _ORIENTED_BY: Final = frozenset({"agreement", "identity", "approximate_age", "ag
 _OF_NO_CALL: Final = frozenset({"known_to_services"})
 """What of it changes nothing about who is called, or how: nobody is mailed for it."""
 
+_BEFORE_A_CALL: Final = frozenset({"contact", "safe_contact", "agreement", "urgency", "danger"})
+"""What the post that works a referral is told at once when a coordinator corrects it."""
+
 
 async def correct(
     session: AsyncSession,
@@ -106,7 +106,7 @@ async def correct(
 ) -> CorrectedOut:
     """Say what is right instead, and keep what was there. A correction that changes nothing leaves no trace.
 
-    Raises NotFound, Forbidden, StaleVersion, MoveRefused, OutsidePerimeter, ReferenceTaken, TimeImpossible, UnknownPerson, ContentErased, BothSides,
+    Raises NotFound, Forbidden, StaleVersion, MoveRefused, OutsidePerimeter, TimeImpossible, UnknownPerson, ContentErased, BothSides,
     Invalid.
     """
     referral = await locked_for(session, caller, referral_id, Move.CORRECT, version)
@@ -115,10 +115,8 @@ async def correct(
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
     made = Correction(id=new_id(), referral_id=referral.id, reason=body.reason, actor=caller.subject, changes={}, corrected_at=now)
     kept: list[CorrectedContent] = []
-    was_urgent = notices.is_urgent(referral.urgency, referral.danger)
+    was_urgent, post_id = notices.is_urgent(referral.urgency, referral.danger), referral.post_id
     fields = _write(referral, body, _PLAIN, "", made.changes)
-    if "/unit_id" in fields:
-        await _claim_reference(session)
     if "narrative" in body.model_fields_set and await _narrate(session, vault, referral, body.narrative, made.id, kept):
         fields.append("/narrative")
     found_by = {person.id: person.identity_hash for person in persons}
@@ -129,7 +127,8 @@ async def correct(
     if not was_urgent and notices.is_urgent(referral.urgency, referral.danger):
         await notices.turned_urgent(session, referral, now)
     if referral.status == ReferralStatus.UNROUTED and _ROUTED_BY.intersection(fields):
-        await mark_due(session, referral.departement)
+        await routing.mark_due(session, referral.departement)
+    warnings: list[Verdict] = []
     aged = await _ages(session, vault, referral, persons) if "/occurred_at" in fields else []
     if fields:
         referral.version += 1
@@ -143,13 +142,37 @@ async def correct(
             await check_sides_of(session, referral.id)
         await outbox.append(session, await _event(session, referral, persons, now, returning))
         await tell_reached(session, referral, reached=reached)
+        if _ROUTED_BY.intersection(fields) and referral.status in (ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED):
+            await session.flush()
+            misfit = await routing.corrected(session, delays, referral, now)
+            warnings = [misfit] if misfit is not None else []
         if any(field.rpartition("/")[2] in _ORIENTED_BY for field in [*fields, *aged]):
             await end_unagreed(session, referral, now)
         if {"/urgency", "/danger"}.intersection(fields):
             await hasten(session, referral, delays.answers, now)
+        if caller.role is Role.COORDINATOR and referral.post_id == post_id:
+            await _tell_post(session, referral, fields, now, joined=bool(joined))
         mailed = not {field.rpartition("/")[2] for field in [*fields, *aged]}.isdisjoint(_READ_WITH_ORIENTATIONS.keys() - _OF_NO_CALL)
         await tell_changed(session, links, referral, _read_by_partners([*fields, *aged], persons), now, mailed=mailed)
-    return CorrectedOut(id=made.id, referral_id=referral.id, fields=fields, corrected_at=now, version=referral.version)
+    return CorrectedOut(
+        id=made.id,
+        referral_id=referral.id,
+        fields=fields,
+        corrected_at=now,
+        version=referral.version,
+        post_id=referral.post_id,
+        warnings=warnings,
+    )
+
+
+async def _tell_post(session: AsyncSession, referral: Referral, fields: Sequence[str], now: datetime, *, joined: bool) -> None:
+    """The post that has it, be it closed, of what somebody else corrected."""
+    if referral.post_id is None:
+        return
+    kind = notices.NoticeKind.PERSON_JOINED if joined else notices.NoticeKind.REFERRAL_CHANGED
+    at_once = not _BEFORE_A_CALL.isdisjoint(field.rpartition("/")[2] for field in fields)
+    told = notices.of_changed(referral.id, referral.post_id, referral.version, kind, at_once=at_once)
+    await notices.notify(session, told, now=now)
 
 
 def _read_by_partners(fields: Sequence[str], persons: Sequence[Person]) -> dict[UUID, set[OrientedContent]]:
@@ -219,19 +242,6 @@ def _check(referral: Referral, body: CorrectionIn, now: datetime) -> None:
         for place, person in enumerate(people):
             if person.identity is not None and person.identity.birth_on is not None:
                 check_birth(person.identity.birth_on, now, f"/{name}/{place}/identity/birth_on")
-
-
-async def _claim_reference(session: AsyncSession) -> None:
-    """In the unit it moves to, its reference must be free. Raises ReferenceTaken; nothing more is possible in this transaction then."""
-    try:
-        await session.flush()
-    except IntegrityError as error:
-        if sqlstate(error) != _UNIQUE_VIOLATION:
-            raise
-        raise ReferenceTaken(
-            "Une autre saisine de cette unité porte déjà la même référence.",
-            pointers=[("/unit_id", "Une autre saisine de cette unité porte déjà la même référence.")],
-        ) from None
 
 
 def _write(row: Any, given: CorrectionIn | PersonCorrection, names: Sequence[str], at: str, changes: dict[str, Any]) -> list[str]:
@@ -352,6 +362,7 @@ async def _added(
             key_id=key.id,
             content=key.seal(content.model_dump_json().encode(), context=PERSON),
             identity_hash=identity_hash_of(search_key, given.identity),
+            joined_at=made.corrected_at,
         )
         joined.append(person)
         made.changes[f"/persons/{person.id}"] = {"before": None, "after": str(given.role)}

@@ -8,6 +8,7 @@ from libs.chassis.strict import Answer, Body, prose, wrong
 from libs.contracts.types import CommuneCode, Id, Instant
 from libs.contracts.vocabularies import Channel, ContactAgreement, KnownToServices, PersonRole, Sex, Theme, Urgency
 from services.referrals.domain import OLDEST_PERSON
+from services.referrals.receiving.domain import Verdict
 from services.referrals.schemas import MAX_PERSONS, Contact, Identity, Natinf, PersonContent, PersonIn, SafeContact, unique
 from services.referrals.working.domain import CorrectionReason
 
@@ -66,6 +67,10 @@ class CorrectedOut(Answer):
     fields: list[str]
     corrected_at: Instant
     version: int
+    post_id: Id | None
+    """Which post has the referral now: one that had not accepted it goes where its unit, commune or channel lead."""
+    warnings: list[Verdict]
+    """What speaks against the post that has the referral, of which the unit, the commune or the channel was corrected; it keeps it all the same."""
 
 
 class ChangeOut(Answer):

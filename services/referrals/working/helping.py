@@ -25,6 +25,8 @@ class Concerned(NamedTuple):
     minor: bool
     agreement: ContactAgreement
     erased: bool
+    joined_at: datetime | None = None
+    """Otherwise than at reception."""
 
     @property
     def may_be_called(self) -> bool:
@@ -68,7 +70,18 @@ def first_contact(persons: Collection[Concerned], attempts: Collection[Attempt])
     return min((one.at for one in made_for(persons, attempts)), default=None)
 
 
-def awaits_contact(persons: Collection[Concerned], attempts: Collection[Attempt], since: datetime | None) -> bool:
-    """Nobody to be helped was called, and somebody may be: the alleged perpetrator only where nobody else is named, for no refusal presses to call him."""
+def awaits_contact(persons: Collection[Concerned], attempts: Sequence[Attempt], since: datetime | None) -> bool:
+    """Nobody to be helped was called, or one of them joined later and was not, and they may be: the alleged perpetrator only where nobody else is named, for
+    no refusal presses to call him."""
     others = [one for one in persons if one.role is not PersonRole.ALLEGED_PERPETRATOR]
-    return not made_for(persons, attempts, since) and (not persons or any(one.may_be_called for one in others or persons))
+    waiting = [one for one in others or persons if one.may_be_called]
+    late = [one for one in to_help(persons, attempts) if one in waiting and one.joined_at is not None]
+    return any(not _tried_since_joining(one, persons, attempts) for one in late) or (
+        not made_for(persons, attempts, since) and (not persons or bool(waiting))
+    )
+
+
+def _tried_since_joining(person: Concerned, persons: Collection[Concerned], attempts: Sequence[Attempt]) -> bool:
+    """Called by their own name, or, a minor, through an adult from then on: what was said to that adult before was not about them."""
+    made = attempts_for(person, persons, attempts)
+    return any(one.person_id == person.id or (person.joined_at is not None and one.at >= person.joined_at) for one in made)

@@ -146,7 +146,7 @@ async def _given(
         raise PostNotAvailable(
             "Ce poste n'a pas de titulaire en fonction : personne n'y recevrait la saisine.", more={"state": post.state} | stands_in
         )
-    reason = RoutingReason.MANUAL if referral.post_id is None else RoutingReason.TRANSFER
+    reason, before = RoutingReason.MANUAL if referral.post_id is None else RoutingReason.TRANSFER, referral.post_id
     answer = _moved(session, caller, referral, move, now, post_id=post.id)
     referral.accepted_at = None
     decided = await _decided(session, referral, post.id, reason)
@@ -164,6 +164,7 @@ async def _given(
             police_id=police_told(referral),
         ),
     )
+    await notices.handed_on(session, referral.id, referral.departement, before, post.id, now, by_post=move is Move.TRANSFER)
     await notices.notify(
         session, notices.of_assigned(referral.id, post.id, now, urgent=notices.is_urgent(referral.urgency, referral.danger)), now=now
     )
@@ -221,6 +222,7 @@ async def decline(session: AsyncSession, caller: Principal, referral_id: UUID, v
     )
     if any(one.verdict is Verdict.POSSIBLE for one in decided.considered):
         await routing.mark_due(session, referral.departement)
+    await notices.handed_on(session, referral.id, referral.departement, declined, None, now, by_post=True)
     # told in any case: until the next try that post may be gone
     urgent = notices.is_urgent(referral.urgency, referral.danger)
     await notices.notify(session, notices.of_unrouted(referral.id, referral.departement, now, urgent=urgent), now=now)
@@ -244,6 +246,9 @@ async def say_closed(session: AsyncSession, referral: Referral, reason: CloseRea
     """Of a referral that was just moved to its end."""
     referral.closed_at, referral.close_reason = now, reason
     await session.flush()
+    await notices.untrue(session, notices.of_departement(referral.departement), referral.id, notices.UNROUTED)
+    if referral.post_id is not None:
+        await notices.untrue(session, notices.of_post(referral.post_id), referral.id, notices.ASSIGNED)
     await outbox.append(
         session,
         ReferralClosed(

@@ -60,6 +60,30 @@ def test_a_referral_is_there_to_help_its_victims_first(people: Any, made: Any, h
     assert (first_contact(people, made) is None) is (awaits or not made)
 
 
+def joining(person: UUID, hours: float) -> list[Concerned]:
+    """Of persons of whom one joined that many hours after the first attempt."""
+    return [
+        one._replace(joined_at=MORNING + timedelta(hours=hours)) if one.id == person else one
+        for one in persons(VICTIM, CHILD, ACCUSED, ADULT)
+    ]
+
+
+JOINED = {
+    "called themselves": (joining(VICTIM, 1), attempts(ADULT, VICTIM), False),
+    "called themselves, noted for an hour before they joined": (joining(VICTIM, 9), attempts(ADULT, VICTIM), False),
+    "not called": (joining(VICTIM, 1), attempts(CHILD, ADULT), True),
+    "a child, called through an adult since": (joining(CHILD, 0.5), attempts(VICTIM, ADULT), False),
+    "a child, whose mother was called before": (joining(CHILD, 0.5), attempts(VICTIM), True),
+    "the alleged perpetrator": (joining(ACCUSED, 1), attempts(VICTIM), False),
+    "whoever is no victim, where victims are": (joining(ADULT, 1), attempts(VICTIM), False),
+}
+
+
+@pytest.mark.parametrize(("people", "made", "awaits"), JOINED.values(), ids=JOINED)
+def test_a_victim_who_joined_later_is_to_be_called_whoever_was_called_before(people: Any, made: Any, awaits: bool) -> None:
+    assert awaits_contact(people, made, None) is awaits
+
+
 async def call(referrals: Referrals, person_id: UUID, **changes: Any) -> dict[str, Any]:
     [row] = await referrals.rows(f"SELECT referral_id FROM persons WHERE id = '{person_id}'")
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -250,6 +274,41 @@ async def test_the_delay_of_a_victim_who_joins_when_nobody_was_waiting_begins_th
 
     assert [one["referral_id"] for one in at_once] == [str(waiting)]  # the delay that passed before stays passed
     assert [one["referral_id"] for one in await alerts(referrals)] == [str(called)]
+
+
+async def test_a_victim_who_joins_is_waited_for_though_another_was_called(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=BOTH)
+    victim, _ = await referrals.persons(referral_id)
+    await call(referrals, victim, result="reached")
+    await hours_pass(referrals, 7 * 24)
+
+    assert (await referrals.move("iscg-95", referral_id, "corrections", {"reason": "learned", "added": BOTH[:1]})).status_code == 201
+    joined = await referrals.read_as("iscg-95", referral_id)
+    at_once = await alerts(referrals)
+    await hours_pass(referrals, 24)
+    late = await alerts(referrals)
+    [*_, other] = await referrals.persons(referral_id)
+    await call(referrals, victim, result="reached")
+    still = await referrals.read_as("iscg-95", referral_id)
+    await call(referrals, other)
+
+    assert (joined["awaits_contact"], joined["overdue"], at_once) == (True, False, [])
+    assert [one["referral_id"] for one in late] == [str(referral_id)]
+    assert (still["awaits_contact"], still["overdue"]) == (True, True)
+    assert (await referrals.read_as("iscg-95", referral_id))["awaits_contact"] is False
+
+
+async def test_a_first_contact_of_another_does_not_end_the_wait_for_who_joined_before_it(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=BOTH)
+    assert (await referrals.move("iscg-95", referral_id, "corrections", {"reason": "learned", "added": BOTH[:1]})).status_code == 201
+    victim, _, joined = await referrals.persons(referral_id)
+
+    await call(referrals, victim)
+    [waits] = await referrals.rows(f"SELECT awaits_contact FROM referrals WHERE id = '{referral_id}'")
+    await call(referrals, joined)
+
+    [called] = await referrals.rows(f"SELECT awaits_contact FROM referrals WHERE id = '{referral_id}'")
+    assert (waits.awaits_contact, called.awaits_contact) == (True, False)
 
 
 async def test_who_agrees_after_all_is_to_be_called(referrals: Referrals) -> None:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from libs.contracts import demonstration as d
 from tests.services.referrals.conftest import Referrals
 
@@ -51,14 +49,24 @@ async def test_without_a_unit_two_clients_may_use_one_reference(referrals: Refer
     assert status == 201
 
 
-@pytest.mark.parametrize("unit", [str(d.UNIT_CERGY), None])
-async def test_a_correction_into_a_unit_that_has_this_reference_is_refused_by_name(referrals: Referrals, unit: str | None) -> None:
-    await send(referrals, unit_id=unit)
-    _, second = await send(referrals, unit_id=str(d.UNIT_SARCELLES))
+async def test_a_reference_stays_that_of_the_unit_that_gave_it_when_the_unit_is_corrected(referrals: Referrals) -> None:
+    _, first = await send(referrals, unit_id=str(d.UNIT_CERGY))
+    corrected = {"reason": "mistake", "unit_id": str(d.UNIT_SARCELLES)}
+    assert (await referrals.move("coordinator-95", first["id"], "corrections", corrected)).status_code == 201
 
-    answer = await referrals.move("coordinator-95", second["id"], "corrections", {"reason": "mistake", "unit_id": unit, "danger": False})
+    again, answer = await send(referrals, unit_id=str(d.UNIT_CERGY))
+    other, _ = await send(referrals, unit_id=str(d.UNIT_SARCELLES))
+    found = await referrals.post(
+        "police-95", "/v1/referral-status-searches", {"external_reference": REFERENCE, "unit_id": str(d.UNIT_CERGY)}
+    )
 
-    assert answer.status_code == 409, answer.text
-    assert answer.json()["type"].endswith("external-reference-taken")
-    assert [error["pointer"] for error in answer.json()["errors"]] == ["/unit_id"]
-    assert await referrals.rows("SELECT 1 FROM corrections") == []
+    assert (again, answer["type"].rpartition("/")[2], answer["referral_id"]) == (409, "external-reference-taken", first["id"])
+    assert other == 201  # the reference of another unit
+    assert [one["id"] for one in found.json()["items"]] == [first["id"]]
+
+
+async def test_a_unit_that_is_corrected_away_leaves_the_reference_to_the_unit_too(referrals: Referrals) -> None:
+    _, first = await send(referrals, unit_id=str(d.UNIT_CERGY))
+    assert (await referrals.move("coordinator-95", first["id"], "corrections", {"reason": "mistake", "unit_id": None})).status_code == 201
+
+    assert [(await send(referrals, unit_id=unit))[0] for unit in (str(d.UNIT_CERGY), None)] == [409, 201]

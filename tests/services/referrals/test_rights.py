@@ -226,6 +226,21 @@ async def test_what_was_done_for_a_person_counts_like_a_contact(referrals: Refer
     assert (before, after) == (1, 0)
 
 
+async def test_the_retention_of_who_joined_today_does_not_end_with_that_of_the_others(referrals: Referrals) -> None:
+    referral_id = await old(referrals, days=725)
+    joins = {"reason": "learned", "added": [{"role": "victim", "sex": "male", "agreement": "not_asked"}]}
+    assert (await referrals.move("coordinator-95", referral_id, "corrections", joins)).status_code == 201
+    await age(referrals, referral_id, 800)
+
+    async with referrals.runtime.database.transaction() as session:
+        last = await retention.last_contact(session, referral_id)
+    await announced(referrals)
+    await end_retention(referrals.runtime)
+
+    assert last > datetime.now(UTC) - timedelta(minutes=5)
+    assert await statuses(referrals) == {referral_id: "closed"}
+
+
 async def test_an_open_case_is_never_erased_by_the_retention_but_told_so_that_somebody_closes_it(referrals: Referrals) -> None:
     referral_id = await contacted(referrals)
     await age(referrals, referral_id, 800)
