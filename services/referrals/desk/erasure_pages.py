@@ -19,8 +19,9 @@ from libs.contracts.vocabularies import Purpose as Stated
 from libs.contracts.vocabularies import ReferralStatus
 from services.referrals.desk.changes import Change, Choices, Doing, Field, is_for_the_form, make, read
 from services.referrals.desk.forms import Form
-from services.referrals.desk.moves import everybody, named
+from services.referrals.desk.moves import everybody
 from services.referrals.desk.pages import form_page, go_to
+from services.referrals.desk.people import named
 from services.referrals.desk.referral_pages import ERASED, MOST_REQUISITIONS, TOLD, opened
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.justice import alerts, requisitions

@@ -12,6 +12,7 @@ from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
+from libs.contracts.vocabularies import Role
 from services.referrals.desk import directory
 from services.referrals.desk.changes import Change, is_for_the_form, make, meanwhile
 from services.referrals.desk.forms import Form
@@ -22,6 +23,7 @@ from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.directory.called import communes_of
 from services.referrals.domain import Move
 from services.referrals.orientations.domain import ORIENTATION_LIVES
+from services.referrals.working.corrections_schemas import CorrectedOut
 
 router = APIRouter(include_in_schema=False)
 
@@ -37,13 +39,20 @@ async def make_move(referral_id: Id, move: Move, request: Request, caller: Calle
     """Make it by the API's own command; what is refused is shown on the form, which keeps what was typed."""
     change, form = _change(move), form_of(request)
     try:
-        await make(change, f"desk_{move}", request, form, caller, referral_id, datetime.now(UTC))
+        answer = await make(change, f"desk_{move}", request, form, caller, referral_id, datetime.now(UTC))
     except Refusal as refusal:
         if not is_for_the_form(refusal):
             raise
         return await _shown(change, move, referral_id, request, caller, purpose, runtime, form, refusal)
-    # what was transferred is another post's now
-    return go_to(f"/desk/referrals?done={move}" if move in (Move.TRANSFER, Move.DECLINE) else f"/desk/referrals/{referral_id}?done={move}")
+    return go_to(f"/desk/referrals?done={move}" if _is_gone(caller, move, answer) else f"/desk/referrals/{referral_id}?done={move}")
+
+
+def _is_gone(caller: Principal, move: Move, answer: bytes) -> bool:
+    """What was transferred is another post's now, and so may be what had come to the wrong place."""
+    if move is Move.CORRECT and caller.role is Role.ISCG:
+        post_id = CorrectedOut.model_validate_json(answer).post_id
+        return post_id is not None and post_id not in caller.ids("post")
+    return move in (Move.TRANSFER, Move.DECLINE)
 
 
 def _change(move: Move) -> Change:

@@ -16,32 +16,23 @@ from libs.contracts.vocabularies import (
     InterviewPlace,
     KnownToServices,
     Need,
-    Sex,
 )
 from services.referrals.delays.due import Delays
 from services.referrals.desk.changes import Change, Choices, Doing, Field, now_in_paris, of_codes
 from services.referrals.desk.correction_changes import FACTS
 from services.referrals.desk.directory import PostChoice
+from services.referrals.desk.people import named
 from services.referrals.domain import Move, within_sentence
 from services.referrals.justice import alerts
 from services.referrals.justice.schemas import AlertIn
 from services.referrals.orientations.links import Links
-from services.referrals.schemas import PersonNumbered, PersonOut
+from services.referrals.schemas import PersonOut
 from services.referrals.working import followup, work
 from services.referrals.working.domain import DeclineReason, OverrideReason
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
 from services.referrals.working.schemas import AssignIn, CloseIn, ContactIn, DeclineIn, TransferIn
 
 Shown = Mapping[str, Any]
-
-
-def named(person: PersonOut) -> str:
-    """Who is not identified is told apart by their number in the referral, sex and age: the wrong one must not be called."""
-    if person.identity is not None:
-        return f"{person.role.label} – {person.identity.given_name} {person.identity.family_name}"
-    number = f" n° {person.number}" if isinstance(person, PersonNumbered) else ""
-    age = f"environ {person.approximate_age} ans" if person.approximate_age is not None else person.age_band.label
-    return f"{person.role.label}{number} – " + (f"{person.sex.label}, {within_sentence(age)}" if person.sex is not Sex.UNKNOWN else age)
 
 
 def _persons(shown: Shown) -> Choices:
@@ -193,7 +184,7 @@ CHANGES: Final[Mapping[Move, Change]] = {
                 "select",
                 of_codes(ContactAgreement),
                 required=False,
-                hint="À noter quand une personne à qui cela n'avait pas été demandé répond.",
+                hint="À noter quand une personne à qui cela n'avait pas été demandé répond. « Non demandé » laisse ce qui a été dit auparavant.",
             ),
             _OVERRIDE,
         ),

@@ -17,7 +17,8 @@ from libs.contracts.vocabularies import (
 )
 from services.referrals.desk.changes import Change, Choices, Doing, Field, of_codes
 from services.referrals.desk.directory import ServiceChoice
-from services.referrals.desk.moves import Shown, named
+from services.referrals.desk.moves import Shown
+from services.referrals.desk.people import named
 from services.referrals.domain import within_sentence
 from services.referrals.orientations import asking
 from services.referrals.orientations import commands as orientations

@@ -16,6 +16,7 @@ from libs.contracts.vocabularies import Purpose, Role
 from services.referrals.desk.changes import Change, fresh_key, wrongs_of
 from services.referrals.desk.forms import Form
 from services.referrals.desk.kept import kept_form
+from services.referrals.desk.people import named
 from services.referrals.domain import within_sentence
 from services.referrals.orientations import answer_pages
 from services.referrals.orientations.domain import ENDED_BECAUSE
@@ -60,7 +61,7 @@ PAGES = Environment(loader=FileSystemLoader(_FOLDERS), autoescape=True, undefine
 PAGES.filters.update(
     moment=moment, day=_day, lasting=_lasting, reference=_reference, days=_days, reason=_reason, within_sentence=within_sentence
 )
-PAGES.globals.update(Role=Role, purposes=list(Purpose), weekdays=WEEKDAYS)
+PAGES.globals.update(named=named, Role=Role, purposes=list(Purpose), weekdays=WEEKDAYS)
 
 
 def _headers(request: Request) -> dict[str, str]:

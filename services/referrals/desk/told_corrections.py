@@ -7,7 +7,7 @@ from uuid import UUID
 
 from libs.contracts.types import PARIS, Code
 from libs.contracts.vocabularies import Channel, ContactAgreement, KnownToServices, PersonRole, Sex, Theme, Urgency
-from services.referrals.desk.moves import named
+from services.referrals.desk.people import named
 from services.referrals.schemas import PersonContent, PersonOut
 from services.referrals.working.corrections_schemas import CorrectionOut
 from services.referrals.working.safe_contact import days_in_words

@@ -92,6 +92,27 @@ async def test_what_is_wrong_with_the_facts_is_said_beside_its_field(desk: Desk)
     assert await corrections(desk) == 0
 
 
+async def test_who_corrects_a_place_that_is_another_posts_comes_back_to_the_list(desk: Desk) -> None:
+    await call_by_name(desk)
+    referral_id = await desk.receive(unit_id=None, commune="95127")
+    browser = await at(desk, "iscg-95", referral_id, "correct")
+
+    answer = await browser.submit(reason="mistake", commune="95585")
+
+    assert (answer.status_code, answer.url.path) == (200, "/desk/referrals"), browser.html.text
+    assert "La correction est enregistrée." in browser.html.text
+
+
+async def test_a_place_corrected_after_the_fact_says_that_the_assignment_is_explained_as_of_before(desk: Desk) -> None:
+    await call_by_name(desk)
+    referral_id = await desk.accepted(unit_id=None, commune="95127")
+    browser = await at(desk, "iscg-95", referral_id, "correct")
+
+    await browser.submit(reason="mistake", commune="95585")
+
+    assert "un autre poste convient peut-être mieux" in browser.html.text
+
+
 async def test_identity_contact_and_safe_contact_of_a_person_are_corrected(desk: Desk) -> None:
     referral_id = await desk.accepted()
     browser = await of_victim(desk, referral_id)

@@ -417,10 +417,13 @@ async def test_two_victims_of_whom_no_name_is_known_are_told_apart_by_number_sex
     unknown = {"role": "victim", "sex": "unknown", "agreement": "accepted"}
     referral_id = await desk.accepted(persons=[unknown, unknown, unknown | {"sex": "female", "approximate_age": 30}])
 
-    browser = await at(desk, "iscg-95", referral_id, "contact")
+    browser = await at(desk, "iscg-95", referral_id)
+    page = browser.html.text
+    await browser.open(f"/desk/referrals/{referral_id}/contact")
 
     for choice in ("Victime n° 1 – Non connu", "Victime n° 2 – Non connu", "Victime n° 3 – Femme, environ 30 ans"):
         assert choice in browser.html.text
+        assert page.count(choice) >= 3  # the card, what may be done with it, and the rules of a call
 
 
 async def test_no_contact_is_offered_where_everybody_refused_and_the_number_of_the_police_is_told(desk: Desk) -> None:
