@@ -174,6 +174,7 @@ _WITH_BOUNDS = {
 _CONTRACT_SENTENCES = {
     "an instant looks like 2026-11-23T10:00:00Z, with its time zone": _SENTENCES["datetime_type"],
     "a day looks like 2026-11-23": _SENTENCES["date_type"],
+    "this day, or this hour, is not in the calendar": "Ce jour, ou cette heure, n'existe pas au calendrier.",
     "an id is a UUID in lower case with dashes": _SENTENCES["uuid_type"],
 }
 _PYDANTIC_WRITES = frozenset({"value_error", "assertion_error"})

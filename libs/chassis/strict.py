@@ -11,6 +11,7 @@ import json
 import math
 import re
 import unicodedata
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -168,6 +169,8 @@ def read_json(body: bytes) -> Any:
     """JSON as RFC 8259 has it: UTF-8, no NaN, no key twice, no number that becomes infinite, and neither deep nor wide. Raises Malformed."""
     if len(body) > MOST_COMMAS and body.count(b",") > MOST_COMMAS:
         raise Malformed("Le corps de la demande contient trop de valeurs.")
+    if body.startswith(BOM_UTF8):
+        raise Malformed("Le texte commence par une marque d'ordre des octets (BOM), qui n'est pas acceptée : envoyez de l'UTF-8 sans elle.")
     try:
         return _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError:

@@ -21,12 +21,17 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _ID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 
+_NOT_IN_CALENDAR: Final = "this day, or this hour, is not in the calendar"
+
+
 def _instant(value: object) -> object:
     if isinstance(value, str):
         if not _INSTANT.fullmatch(value):
             raise ValueError("an instant looks like 2026-11-23T10:00:00Z, with its time zone")
         try:
             return datetime.fromisoformat(value).astimezone(UTC)
+        except ValueError:
+            raise ValueError(_NOT_IN_CALENDAR) from None
         except OverflowError:  # 0001-01-01T00:00:00+14:00 lies before the calendar once in UTC
             raise ValueError("an instant looks like 2026-11-23T10:00:00Z, with its time zone") from None
     return value
@@ -36,7 +41,10 @@ def _day(value: object) -> object:
     if isinstance(value, str):
         if not _DAY.fullmatch(value):
             raise ValueError("a day looks like 2026-11-23")
-        return date.fromisoformat(value)
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            raise ValueError(_NOT_IN_CALENDAR) from None
     return value
 
 

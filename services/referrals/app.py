@@ -100,10 +100,11 @@ async def tell_unconfirmed(runtime: Runtime) -> None:
 
 
 async def end_retention(runtime: Runtime) -> None:
-    """What will reach its end is announced; what has reached it, and was announced long enough before, is erased."""
+    """What will reach its end is announced; what has reached it, and was announced long enough before, is erased, and what is held is told."""
     settings = cast(Settings, runtime.settings)
     async with runtime.database.transaction() as session:
         await retention.announce(session, datetime.now(UTC), settings.term)
+        await retention.tell_held(session, datetime.now(UTC), settings.term)
     if settings.persons_retention_job:
         await by_batches(runtime, lambda session: retention.erase_due(session, runtime.vault, datetime.now(UTC), settings.term, BATCH))
         await by_batches(runtime, lambda session: retention.unlink(session, runtime.vault, datetime.now(UTC), settings.term, BATCH))

@@ -112,3 +112,8 @@ def test_json_that_is_too_wide_is_refused(value: Any) -> None:
 @pytest.mark.parametrize("value", [fields(MOST_FIELDS), [0] * (MOST_COMMAS + 1), [fields(7)] * 1000, "," * MOST_COMMAS])
 def test_json_as_wide_as_may_be_is_read(value: Any) -> None:
     assert read_json(json.dumps(value).encode()) == value
+
+
+def test_a_byte_order_mark_is_refused_by_name() -> None:
+    with pytest.raises(Malformed, match="marque d'ordre des octets"):
+        read_json(b"\xef\xbb\xbf{}")

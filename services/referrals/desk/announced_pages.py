@@ -1,5 +1,6 @@
-"""Closed referrals whose retention ends: from which day on they are erased, so that the coordinator can look at them before."""
+"""Closed referrals whose retention ends: from which day on they are erased, so that the coordinator can look at them before; and those that are held past it."""
 
+from datetime import UTC, datetime
 from typing import cast
 from urllib.parse import urlencode
 
@@ -27,6 +28,24 @@ async def show_announced_ends(request: Request, caller: Caller, runtime: Run, as
     return page(
         request,
         "desk_announced_ends.html",
+        items=items,
+        following=urlencode({"cursor": following}) if following else None,
+        first=asked.after is None,
+        beginning="",
+    )
+
+
+@router.get("/desk/held-ends", operation_id="show_held_ends", response_class=Response)
+async def show_held_ends(request: Request, caller: Caller, runtime: Run, asked: Page) -> Response:
+    """What is past its end and held, and by what; in the order of the API."""
+    term = cast(Settings, runtime.settings).term
+    async with runtime.database.transaction() as session:
+        after = asked.after[0] if asked.after is not None else None
+        rows = await retention.held_ends(session, caller, datetime.now(UTC), term, after=after, limit=asked.limit)
+    items, following = page_of(rows, asked, lambda row: (row.referral_id,))
+    return page(
+        request,
+        "desk_held_ends.html",
         items=items,
         following=urlencode({"cursor": following}) if following else None,
         first=asked.after is None,

@@ -15,7 +15,6 @@ from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
-from libs.contracts.vocabularies import Role
 from services.referrals import queries
 from services.referrals.desk.changes import fresh_key
 from services.referrals.desk.moves import CHANGES, told_of
@@ -62,7 +61,7 @@ async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, pur
         "routing": routing,
         "called": await _names(session, found, routing, lines),
         "timeline": lines,
-        "corrected": any(one.step is Step.CORRECTION for one in happened.items),
+        "corrected": any(one.step in (Step.CORRECTION, Step.PERSON_JOINED) for one in happened.items),
         "now": datetime.now(UTC),
     }
 
@@ -87,18 +86,14 @@ async def _names(session: AsyncSession, found: ReferralOut, routing: RoutingOut,
 
 @router.get("/desk/referrals/{referral_id}", operation_id="show_referral", response_class=Response)
 async def show_referral(referral_id: Id, request: Request, caller: Caller, purpose: Purpose, runtime: Run, done: str = "") -> Response:
-    """`done`: what led here. Alerts with their words, and for the coordinator the register of requisitions, are read as in the API."""
+    """`done`: what led here. Alerts with their words, and the register of requisitions, are read as in the API."""
     subject = f"referrals/{referral_id}"
     async with runtime.database.transaction() as session:
         shown = await opened(session, runtime, caller, purpose, referral_id)
         shown["alerts"] = await alerts.of_referral(session, runtime.vault, referral_id)
         if shown["alerts"]:
             await audit(session, caller, operation="list_alerts", subject=subject, purpose=purpose)
-        shown["requisitions"] = (
-            await requisitions.register(session, caller, referral_id=referral_id, after=None, limit=MOST_REQUISITIONS)
-            if caller.role is Role.COORDINATOR
-            else []
-        )
+        shown["requisitions"] = await requisitions.register(session, caller, referral_id=referral_id, after=None, limit=MOST_REQUISITIONS)
         courts = await called(session, communes=[one.court for one in shown["alerts"] if one.court is not None])
     keys = {move: fresh_key() for move in shown["referral"].moves}
     return page(

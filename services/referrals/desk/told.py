@@ -23,7 +23,7 @@ from libs.contracts.vocabularies import (
 from services.referrals.domain import Move
 from services.referrals.justice.schemas import Mistake
 from services.referrals.rights.erasure import ErasureCause
-from services.referrals.working.domain import CorrectionReason, DeclineReason, Misnoted
+from services.referrals.working.domain import CorrectedTo, CorrectionReason, DeclineReason, Misnoted
 from services.referrals.working.followup_schemas import Step, TimelineEntry
 
 
@@ -47,6 +47,7 @@ _CODES: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.ALERT: (AlertKind,),
     Step.ALERT_WITHDRAWN: (AlertKind,),
     **dict.fromkeys((step for step in Step if step.startswith("orientation_")), (Need,)),
+    Step.CORRECTION: (CorrectedTo,),
     Step.OVERDUE: (Urgency,),
 }
 _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
@@ -56,6 +57,7 @@ _REASONS: Final[Mapping[Step, tuple[type[Code], ...]]] = {
     Step.INTERVIEW_WITHDRAWN: (Misnoted,),
     Step.ASSESSMENT_WITHDRAWN: (Misnoted,),
     Step.CORRECTION: (CorrectionReason,),
+    Step.PERSON_JOINED: (CorrectionReason,),
     Step.ALERT_WITHDRAWN: (Mistake,),
     Step.ORIENTATION_REJECTED: (OrientationRejection,),
     Step.ORIENTATION_COMPLETED: (OrientationOutcome,),

@@ -21,7 +21,7 @@ from libs.chassis.pagination import Key
 from libs.chassis.refusals import Conflict, Invalid, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
-from libs.contracts.vocabularies import Purpose, ReferralStatus
+from libs.contracts.vocabularies import Purpose, ReferralStatus, Role
 from services.referrals.justice.models import Requisition
 from services.referrals.justice.schemas import RequisitionIn, RequisitionOut, RequisitionSummary, RequisitionWords
 from services.referrals.models import Person, Referral
@@ -118,8 +118,11 @@ async def _check_corrected(session: AsyncSession, referral: Referral, corrects_i
 
 
 def _register(caller: Principal) -> Select[Requisition, UUID]:
-    """The entries of the caller's perimeter, each with the id of the one that corrects it."""
+    """The entries of the caller's perimeter, for a social worker those of their posts' referrals, each with the id of the one that corrects it."""
     query = select(Requisition, col(_Later.id)).outerjoin(_Later, col(_Later.corrects_id) == col(Requisition.id))
+    if caller.role is Role.ISCG:
+        theirs = select(col(Referral.id)).where(col(Referral.post_id).in_(caller.ids("post")))
+        return query.where(col(Requisition.referral_id).in_(theirs))
     departements = caller.departements()
     return query if departements is None else query.where(col(Requisition.departement).in_(departements))
 

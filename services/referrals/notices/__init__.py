@@ -48,7 +48,7 @@ class NoticeKind(Code):
     )
     PERSON_JOINED = (
         "person_joined",
-        "La coordination départementale a ajouté une personne à une saisine de votre poste : relisez-la, et rouvrez-la si elle est close.",
+        "La coordination départementale a ajouté une personne à une saisine de votre poste : relisez-la, et rouvrez-la s'il faut encore l'appeler.",
     )
     REFERRAL_ERASED = (
         "referral_erased",
@@ -96,6 +96,10 @@ class NoticeKind(Code):
     ENDS_ANNOUNCED = (
         "ends_announced",
         "Des saisines closes arrivent à la fin de leur conservation : leurs données seront effacées au jour annoncé.",
+    )
+    ENDS_HELD = (
+        "ends_held",
+        "Des saisines restent gardées au-delà de leur durée de conservation : closez-les, ou mettez fin à ce qui les retient.",
     )
 
 
@@ -330,6 +334,11 @@ def of_ends_announced(departement: str, now: datetime) -> Notice:
 def of_erasures_unconfirmed(departement: str, now: datetime) -> Notice:
     """Of all that wait there: one notice a week, however many they are and however often they are looked at."""
     return Notice(f"erasures.unconfirmed:{departement}:{_week(now)}", NoticeKind.ERASURES_UNCONFIRMED, of_departement(departement))
+
+
+def of_ends_held(departement: str, now: datetime) -> Notice:
+    """Of all that is past its retention there: as those."""
+    return Notice(f"retention.held:{departement}:{_week(now)}", NoticeKind.ENDS_HELD, of_departement(departement))
 
 
 def _week(now: datetime) -> str:

@@ -44,7 +44,11 @@ LEASE: Final = timedelta(minutes=3)
 SEND_SECONDS: Final = 60.0
 GIVE_UP_AFTER: Final = timedelta(days=3)
 """From then on a mail that nobody took is told as undelivered."""
-_LISTS: Final[Mapping[str, str]] = {NoticeKind.ENDS_ANNOUNCED: "announced-ends", NoticeKind.ERASURES_UNCONFIRMED: "erasures?waiting=true"}
+_LISTS: Final[Mapping[str, str]] = {
+    NoticeKind.ENDS_ANNOUNCED: "announced-ends",
+    NoticeKind.ENDS_HELD: "held-ends",
+    NoticeKind.ERASURES_UNCONFIRMED: "erasures?waiting=true",
+}
 """Where to look when it is about several."""
 _MOST_NOTICES = 50
 """Of one mail; more go into the next."""

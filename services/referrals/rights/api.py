@@ -22,7 +22,15 @@ from services.referrals import queries
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, PersonsFound
 from services.referrals.rights import acknowledgements, retention
 from services.referrals.rights import commands as rights
-from services.referrals.rights.schemas import AnnouncedEndList, ConfirmationIn, ErasureIn, ErasureList, ErasureMadeOut, ErasureOut
+from services.referrals.rights.schemas import (
+    AnnouncedEndList,
+    ConfirmationIn,
+    ErasureIn,
+    ErasureList,
+    ErasureMadeOut,
+    ErasureOut,
+    HeldEndList,
+)
 from services.referrals.settings import Settings
 
 router = APIRouter(tags=["Droits des personnes"])
@@ -143,3 +151,16 @@ async def list_announced_ends(caller: Caller, runtime: Run, page: Page, response
     items, following = page_of(rows, page, lambda row: (row.referral_id,))
     page.link(response, following)
     return AnnouncedEndList(items=items, next=following)
+
+
+@router.get("/v1/held-ends", operation_id="list_held_ends", response_model=HeldEndList)
+async def list_held_ends(caller: Caller, runtime: Run, page: Page, response: Response) -> HeldEndList:
+    """Referrals past the end of their retention that are not erased, and what holds each: still open, supported by a partner, or asked for by a requisition
+    without answer."""
+    term = cast(Settings, runtime.settings).term
+    async with runtime.database.transaction() as session:
+        after = page.after[0] if page.after is not None else None
+        rows = await retention.held_ends(session, caller, _now(), term, after=after, limit=page.limit)
+    items, following = page_of(rows, page, lambda row: (row.referral_id,))
+    page.link(response, following)
+    return HeldEndList(items=items, next=following)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from libs.contracts.types import Code
+
 
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -9,3 +11,11 @@ class Term:
 
     days: int
     notice_days: int
+
+
+class HeldBecause(Code):
+    """Why what is past the term is not erased."""
+
+    OPEN = "open", "Encore ouverte : close, elle sera effacée"
+    SUPPORTED = "supported", "Accompagnée par une structure : l'orientation est à terminer"
+    ASKED_FOR = "asked_for", "Visée par une réquisition : la réponse est à inscrire au registre"

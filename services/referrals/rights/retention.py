@@ -28,11 +28,11 @@ from libs.contracts.vocabularies import Role
 from services.referrals import notices
 from services.referrals.models import Person, Referral
 from services.referrals.rights import erasure
-from services.referrals.rights.domain import Term
+from services.referrals.rights.domain import HeldBecause, Term
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.rights.held import ASKED_FOR, SUPPORTED
 from services.referrals.rights.models import AnnouncedEnd
-from services.referrals.rights.schemas import AnnouncedEndOut
+from services.referrals.rights.schemas import AnnouncedEndOut, HeldEndOut
 
 _log = structlog.get_logger(__name__)
 
@@ -53,10 +53,15 @@ _LAST_CONTACT = f"greatest(r.received_at, {', '.join(f'(SELECT max(step.at) FROM
 _LAST = text(f"SELECT {_LAST_CONTACT} FROM referrals r WHERE r.id = :id")  # noqa: S608 - constants
 _ENDED = f"r.status = 'closed' AND NOT {SUPPORTED} AND NOT {ASKED_FOR}"
 _DUE = f"FROM referrals r WHERE {_ENDED}{_PAST}"
-_HELD = text(
-    f"SELECT r.id, r.departement FROM referrals r WHERE r.status <> 'erased' AND NOT ({_ENDED}){_PAST}"  # noqa: S608 - constants
-    " ORDER BY r.departement, r.received_at, r.id LIMIT :limit"
+_STAY = f"FROM referrals r WHERE r.status <> 'erased' AND NOT ({_ENDED}){_PAST}"
+_HELD = text(f"SELECT r.id, r.departement {_STAY} ORDER BY r.departement, r.received_at, r.id LIMIT :limit")
+_HELD_PAGE = text(
+    f"SELECT r.id, r.departement, {_LAST_CONTACT} AS last_contact_at,"
+    f" CASE WHEN r.status <> 'closed' THEN 'open' WHEN {SUPPORTED} THEN 'supported' ELSE 'asked_for' END AS because {_STAY}"
+    " AND (CAST(:departements AS text[]) IS NULL OR r.departement = ANY(CAST(:departements AS text[])))"
+    " AND (CAST(:after AS uuid) IS NULL OR r.id > CAST(:after AS uuid)) ORDER BY r.id LIMIT :limit"
 )
+_HELD_WHERE = text(f"SELECT DISTINCT r.departement {_STAY} ORDER BY r.departement")
 _VOID = text(
     "DELETE FROM announced_ends a USING referrals r WHERE r.id = a.referral_id"  # noqa: S608 - constants
     f" AND (NOT ({_ENDED}) OR a.counted_from >= :before OR a.counted_from <> {_LAST_CONTACT})"
@@ -134,6 +139,29 @@ async def still_held(session: AsyncSession, now: datetime, days: int, limit: int
     """What is past the term and not closed, or held, with its département."""
     rows = await session.execute(_HELD, {"before": now - timedelta(days=days), "limit": limit})
     return [(row.id, row.departement) for row in rows]
+
+
+async def held_ends(
+    session: AsyncSession, caller: Principal, now: datetime, term: Term, *, after: UUID | None = None, limit: int = 1000
+) -> list[HeldEndOut]:
+    """What is past the term in the caller's départements and is not erased, with what holds it; one more than `limit` when there are more."""
+    departements = caller.departements()
+    given = {
+        "before": now - timedelta(days=term.days),
+        "departements": None if departements is None else sorted(departements),
+        "after": after,
+        "limit": limit + 1,
+    }
+    return [
+        HeldEndOut(referral_id=row.id, departement=row.departement, last_contact_at=row.last_contact_at, because=HeldBecause(row.because))
+        for row in await session.execute(_HELD_PAGE, given)
+    ]
+
+
+async def tell_held(session: AsyncSession, now: datetime, term: Term) -> None:
+    """The coordinators of départements where something is past the term and held: once a week, as long as it is."""
+    where = (await session.scalars(_HELD_WHERE, {"before": now - timedelta(days=term.days)})).all()
+    await notices.notify(session, *(notices.of_ends_held(departement, now) for departement in where), now=now)
 
 
 async def erase_due(session: AsyncSession, vault: Vault, now: datetime, term: Term, limit: int = 50) -> int:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from libs.chassis.strict import Answer, Body
 from libs.contracts.demonstration import ASSOCIATION
 from libs.contracts.types import Code, Day, DepartementCode, Id, Instant
+from services.referrals.rights.domain import HeldBecause
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.schemas import MAX_PERSONS, unique
 
@@ -99,4 +100,18 @@ class AnnouncedEndOut(Answer):
 
 class AnnouncedEndList(Answer):
     items: list[AnnouncedEndOut]
+    next: str | None
+
+
+class HeldEndOut(Answer):
+    """A referral that is past the end of its retention and cannot be erased yet."""
+
+    referral_id: Id
+    departement: DepartementCode
+    last_contact_at: Instant
+    because: HeldBecause
+
+
+class HeldEndList(Answer):
+    items: list[HeldEndOut]
     next: str | None

@@ -36,6 +36,13 @@ class CorrectionReason(Code):
     RECTIFICATION = "rectification", "Demande de rectification de la personne (RGPD, article 16)"
 
 
+class CorrectedTo(Code):
+    """What a correction says that is to be seen without opening it."""
+
+    DANGER = "danger", "Danger signalé"
+    NO_DANGER = "no_danger", "Danger levé"
+
+
 class Misnoted(Code):
     """Why a contact, an interview or an assessment is withdrawn that was noted by mistake."""
 

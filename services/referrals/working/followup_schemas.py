@@ -68,6 +68,7 @@ class Step(Code):
     ASSESSMENT = "assessment", "Évaluation des besoins"
     ASSESSMENT_WITHDRAWN = "assessment_withdrawn", "Évaluation des besoins retirée"
     CORRECTION = "correction", "Correction"
+    PERSON_JOINED = "person_joined", "Personne ajoutée"
     ALERT = "alert", "Information préoccupante ou signalement"
     ALERT_WITHDRAWN = "alert_withdrawn", "Information préoccupante ou signalement retiré"
     ORIENTATION_REQUESTED = "orientation_requested", "Orientation demandée"
@@ -82,7 +83,8 @@ class Step(Code):
 
 
 class TimelineEntry(Answer):
-    """`code`: the move, the mode of contact, the place of an interview, the kind of an alert, the need of an orientation; `reason`: a coded reason or result."""
+    """`code`: the move, the mode of contact, the place of an interview, the kind of an alert, the need of an orientation, the danger that a correction
+    flags or lifts; `reason`: a coded reason or result."""
 
     at: Instant
     step: Step

@@ -16,8 +16,9 @@ from services.referrals.justice.models import Alert
 from services.referrals.models import Referral
 from services.referrals.orientations.models import Orientation
 from services.referrals.queries import visible
+from services.referrals.working.domain import CorrectedTo
 from services.referrals.working.followup_schemas import Step, TimelineEntry, TimelineOut
-from services.referrals.working.models import Assessment, ContactAttempt, Correction, Interview, Moved
+from services.referrals.working.models import Assessment, ContactAttempt, CorrectedContent, Correction, Interview, Moved
 
 
 def _entry(step: Step, row: object, at: object, **more: object) -> TimelineEntry:
@@ -86,8 +87,10 @@ async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) 
         if made.withdrawn_at is not None:
             why = {"reason": made.withdrawn_because, "actor": made.withdrawn_by}
             found.append(_entry(Step.ASSESSMENT_WITHDRAWN, made, made.withdrawn_at, person_ids=[made.person_id], **why))
+    of_them = select(col(Correction.id)).where(col(Correction.referral_id) == referral.id)
+    sealed = set(await session.scalars(select(col(CorrectedContent.correction_id)).where(col(CorrectedContent.correction_id).in_(of_them))))
     for corrected in await session.scalars(select(Correction).where(col(Correction.referral_id) == referral.id)):
-        found.append(_entry(Step.CORRECTION, corrected, corrected.corrected_at, reason=corrected.reason, actor=corrected.actor))
+        found += _corrected(corrected, sealed=corrected.id in sealed)
     for sent in await session.scalars(select(Alert).where(col(Alert.referral_id) == referral.id)):
         found.append(_entry(Step.ALERT, sent, sent.sent_at, code=sent.kind, person_ids=sent.person_ids, actor=sent.recorded_by))
         if sent.withdrawn_at is not None:
@@ -118,6 +121,18 @@ def place_of(entry: TimelineEntry) -> datetime:
     if entry.step not in _TYPED or entry.id is None or (noted := created_at(entry.id)) is None:
         return entry.at
     return noted if entry.at <= noted < entry.at + _MINUTE else entry.at
+
+
+def _corrected(made: Correction, *, sealed: bool) -> list[TimelineEntry]:
+    """Who joined is told apart from what became another. `sealed`: something personal did too."""
+    joined = [UUID(field.removeprefix("/persons/")) for field in made.changes if field.count("/") == 2 and field.startswith("/persons/")]
+    why = {"reason": made.reason, "actor": made.actor}
+    found = [_entry(Step.PERSON_JOINED, made, made.corrected_at, person_ids=joined, **why)] if joined else []
+    if sealed or not joined or len(joined) < len(made.changes):
+        danger = made.changes.get("/danger")
+        code = None if danger is None else CorrectedTo.DANGER if danger["after"] else CorrectedTo.NO_DANGER
+        found.append(_entry(Step.CORRECTION, made, made.corrected_at, code=code, **why))
+    return found
 
 
 def _received(referral: Referral, first: Moved | None) -> TimelineEntry:

@@ -223,6 +223,27 @@ async def test_a_person_who_was_forgotten_joins_the_referral_sealed_counted_and_
     assert b"Lou" not in row.content
 
 
+async def test_the_timeline_tells_who_joined_and_that_danger_was_flagged_or_lifted(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(danger=False)
+    await correct(referrals, referral_id, added=[CHILD])
+    await correct(referrals, referral_id, danger=True, added=[CHILD])
+    await correct(referrals, referral_id, danger=False)
+    await correct(referrals, referral_id, narrative="Autre récit fictif.", added=[CHILD])
+    [_, _, first, second, third] = map(str, await referrals.persons(referral_id))
+
+    items = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/timeline", CONTENT)).json()["items"]
+
+    told = [(one["step"], one["code"], one["person_ids"]) for one in items if one["step"] in {"person_joined", "correction"}]
+    assert told == [
+        ("person_joined", None, [first]),
+        ("person_joined", None, [second]),
+        ("correction", "danger", []),
+        ("correction", "no_danger", []),
+        ("person_joined", None, [third]),
+        ("correction", None, []),
+    ]
+
+
 async def test_who_joins_and_was_seen_before_counts_as_returning(referrals: Referrals) -> None:
     await referrals.receive(persons=[CHILD])
     referral_id = await referrals.accepted()

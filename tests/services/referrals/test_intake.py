@@ -235,3 +235,13 @@ async def test_a_wrong_format_is_told_with_an_example_of_the_right_one(
 
     [told] = [one["detail"] for one in answer.json()["errors"] if one["pointer"] == pointer]
     assert told == f"Ce n'est pas le format attendu : par exemple {example}."
+
+
+@pytest.mark.parametrize("occurred_at", ["2026-11-31T10:00:00Z", "2026-11-20T24:30:00Z", "2025-02-29T10:00:00+01:00"])
+async def test_a_moment_that_is_in_no_calendar_is_refused_by_name(referrals: Referrals, occurred_at: str) -> None:
+    answer = await referrals.post("police-95", "/v1/referrals", referrals.body(occurred_at=occurred_at))
+
+    assert (answer.status_code, answer.json()["errors"]) == (
+        422,
+        [{"pointer": "/occurred_at", "detail": "Ce jour, ou cette heure, n'existe pas au calendrier."}],
+    )

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from libs.contracts import demonstration as d
 from tests.services.referrals.conftest import CONTENT, Referrals
 from tests.services.referrals.test_rights import ask as erase
 
@@ -264,25 +265,42 @@ async def test_the_register_is_read_within_the_perimeter_in_codes_and_an_entry_w
     referral_id, _ = await with_child(referrals)
     entry = (await requisition(referrals, referral_id)).json()["id"]
 
-    listed = {who: await referrals.get(who, "/v1/requisitions") for who in ("coordinator-95", "coordinator-78", "auditor", "iscg-95")}
-    read = {who: await referrals.get(who, f"/v1/requisitions/{entry}", "internal_control") for who in ("coordinator-78", "iscg-95")}
+    listed = {who: await referrals.get(who, "/v1/requisitions") for who in ("coordinator-95", "coordinator-78", "auditor", "iscg-78")}
+    read = {who: await referrals.get(who, f"/v1/requisitions/{entry}", "internal_control") for who in ("coordinator-78", "iscg-78")}
     without = await referrals.get("auditor", f"/v1/requisitions/{entry}")
 
     assert {who: len(answer.json().get("items", [])) for who, answer in listed.items()} == {
         "coordinator-95": 1,
         "auditor": 1,
         "coordinator-78": 0,
-        "iscg-95": 0,
+        "iscg-78": 0,
     }
-    assert listed["iscg-95"].status_code == 403
     assert not any(word in listed["auditor"].text for word in (REFERENCE, SCOPE, REQUISITION["authority_name"]))
-    assert {who: answer.status_code for who, answer in read.items()} == {"coordinator-78": 404, "iscg-95": 403}
+    assert {who: answer.status_code for who, answer in read.items()} == {"coordinator-78": 404, "iscg-78": 404}
     assert without.status_code == 400
     assert (await opened(referrals, entry, "auditor"))["scope"] == SCOPE
     assert [one["actor"] for one in await audited(referrals, "read_requisition")] == ["auditor"]
     everything = await in_clear(referrals)
     assert entry in everything
     assert not any(found(word, everything) for word in (REFERENCE, SCOPE, REQUISITION["authority_name"]))
+
+
+async def test_a_post_lists_reads_and_completes_the_entries_of_its_own_referrals_until_they_go_to_another(referrals: Referrals) -> None:
+    referral_id, [victim, *_] = await with_child(referrals)
+    other = await referrals.receive(unit_id=d.UNIT_SARCELLES)
+    assert (await requisition(referrals, other)).status_code == 201
+    first = (await requisition(referrals, referral_id, "iscg-95", person_ids=[victim])).json()["id"]
+
+    listed = (await referrals.get("iscg-95", "/v1/requisitions")).json()["items"]
+    read = await referrals.get("iscg-95", f"/v1/requisitions/{first}", "judicial_requisition")
+    done = {"handed_over": ["contact"], "handed_over_at": "2026-11-24T18:00:00Z", "person_ids": [victim], "corrects_id": first}
+    completed = await requisition(referrals, referral_id, "iscg-95", **done)
+    assert (await referrals.move("coordinator-95", referral_id, "assign", {"post_id": d.POST_SARCELLES})).status_code == 200
+
+    assert [one["id"] for one in listed] == [first]
+    assert (read.json()["scope"], completed.status_code) == (SCOPE, 201)
+    assert (await referrals.get("iscg-95", "/v1/requisitions")).json()["items"] == []
+    assert (await referrals.get("iscg-95", f"/v1/requisitions/{first}", "judicial_requisition")).status_code == 404
 
 
 async def test_the_register_is_listed_page_by_page_and_by_referral(referrals: Referrals) -> None:

@@ -17,7 +17,7 @@ from services.referrals.rights.refused import tell_left_open
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_agreement import MINOR, orient, persons_with, run
 from tests.services.referrals.test_erasure import erase as destroy
-from tests.services.referrals.test_justice import NOTE, REFERENCE, alert, alerts, requisition
+from tests.services.referrals.test_justice import NOTE, REFERENCE, REQUISITION, alert, alerts, requisition
 from tests.services.referrals.test_notices import prefer
 from tests.services.referrals.test_rights import TERM, age, announced, ask, close, contacted, old, statuses
 
@@ -262,3 +262,28 @@ async def test_after_a_restore_an_alert_keeps_its_words_where_the_erasure_had_le
 
     noted = [(await alerts(referrals, one))[0] for one in (by_refusal, by_request)]
     assert [(one["note"], one["erased"]) for one in noted] == [(NOTE, False), (None, True)]
+
+
+async def test_what_is_held_past_its_end_is_told_to_the_coordinator_once_a_week_and_listed_with_what_holds_it(referrals: Referrals) -> None:
+    preference = {"address": "coordination@maillon.example", "mode": "immediate"}
+    headers = referrals.token("coordinator-95") | {"If-Match": '"0"'}
+    await referrals.client.put("/v1/notice-preferences/departement:95", json=preference, headers=headers)
+    forgotten, asked_for = await contacted(referrals), await old(referrals)
+    asked = {name: value for name, value in REQUISITION.items() if name != "handed_over_at"}
+    assert (await referrals.post("coordinator-95", f"/v1/referrals/{asked_for}/requisitions", asked)).status_code == 201
+    helped = await supported(referrals)
+    fresh = await referrals.receive()
+
+    for _ in range(2):
+        await end_retention(referrals.runtime)
+
+    answer = await referrals.get("coordinator-95", "/v1/held-ends")
+    held = {one["referral_id"]: one["because"] for one in answer.json()["items"]}
+    assert held == {str(forgotten): "open", str(asked_for): "asked_for", str(helped): "supported"}
+    assert str(fresh) not in held
+    [row] = await referrals.rows("SELECT recipient, referral_id FROM notices WHERE kind = 'ends_held'")
+    assert (row.recipient, row.referral_id) == ("departement:95", None)
+    assert (await referrals.get("coordinator-78", "/v1/held-ends")).json()["items"] == []
+    pages = await referrals.get("coordinator-95", "/v1/held-ends", limit=2)
+    rest = await referrals.get("coordinator-95", "/v1/held-ends", limit=2, cursor=pages.json()["next"])
+    assert [one["referral_id"] for one in (*pages.json()["items"], *rest.json()["items"])] == sorted(held)

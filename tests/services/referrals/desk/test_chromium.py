@@ -299,7 +299,7 @@ async def test_a_text_whose_session_ended_a_search_and_an_erasure_by_keyboard_an
         await screen.press('button:text-is("Effacer définitivement")')
         assert "L'effacement est fait." in await page.inner_text("main")
 
-        for path in ("/notices", "/notices/departement/95", "/announced-ends", "/erasures", "/erasures?waiting=false"):
+        for path in ("/notices", "/notices/departement/95", "/announced-ends", "/held-ends", "/erasures", "/erasures?waiting=false"):
             await page.goto(url + path)
             await screen.look(path.strip("/").replace("/", "-").replace("?", "-"))
             await fits(screen, path)

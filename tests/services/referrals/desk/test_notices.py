@@ -7,7 +7,7 @@ from libs.contracts import demonstration as d
 from services.referrals.app import end_retention
 from tests.services.referrals.desk.browser import Browser
 from tests.services.referrals.desk.conftest import Desk, call_by_name
-from tests.services.referrals.test_rights import ask, old
+from tests.services.referrals.test_rights import age, ask, contacted, old
 
 POST, DEPARTEMENT, ASSOCIATION = f"post:{d.POST_CERGY}", "departement:95", f"organization:{d.ASSOCIATION}"
 CHOSEN = {"address": "poste@maillon.example", "mode": "digest"}
@@ -98,6 +98,20 @@ async def test_a_coordinator_reads_which_closed_referrals_end_and_from_which_day
         browser = await desk.sign_in(who)
         assert "Fins de conservation" not in browser.html.links
         assert (await browser.open("/desk/announced-ends")).status_code == 403
+
+
+async def test_a_coordinator_reads_what_is_held_past_its_end_and_why(desk: Desk) -> None:
+    open_still = await contacted(desk)
+    await age(desk, open_still, 800)
+    async with desk.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE moves SET at = at - interval '800 days'"))
+    browser = await desk.sign_in("coordinator-95")
+    await browser.follow("Fins de conservation")
+
+    await browser.follow("Saisines gardées au-delà de leur conservation")
+
+    assert "Encore ouverte : close, elle sera effacée" in browser.html.text
+    assert f"/desk/referrals/{open_still}" in browser.html.links.values()
 
 
 async def test_announced_ends_are_read_by_pages(desk: Desk) -> None:

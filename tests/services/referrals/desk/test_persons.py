@@ -34,6 +34,20 @@ async def erasing(desk: Desk, referral_id: UUID, *persons: UUID, **more: str) ->
     return browser
 
 
+async def test_one_search_with_a_birth_date_finds_who_is_known_by_it_and_who_has_the_name_without_one(desk: Desk) -> None:
+    dated = await desk.receive()
+    nameless = {"role": "victim", "sex": "female", "agreement": "accepted", "approximate_age": 35}
+    undated = await desk.receive(persons=[nameless | {"identity": {"family_name": "Exemple", "given_name": "Camille"}}])
+    browser = await looking(desk, "coordinator-95")
+
+    await browser.submit(**VICTIM)
+
+    assert "2 saisine(s) trouvée(s)" in browser.html.text
+    links = {link for _, link in browser.html.all_links}
+    for referral_id in (dated, undated):
+        assert any(str(referral_id) in link for link in links)
+
+
 async def test_everything_held_on_a_person_is_found_by_name_and_its_data_handed_over(desk: Desk) -> None:
     ids = [await desk.accepted(), await desk.receive()]
     browser = await looking(desk, "coordinator-95")
@@ -49,8 +63,8 @@ async def test_everything_held_on_a_person_is_found_by_name_and_its_data_handed_
             link for _, link in browser.html.all_links
         }
     assert all("xemple" not in address and "1991" not in address for address in browser.visited)
-    [search] = await audited(desk, "search_persons")
-    assert (search["purpose"], search["detail"]) == ("persons_rights", {"found": "2", "by": "identity"})
+    searches = [(one["purpose"], one["detail"]) for one in await audited(desk, "search_persons")]
+    assert searches == [("persons_rights", {"found": "2", "by": "identity"}), ("persons_rights", {"found": "0", "by": "name"})]
     answer = await browser.open(f"/desk/referrals/{ids[0]}/persons/{(await desk.persons(ids[0]))[0]}/export.json")
     assert answer.headers["content-disposition"].startswith("attachment")
     assert answer.headers["cache-control"] == "no-store"

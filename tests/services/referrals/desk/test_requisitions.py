@@ -81,7 +81,7 @@ async def test_completing_an_entry_leaves_the_moment_of_its_reception_as_it_was(
     assert second["handed_over_at"] == first["handed_over_at"]
 
 
-async def test_a_social_worker_enters_but_does_not_read_the_register(desk: Desk) -> None:
+async def test_a_social_worker_sees_on_the_referral_what_is_asked_and_completes_it_but_has_no_register(desk: Desk) -> None:
     referral_id = await desk.accepted()
     browser = await entering(desk, "iscg-95", referral_id)
     await browser.submit(**TYPED)
@@ -89,9 +89,14 @@ async def test_a_social_worker_enters_but_does_not_read_the_register(desk: Desk)
     assert "PARQUET-0042" not in browser.html.text
     [entry] = await register(desk)
 
-    for path in ("/desk/requisitions", f"/desk/requisitions/{entry['id']}", f"/desk/requisitions/{entry['id']}/correct"):
-        await browser.open(path)
-        assert browser.page.status_code == 403, path
+    await browser.open(f"/desk/requisitions/{entry['id']}")
+    assert "PARQUET-0042" in browser.html.text
+    assert "Registre des réquisitions" not in browser.html.text
+    await browser.follow("Compléter ou corriger")
+    await browser.submit(handed_over=["contact"], handed_over_at=YESTERDAY.strftime("%Y-%m-%dT%H:%M"))
+
+    assert "remis le" in browser.html.text
+    assert (await browser.open("/desk/requisitions")).status_code == 403
 
 
 async def test_another_departements_coordinator_finds_neither_the_entry_nor_its_form(desk: Desk) -> None:
