@@ -23,7 +23,7 @@ from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.desk.told_corrections import told_correction
 from services.referrals.domain import Move
 from services.referrals.schemas import PersonOut
-from services.referrals.working import corrections
+from services.referrals.working import corrections_log
 
 router = APIRouter(include_in_schema=False)
 
@@ -75,7 +75,7 @@ async def show_corrections(referral_id: Id, request: Request, caller: Caller, pu
     """Who corrected what, when and why, with what was there before: read as in the API."""
     async with runtime.database.transaction() as session:
         shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
-        log = await corrections.log(session, caller, runtime.vault, referral_id)
+        log = await corrections_log.log(session, caller, runtime.vault, referral_id)
         await audit(session, caller, operation="list_corrections", subject=f"referrals/{referral_id}", purpose=purpose)
     return page(request, "desk_corrections.html", **shown, lines=[told_correction(one, shown["people"]) for one in reversed(log.items)])
 

@@ -21,6 +21,7 @@ from libs.chassis.vault import DataKey, Vault
 from libs.contracts.referrals import AlertRecorded, AlertWithdrawn
 from libs.contracts.types import departement_of
 from libs.contracts.vocabularies import AgeBand, AlertKind
+from services.referrals import notices
 from services.referrals.domain import MINORS, Move
 from services.referrals.justice.models import Alert
 from services.referrals.justice.schemas import AlertIn, AlertMadeOut, AlertOut, AlertWords, Mistake, WithdrawAlertIn
@@ -105,6 +106,7 @@ async def record(session: AsyncSession, caller: Principal, vault: Vault, referra
         ),
         occurred_at=body.sent_at,
     )
+    await notices.tell_post(session, caller, referral, notices.NoticeKind.REFERRAL_CHANGED, now)
     return AlertMadeOut(id=alert.id, referral_id=referral.id, version=referral.version)
 
 
@@ -129,6 +131,7 @@ async def withdraw(
             withdrawn_at=now,
         ),
     )
+    await notices.tell_post(session, caller, referral, notices.NoticeKind.REFERRAL_CHANGED, now)
     return AlertMadeOut(id=alert.id, referral_id=referral.id, version=referral.version)
 
 

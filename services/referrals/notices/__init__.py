@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.database import Statement, run
 from libs.chassis.ids import new_id
+from libs.chassis.security import Principal
 from libs.contracts.types import PARIS, Code
-from libs.contracts.vocabularies import ReferralStatus, Urgency
+from libs.contracts.vocabularies import ReferralStatus, Role, Urgency
 from services.referrals.models import Referral
 
 DIGEST_AT: Final = time(8, 0)
@@ -247,6 +248,16 @@ async def handed_on(
         await untrue(session, of_post(after), referral_id, (NoticeKind.REFERRAL_TAKEN,))
 
 
+async def tell_post(
+    session: AsyncSession, caller: Principal, referral: Referral, kind: NoticeKind, now: datetime, *, at_once: bool = False
+) -> None:
+    """What a coordinator did to a referral is told to the post that has it, be it closed; what a post did itself is not. `at_once`: it matters before the
+    next call."""
+    if caller.role is Role.COORDINATOR and referral.post_id is not None:
+        cause = f"referral.changed:{referral.id}:{referral.version}"
+        await notify(session, Notice(cause, kind, of_post(referral.post_id), referral.id, urgent=at_once), now=now)
+
+
 async def turned_urgent(session: AsyncSession, referral: Referral, now: datetime) -> None:
     """What waits to tell of it goes at once, and says so, to a partner who has not answered too. Who has it, a post or, without one, the coordinator, is
     told of it when nothing such waits for them."""
@@ -305,11 +316,6 @@ def of_absent(post_id: UUID, departement: str, since: datetime, *, urgent: bool)
 
 def of_taken(referral_id: UUID, post_id: UUID, now: datetime) -> Notice:
     return Notice(f"referral.taken:{referral_id}:{now.isoformat()}", NoticeKind.REFERRAL_TAKEN, of_post(post_id), referral_id)
-
-
-def of_changed(referral_id: UUID, post_id: UUID, version: int, kind: NoticeKind, *, at_once: bool = False) -> Notice:
-    """What a coordinator did to a referral that the post has. `at_once`: it matters before the next call."""
-    return Notice(f"referral.changed:{referral_id}:{version}", kind, of_post(post_id), referral_id, urgent=at_once)
 
 
 def of_overdue(referral_id: UUID, post_id: UUID | None, departement: str, due_at: datetime) -> Sequence[Notice]:

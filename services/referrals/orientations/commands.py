@@ -151,9 +151,7 @@ async def cancel(
     session: AsyncSession, caller: Principal, orientation_id: UUID, version: int, body: CancelIn, now: datetime
 ) -> OrientationSummary:
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.CANCEL)
-    if caller.role is Role.COORDINATOR and referral.post_id is not None:
-        told = notices.of_changed(referral.id, referral.post_id, referral.version, NoticeKind.ORIENTATION_CANCELLED)
-        await notices.notify(session, told, now=now)
+    await notices.tell_post(session, caller, referral, NoticeKind.ORIENTATION_CANCELLED, now)
     return await say_cancelled(session, referral, orientation, body.reason, now)
 
 

@@ -53,8 +53,6 @@ async def erase(
     )
     if made is None:
         raise ErasedAlready("Les données de ces personnes ont déjà été effacées.")
-    if referral.post_id is not None:
-        told = notices.of_changed(referral.id, referral.post_id, referral.version, notices.NoticeKind.REFERRAL_ERASED)
-        await notices.notify(session, told, now=now)
+    await notices.tell_post(session, caller, referral, notices.NoticeKind.REFERRAL_ERASED, now)
     await audit(session, caller, operation="erase_persons", subject=f"referrals/{referral.id}", purpose=Purpose.PERSONS_RIGHTS)
     return ErasureMadeOut(id=made, referral_id=referral.id, version=referral.version)

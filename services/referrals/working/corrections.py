@@ -26,7 +26,6 @@ from libs.contracts.vocabularies import (
     OrientedContent,
     PersonRole,
     ReferralStatus,
-    Role,
     Sex,
     Theme,
     Urgency,
@@ -41,19 +40,14 @@ from services.referrals.orientations.following import end_unagreed, tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.waiting import hasten
 from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of, reseal
-from services.referrals.queries import visible
 from services.referrals.receiving import repeats, routing
 from services.referrals.receiving.domain import Verdict
 from services.referrals.receiving.home import check_stays
 from services.referrals.rules import ContentErased, UnknownPerson, check_birth, check_kept, check_past
 from services.referrals.schemas import MAX_PERSONS, PersonContent, PersonIn
 from services.referrals.working.corrections_schemas import (
-    ChangeOut,
-    ContentBefore,
     CorrectedOut,
     CorrectionIn,
-    CorrectionList,
-    CorrectionOut,
     PersonCorrection,
 )
 from services.referrals.working.domain import CorrectionReason
@@ -150,8 +144,10 @@ async def correct(
             await end_unagreed(session, referral, now)
         if {"/urgency", "/danger"}.intersection(fields):
             await hasten(session, referral, delays.answers, now)
-        if caller.role is Role.COORDINATOR and referral.post_id == post_id:
-            await _tell_post(session, referral, fields, now, joined=bool(joined))
+        if referral.post_id == post_id:
+            kind = notices.NoticeKind.PERSON_JOINED if joined else notices.NoticeKind.REFERRAL_CHANGED
+            at_once = not _BEFORE_A_CALL.isdisjoint(field.rpartition("/")[2] for field in fields)
+            await notices.tell_post(session, caller, referral, kind, now, at_once=at_once)
         mailed = not {field.rpartition("/")[2] for field in [*fields, *aged]}.isdisjoint(_READ_WITH_ORIENTATIONS.keys() - _OF_NO_CALL)
         await tell_changed(session, links, referral, _read_by_partners([*fields, *aged], persons), now, mailed=mailed)
     return CorrectedOut(
@@ -163,16 +159,6 @@ async def correct(
         post_id=referral.post_id,
         warnings=warnings,
     )
-
-
-async def _tell_post(session: AsyncSession, referral: Referral, fields: Sequence[str], now: datetime, *, joined: bool) -> None:
-    """The post that has it, be it closed, of what somebody else corrected."""
-    if referral.post_id is None:
-        return
-    kind = notices.NoticeKind.PERSON_JOINED if joined else notices.NoticeKind.REFERRAL_CHANGED
-    at_once = not _BEFORE_A_CALL.isdisjoint(field.rpartition("/")[2] for field in fields)
-    told = notices.of_changed(referral.id, referral.post_id, referral.version, kind, at_once=at_once)
-    await notices.notify(session, told, now=now)
 
 
 def _read_by_partners(fields: Sequence[str], persons: Sequence[Person]) -> dict[UUID, set[OrientedContent]]:
@@ -422,46 +408,4 @@ async def _event(
             )
             for person in persons
         ),
-    )
-
-
-async def log(session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID) -> CorrectionList:
-    """Every correction with what was there before, oldest first; of who was erased nothing opens any more. Raises NotFound."""
-    await visible(session, caller, referral_id)
-    made = (
-        await session.scalars(
-            select(Correction).where(col(Correction.referral_id) == referral_id).order_by(col(Correction.corrected_at), col(Correction.id))
-        )
-    ).all()
-    kept = (await session.scalars(select(CorrectedContent).where(col(CorrectedContent.correction_id).in_([one.id for one in made])))).all()
-    keys = await vault.open_keys(session, [one.key_id for one in kept])
-
-    def narrative(of: UUID) -> str | None:
-        for one in kept:
-            if one.correction_id == of and one.person_id is None and one.key_id in keys:
-                return keys[one.key_id].open(one.before, context=NARRATIVE).decode()
-        return None
-
-    def content(one: CorrectedContent) -> PersonContent | None:
-        if one.key_id not in keys:
-            return None
-        return PersonContent.model_validate_json(keys[one.key_id].open(one.before, context=PERSON))
-
-    return CorrectionList(
-        items=[
-            CorrectionOut(
-                id=one.id,
-                reason=one.reason,
-                actor=one.actor,
-                corrected_at=one.corrected_at,
-                changes=[ChangeOut(field=field, **values) for field, values in sorted(one.changes.items())],
-                persons_before=[
-                    ContentBefore(person_id=before.person_id, content=content(before))
-                    for before in kept
-                    if before.correction_id == one.id and before.person_id is not None
-                ],
-                narrative_before=narrative(one.id),
-            )
-            for one in made
-        ]
     )

@@ -16,7 +16,7 @@ from libs.contracts.demonstration import REFERRAL, VICTIM
 from libs.contracts.types import Id
 from services.referrals.delays.due import Delays
 from services.referrals.orientations.links import Links
-from services.referrals.working import corrections
+from services.referrals.working import corrections, corrections_log
 from services.referrals.working.corrections_schemas import CorrectedOut, CorrectionIn, CorrectionList
 
 router = APIRouter(tags=["Saisines"])
@@ -62,6 +62,6 @@ async def correct_referral(referral_id: Id, body: CorrectionIn, caller: Caller, 
 async def list_corrections(referral_id: Id, caller: Caller, purpose: Purpose, runtime: Run) -> CorrectionList:
     """Who corrected what, when and why, with what was there before. The reading is audited."""
     async with runtime.database.transaction() as session:
-        found = await corrections.log(session, caller, runtime.vault, referral_id)
+        found = await corrections_log.log(session, caller, runtime.vault, referral_id)
         await audit(session, caller, operation="list_corrections", subject=f"referrals/{referral_id}", purpose=purpose)
     return found

@@ -58,6 +58,19 @@ async def test_the_post_is_told_of_what_a_coordinator_corrects_and_at_once_of_wh
     assert await told(referrals) == [expected]
 
 
+async def test_the_post_is_told_of_an_alert_that_a_coordinator_sent(referrals: Referrals) -> None:
+    referral_id = await worked(referrals)
+    [victim, *_] = await referrals.persons(referral_id)
+    sent = {"kind": "prosecutor_report", "court": "95127", "person_ids": [victim], "sent_at": "2026-11-24T16:30:00Z"}
+
+    by_the_post = await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/alerts", sent)
+    before = await told(referrals)
+    by_the_coordinator = await referrals.post("coordinator-95", f"/v1/referrals/{referral_id}/alerts", sent)
+
+    assert (by_the_post.status_code, by_the_coordinator.status_code) == (201, 201)
+    assert (before, await told(referrals)) == ([], [("referral_changed", False)])
+
+
 async def test_nobody_is_told_of_what_they_corrected_themselves(referrals: Referrals) -> None:
     referral_id = await worked(referrals)
 
