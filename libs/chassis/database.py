@@ -118,8 +118,8 @@ async def meanwhile(statement: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.
     The body waits for nothing. The statement is over when the body is left, however; `result()` then gives its answer or raises its error.
     """
     task = asyncio.ensure_future(statement)
-    await asyncio.sleep(0)
     try:
+        await asyncio.sleep(0)
         yield task
     finally:
         await asyncio.gather(task, return_exceptions=True)

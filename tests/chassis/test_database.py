@@ -1,13 +1,15 @@
 """The doors to a service's database."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.chassis.database import Database, _alembic, driver_of
+from libs.chassis.database import Database, Statement, _alembic, driver_of, meanwhile, run
 from libs.contracts.registry import SPEAKERS
 from tests.waiting import until
 
@@ -58,3 +60,31 @@ def test_migrations_of_the_chassis_and_of_a_service_are_one_line_each(service: s
     heads = ScriptDirectory.from_config(_alembic(service)).get_heads()
 
     assert len(heads) == (1 if service is None else 2), heads
+
+
+@pytest.mark.parametrize("when", ["as it begins", "meanwhile"])
+async def test_a_statement_that_goes_on_meanwhile_ends_with_who_waits_for_it(database_url: Callable[[str | None], str], when: str) -> None:
+    database = Database(database_url(None), pool_size=1)
+    begun = asyncio.Event()
+
+    async def ask() -> None:
+        async with database.transaction() as session, meanwhile(sleep(session)):
+            begun.set()
+
+    async def sleep(session: AsyncSession) -> None:
+        if when == "as it begins":
+            waiting.cancel()
+        await run(session, Statement("SELECT pg_sleep(30)"), {})
+
+    try:
+        waiting = asyncio.create_task(ask())
+        if when == "meanwhile":
+            await begun.wait()
+            waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+        async with asyncio.timeout(10), database.transaction() as session:
+            assert await session.scalar(text("SELECT 1")) == 1
+    finally:
+        await database.close()
