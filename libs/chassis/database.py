@@ -115,12 +115,15 @@ async def copy(session: AsyncSession, table: str, columns: Iterable[str], record
 async def meanwhile(statement: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
     """Have PostgreSQL begin, and do in the body what needs neither its answer nor the session: a batch of an intake spends a third of its time waiting.
 
-    The body waits for nothing. The statement is over when the body is left, however; `result()` then gives its answer or raises its error.
+    The body waits for nothing. The statement is over once it is left, cancelled where the body failed; `result()` then gives its answer or raises its error.
     """
     task = asyncio.ensure_future(statement)
     try:
         await asyncio.sleep(0)
         yield task
+    except BaseException:
+        task.cancel()
+        raise
     finally:
         await asyncio.gather(task, return_exceptions=True)
     task.result()

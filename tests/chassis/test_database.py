@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.chassis.database import Database, Statement, _alembic, driver_of, meanwhile, run
+from libs.chassis.database import Database, Statement, _alembic, _engine, driver_of, meanwhile, migrate, run
 from libs.contracts.registry import SPEAKERS
 from tests.waiting import until
 
@@ -82,9 +83,32 @@ async def test_a_statement_that_goes_on_meanwhile_ends_with_who_waits_for_it(dat
             await begun.wait()
             waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await waiting
+            async with asyncio.timeout(10):
+                await waiting
 
         async with asyncio.timeout(10), database.transaction() as session:
             assert await session.scalar(text("SELECT 1")) == 1
     finally:
         await database.close()
+
+
+@pytest.mark.parametrize("service", sorted(SPEAKERS))
+async def test_every_migration_can_be_taken_back_and_done_again(database_url: Callable[[str | None], str], service: str) -> None:
+    url = database_url(service)
+    engine = _engine(url)
+
+    def take_back(connection: Connection) -> None:
+        config = _alembic(service)
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(take_back)
+            await connection.commit()
+            left = await connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
+            assert list(left) == ["alembic_version"]
+    finally:
+        await engine.dispose()
+
+    await migrate(url, service)

@@ -115,4 +115,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE dead_letters, cursors, stream_events, stream_epochs, streams, outbox; DROP FUNCTION wake_relay()")
+    op.execute("DROP TABLE dead_letters, cursors, stream_events, stream_epochs, streams, outbox")
+    op.execute("DROP FUNCTION wake_relay()")
