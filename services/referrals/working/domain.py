@@ -81,11 +81,11 @@ class Helped(NamedTuple):
     last_contact: ContactResult | None
     """Of the last attempt, by when it was made; none: never tried."""
     tried: bool
-    """Otherwise than through an adult who declined."""
+    """Otherwise than through an adult who declined and was not reached since."""
     spoken_with: bool
     """They answered in one of the contacts, or an adult through whom a minor is called was reached."""
     left: bool
-    """The last attempt is that of an adult who declined, for themselves alone."""
+    """The last attempt is to an adult who declined, for themselves alone."""
     taken: bool
     """A partner took over."""
     reported: bool
@@ -109,7 +109,7 @@ class Work(NamedTuple):
 
     @property
     def spoken_with(self) -> bool:
-        """One of those to be helped answered, and whoever agreed to be called was tried, or is with a partner."""
+        """One of those to be helped answered, and nobody waits."""
         return any(one.spoken_with for one in self.helped) and self.none_waits
 
     @property
@@ -119,7 +119,8 @@ class Work(NamedTuple):
 
     @property
     def none_waits(self) -> bool:
-        return all(one.tried or one.taken or not one.agreed for one in self.helped)
+        """Whoever agreed to be called was tried, or is with a partner; no child is left by who declined for themselves."""
+        return all((one.tried or one.taken or not one.agreed) and (one.is_done_with or not one.left) for one in self.helped)
 
 
 SPOKEN_WITH: Final = frozenset({ContactResult.REACHED, ContactResult.DECLINED})
@@ -133,8 +134,8 @@ CLOSING: Final[Mapping[CloseReason, tuple[Callable[[Work], bool], str]]] = {
     ),
     CloseReason.COMPLETED: (
         lambda work: work.spoken_with,
-        "Aucune personne à aider (d'abord les victimes) n'a encore été jointe, ou l'une d'elles attend encore un appel :"
-        " notez d'abord le contact, ou choisissez un autre motif.",
+        "Aucune personne à aider (d'abord les victimes) n'a encore été jointe, ou l'une d'elles attend encore un appel"
+        " (aucun adulte ne décline pour un enfant) : notez d'abord le contact, ou choisissez un autre motif.",
     ),
     CloseReason.DECLINED_BY_PERSON: (
         lambda work: work.declined,

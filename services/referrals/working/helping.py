@@ -60,6 +60,20 @@ def attempts_for(person: Concerned, persons: Collection[Concerned], attempts: Se
     return [one for one in attempts if one.person_id in through]
 
 
+def tries(person: Concerned, made: Sequence[Attempt]) -> list[Attempt]:
+    """Of the `attempts_for` a person: those that are about them. An adult who declined did so for nobody else, and speaks for a minor again once they are
+    reached; that they do not answer a second call tries nobody."""
+    counted, declined = [], set[UUID]()
+    for one in made:
+        if one.result is ContactResult.DECLINED:
+            declined.add(one.person_id)
+        elif one.result is ContactResult.REACHED:
+            declined.discard(one.person_id)
+        if one.person_id == person.id or one.person_id not in declined:
+            counted.append(one)
+    return counted
+
+
 def made_for(persons: Collection[Concerned], attempts: Collection[Attempt], since: datetime | None = None) -> list[Attempt]:
     """Those to contact somebody whom the referral is there to help; `since`: as if nothing had been before."""
     counted = [one for one in attempts if since is None or one.at >= since]

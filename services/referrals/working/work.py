@@ -23,7 +23,6 @@ from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import (
     CloseReason,
     ContactAgreement,
-    ContactResult,
     OrientationStatus,
     ReferralStatus,
     Role,
@@ -45,7 +44,7 @@ from services.referrals.rules import UnknownPerson, UnknownPost, check_kept
 from services.referrals.schemas import PersonContent
 from services.referrals.working.domain import SPOKEN_WITH, Helped, PostNotAvailable, Work, check_closing
 from services.referrals.working.duplicates import original_of
-from services.referrals.working.helping import attempts_for, those_of_first, to_help
+from services.referrals.working.helping import attempts_for, those_of_first, to_help, tries
 from services.referrals.working.models import Assessment, ContactAttempt, Interview, Moved
 from services.referrals.working.schemas import AssignIn, CloseIn, DeclineIn, MovedOut, TransferIn
 
@@ -276,7 +275,7 @@ async def _work(session: AsyncSession, referral: Referral) -> Work:
     reported = await reported_of(session, referral.id)
     for person in to_help(persons, attempts):
         made = attempts_for(person, persons, attempts)
-        tried = [one for one in made if one.person_id == person.id or one.result is not ContactResult.DECLINED]
+        tried = tries(person, made)
         helped.append(
             Helped(
                 agreed=person.agreement is ContactAgreement.ACCEPTED and person.may_be_called,

@@ -191,6 +191,33 @@ async def test_a_child_who_agreed_waits_for_a_call_after_its_mother_declined_wha
     assert (before, await closing(referrals, referral_id)) == (["close-reason-unfounded"] * 4, "closed")
 
 
+@pytest.mark.parametrize("earlier", [[], ["no_answer"], ["reached"]])
+async def test_a_mother_who_declined_for_herself_speaks_for_her_child_once_she_answers_again(
+    referrals: Referrals, earlier: list[str]
+) -> None:
+    referral_id = await referrals.accepted(persons=FAMILY)
+    mother, _ = await referrals.persons(referral_id)
+    for result in [*earlier, "declined", "no_answer"]:
+        await call(referrals, mother, result=result)
+
+    before = [await closing(referrals, referral_id, one) for one in ("declined_by_person", "completed", "oriented", "unreachable")]
+    for result in ("reached", "no_answer"):
+        await call(referrals, mother, result=result)
+
+    assert (before, await closing(referrals, referral_id, "completed")) == (["close-reason-unfounded"] * 4, "closed")
+
+
+async def test_nothing_is_completed_for_a_child_whom_its_mother_left_when_she_declined(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=FAMILY)
+    mother, child = await referrals.persons(referral_id)
+    await call(referrals, mother, result="declined")
+
+    before = await closing(referrals, referral_id, "completed")
+    await call(referrals, child)
+
+    assert (before, await closing(referrals, referral_id, "completed")) == ("close-reason-unfounded", "closed")
+
+
 async def test_who_is_reported_in_danger_keeps_open_no_referral_that_the_others_declined(referrals: Referrals) -> None:
     referral_id = await referrals.accepted(persons=FAMILY)
     mother, child = await referrals.persons(referral_id)
