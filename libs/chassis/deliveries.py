@@ -5,7 +5,7 @@ lock and a database connection while a slow receiver thinks. A replica that dies
 asks whether the lease is still its own.
 
 A slow receiver is its owner's trouble alone: a replica works for `PARALLEL` subscriptions at once, of which one owner has `PLACES` at most on all replicas
-together; a turn is bounded in time, and whoever had one goes to the end of the queue.
+together; a turn is bounded in time, and whoever had one goes to the end of the queue. What goes wrong in a turn ends that turn alone.
 """
 
 import asyncio
@@ -130,7 +130,13 @@ class Deliverer:
 
     async def deliver(self, claimed: Row[Any]) -> None:
         """One turn for one subscription: up to `BATCH` events in `TURN_SECONDS`, in order, each when the one before was taken."""
-        mine = {"id": claimed.id, "mine": claimed.lease}
+        try:
+            await self._turn(claimed, {"id": claimed.id, "mine": claimed.lease})
+        except Exception as error:  # the database's, mostly: how the turn went cannot be written down
+            _log.error("webhook.turn_lost", subscription=str(claimed.id), error=type(error).__name__)
+        await self._release(claimed.lease)  # a cancelled turn leaves it to `run`
+
+    async def _turn(self, claimed: Row[Any], mine: dict[str, Any]) -> None:
         try:
             await self._deliver(claimed, mine)
         except Undeliverable as failure:
@@ -142,7 +148,9 @@ class Deliverer:
             await self._disable(mine, "feed-too-old", None)
         except _NotEntitled:
             await self._disable(mine, "not-entitled", None)
-        await self._release(claimed.lease)  # a cancelled turn leaves it to `run`
+        except Exception as error:  # nobody foresaw it: it waits like any that failed, instead of being claimed again at once
+            _log.error("webhook.turn_failed", subscription=str(claimed.id), error=type(error).__name__)
+            await self._failed(claimed, mine, Undeliverable("internal-error"))
 
     async def _deliver(self, claimed: Row[Any], mine: dict[str, Any]) -> None:
         organization = None if claimed.organization is None else str(claimed.organization)
@@ -195,11 +203,16 @@ class Deliverer:
             await session.execute(_DISABLE, {**mine, "reason": reason, "code": code})
 
     async def _release(self, *leases: UUID) -> None:
-        """Give leases back (all of them when none is named), so that another replica need not wait for their end."""
+        """Give leases back (all of them when none is named), so that another replica need not wait for their end. They count no longer, however that went."""
         given_back = list(leases or self._leases)
-        if given_back:
+        if not given_back:
+            return
+        try:
             async with asyncio.timeout(2), self._database.transaction() as session:
                 await session.execute(_RELEASE, {"leases": given_back})
+        except Exception as error:
+            _log.warning("webhook.leases_run_out", leases=len(given_back), error=type(error).__name__)
+        finally:
             self._leases.difference_update(given_back)
 
 

@@ -51,7 +51,7 @@ class SubscriptionOut(Answer):
 
     `disabled_reason`: gone (the receiver answered 410), failing (three days without success), feed-too-old (the events wanted are no longer kept:
     it cannot be resumed, create another), not-entitled (the stream is no longer its owner's to read), expired (not renewed in time).
-    `last_failure`: http-500, timeout, connect, tls, dns, redirect, protocol, address-refused…
+    `last_failure`: http-500, timeout, connect, tls, dns, redirect, protocol, address-refused, internal-error (ours)…
     `expires_at`: when the deliveries end, unless a call to `/v1/streams` or `/v1/subscriptions` renews them before.
     """
 
