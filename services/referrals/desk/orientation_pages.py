@@ -32,7 +32,7 @@ from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.directory.called import called
 from services.referrals.domain import Move
 from services.referrals.orientations import telling
-from services.referrals.orientations.domain import ORIENTATION_LIVES, Mismatch, OrientationMove, OrientationOver, place_of
+from services.referrals.orientations.domain import ORIENTATION_LIVES, Mismatch, OrientationMove, OrientationOver, place_of, unfounded
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import OrientationListed
@@ -225,6 +225,7 @@ async def _shown(
         called=names,
         orientation=orientation,
         own=caller.role is not Role.PARTNER,
+        unfounded=unfounded(found.person.agreement, found.legal_ground, found.person.age_band, found.status),
         may_link=caller.role is Role.ISCG and orientation.status in ORIENTATION_LIVES,
         changes=[(move, CHANGES[move]) for move in orientation.moves],
         keys={move: fresh_key() for move in [*orientation.moves, "link"]},

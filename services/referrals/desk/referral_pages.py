@@ -24,6 +24,7 @@ from services.referrals.desk.told import Line, told_line
 from services.referrals.directory.called import Called, called
 from services.referrals.domain import Move, moved
 from services.referrals.justice import alerts, requisitions
+from services.referrals.orientations.domain import unfounded
 from services.referrals.receiving.schemas import RoutingOut
 from services.referrals.working.followup_schemas import Step
 from services.referrals.working.schemas import ReferralOut
@@ -102,6 +103,7 @@ async def show_referral(referral_id: Id, request: Request, caller: Caller, purpo
         **shown,
         courts=courts,
         changes=CHANGES,
+        unfounded=unfounded,
         keys=keys,
         done=TOLD.get(done) or told_of(done),
     )

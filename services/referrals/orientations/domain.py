@@ -117,6 +117,15 @@ class Mismatch(Code):
     )
 
 
+class Unfounded(Code):
+    """Told with a correction; what a partner agreed to goes on all the same, until the social worker ends it."""
+
+    LEGAL_GROUND = (
+        "legal_ground",
+        "Son motif légal ne vaut pas pour une personne de cet âge : vérifiez l'âge, recueillez son accord, ou annulez l'orientation.",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What the directory says of a service. `communes` empty: its whole département; `capacity` None: no limit; `sexes` and `age_bands` empty: anybody."""
@@ -239,6 +248,14 @@ def check_orientation(agreement: str, ground: LegalGround | None, role: Role, ag
     if not fits(age_band):
         raise GroundUnfounded("Ce motif légal ne vaut pas pour une personne de cet âge : choisissez-en un autre.")
     return ground
+
+
+def unfounded(agreement: str, ground: LegalGround | None, age_band: AgeBand, status: OrientationStatus) -> Unfounded | None:
+    """Of an orientation that lives on a legal ground alone, whether it is one for somebody of this age."""
+    if ground is None or agreement == ContactAgreement.ACCEPTED or status not in ORIENTATION_LIVES:
+        return None
+    _, fits = LEGAL_GROUNDS[ground]
+    return None if fits(age_band) else Unfounded.LEGAL_GROUND
 
 
 CAME_TO_NOTHING: Final = frozenset({OrientationStatus.REJECTED, OrientationStatus.EXPIRED, OrientationStatus.FAILED})

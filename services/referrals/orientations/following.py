@@ -17,7 +17,7 @@ from services.referrals import notices
 from services.referrals.models import Person, Referral
 from services.referrals.notices import NoticeKind
 from services.referrals.orientations.commands import say_cancelled, say_updated
-from services.referrals.orientations.domain import LEGAL_GROUNDS, ORIENTATION_LIVES, OrientationMove, orientation_moved
+from services.referrals.orientations.domain import LEGAL_GROUNDS, ORIENTATION_LIVES, OrientationMove, Unfounded, orientation_moved
 from services.referrals.orientations.links import Links, last_of
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.telling import asks_no_more, of_partner
@@ -28,8 +28,10 @@ _WITHOUT_AGREEMENT: Final[Mapping[ContactAgreement, OrientationCancellation]] = 
 }
 
 
-async def end_unagreed(session: AsyncSession, referral: Referral, now: datetime) -> None:
-    """What lives of who does not agree, or not any more, goes, answered or not, unless it rests on a legal ground that is for somebody of their age."""
+async def end_unagreed(session: AsyncSession, referral: Referral, now: datetime) -> list[Unfounded]:
+    """What lives of who does not agree, or not any more, goes, answered or not, unless it rests on a legal ground. What waits for its answer on a ground that
+    is not for somebody of their age goes too; of what a partner agreed to it is told: a slip of the pen in an age cuts no support."""
+    doubts: set[Unfounded] = set()
     for agreement, reason in _WITHOUT_AGREEMENT.items():
         persons = select(col(Person.id)).where(col(Person.referral_id) == referral.id, col(Person.agreement) == agreement)
         of_them = col(Orientation.person_id).in_(persons), col(Orientation.legal_ground).is_(None)
@@ -37,7 +39,11 @@ async def end_unagreed(session: AsyncSession, referral: Referral, now: datetime)
         for ground, (_, fits) in LEGAL_GROUNDS.items():
             others = persons.where(col(Person.age_band).in_([band for band in AgeBand if not fits(band)]))
             unfounded = col(Orientation.person_id).in_(others), col(Orientation.legal_ground) == ground
-            await _withdraw(session, referral, OrientationCancellation.NO_LONGER_SUITABLE, now, *unfounded)
+            waits = col(Orientation.status) == OrientationStatus.REQUESTED
+            await _withdraw(session, referral, OrientationCancellation.NO_LONGER_SUITABLE, now, *unfounded, waits)
+            if await _living(session, referral, *unfounded):
+                doubts.add(Unfounded.LEGAL_GROUND)
+    return sorted(doubts)
 
 
 async def end_declined(session: AsyncSession, referral: Referral, person: Person, now: datetime) -> None:

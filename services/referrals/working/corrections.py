@@ -36,6 +36,7 @@ from services.referrals.delays.due import Delays
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Person, Referral, UnitHeard
 from services.referrals.orientations.asking import check_sides_of
+from services.referrals.orientations.domain import Unfounded
 from services.referrals.orientations.following import end_unagreed, tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.waiting import hasten
@@ -122,7 +123,7 @@ async def correct(
         await notices.turned_urgent(session, referral, now)
     if referral.status == ReferralStatus.UNROUTED and _ROUTED_BY.intersection(fields):
         await routing.mark_due(session, referral.departement)
-    warnings: list[Verdict] = []
+    warnings: list[Verdict | Unfounded] = []
     aged = await _ages(session, vault, referral, persons) if "/occurred_at" in fields else []
     if fields:
         referral.version += 1
@@ -139,9 +140,9 @@ async def correct(
         if _ROUTED_BY.intersection(fields) and referral.status in (ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED):
             await session.flush()
             misfit = await routing.corrected(session, delays, referral, now)
-            warnings = [misfit] if misfit is not None else []
+            warnings += [misfit] if misfit is not None else []
         if any(field.rpartition("/")[2] in _ORIENTED_BY for field in [*fields, *aged]):
-            await end_unagreed(session, referral, now)
+            warnings += await end_unagreed(session, referral, now)
         if {"/urgency", "/danger"}.intersection(fields):
             await hasten(session, referral, delays.answers, now)
         if referral.post_id == post_id:

@@ -8,6 +8,7 @@ from libs.chassis.strict import Answer, Body, prose, wrong
 from libs.contracts.types import CommuneCode, Id, Instant
 from libs.contracts.vocabularies import Channel, ContactAgreement, KnownToServices, PersonRole, Sex, Theme, Urgency
 from services.referrals.domain import OLDEST_PERSON
+from services.referrals.orientations.domain import Unfounded
 from services.referrals.receiving.domain import Verdict
 from services.referrals.schemas import MAX_PERSONS, Contact, Identity, Natinf, PersonContent, PersonIn, SafeContact, unique
 from services.referrals.working.domain import CorrectionReason
@@ -69,8 +70,9 @@ class CorrectedOut(Answer):
     version: int
     post_id: Id | None
     """Which post has the referral now: one that had not accepted it goes where its unit, commune or channel lead."""
-    warnings: list[Verdict]
-    """What speaks against the post that has the referral, of which the unit, the commune or the channel was corrected; it keeps it all the same."""
+    warnings: list[Verdict | Unfounded]
+    """What speaks against the post that has the referral, of which the unit, the commune or the channel was corrected; it keeps it all the same. And that a
+    partner supports somebody on a legal ground which is not for who is of this age: the social worker decides what follows."""
 
 
 class ChangeOut(Answer):

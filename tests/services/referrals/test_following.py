@@ -84,6 +84,33 @@ async def test_a_legal_ground_that_is_not_for_somebody_of_this_age_carries_no_or
     assert answer.status_code == (200 if left is None else 409), answer.text
 
 
+@pytest.mark.parametrize("steps", [("accept",), ("accept", "start")])
+async def test_an_age_that_the_ground_is_not_for_cuts_no_support_that_a_partner_agreed_to_and_is_warned_of(
+    referrals: Referrals, steps: tuple[str, ...]
+) -> None:
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="not_asked", identity=MINOR))
+    asked = (await orient(referrals, referral_id, legal_ground="minor_in_danger")).json()["id"]
+    for version, step in enumerate(steps, 1):
+        assert (await referrals.answer("partner-95", asked, step, version=version)).status_code == 200
+    before = await status(referrals, asked)
+    [person, *_] = await referrals.persons(referral_id)
+
+    async def warned(**corrected: Any) -> list[str]:
+        body = {"reason": "mistake", "persons": [{"person_id": person, **corrected}]}
+        answer = await referrals.move("iscg-95", referral_id, "corrections", body)
+        assert answer.status_code == 201, answer.text
+        warnings: list[str] = answer.json()["warnings"]
+        return warnings
+
+    mistyped = await warned(**GROWN)
+    agreed = await warned(agreement="accepted")
+    taken_back = await warned(agreement="not_asked")
+    right = await warned(identity=MINOR)
+
+    assert (mistyped, agreed, taken_back, right) == (["legal_ground"], [], ["legal_ground"], [])
+    assert await status(referrals, asked) == before
+
+
 @pytest.mark.parametrize(("result", "said", "before"), [("reached", "accepted", "not_asked"), ("declined", "refused", "accepted")])
 async def test_a_contact_that_is_withdrawn_takes_what_the_person_said_with_it(
     referrals: Referrals, result: str, said: str, before: str

@@ -212,6 +212,30 @@ async def test_what_a_partner_accepted_is_taken_back_with_a_reason_that_the_page
     assert "L'orientation ne convient plus à la situation" in browser.html.text
 
 
+async def test_who_turns_out_too_old_for_the_ground_of_a_support_that_goes_on_is_shown_to_the_post_until_it_is_settled(desk: Desk) -> None:
+    child = desk.body()["persons"][0] | {"agreement": "not_asked", "identity": None, "approximate_age": 9}
+    referral_id = await desk.accepted(persons=[child])
+    [person] = await desk.persons(referral_id)
+    service = {"person_id": person, "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support", "legal_ground": "minor_in_danger"}
+    made = await desk.post("iscg-95", f"/v1/referrals/{referral_id}/orientations", service)
+    orientation = made.json()["id"]
+    assert (await desk.answer("partner-95", orientation, "accept")).status_code == 200
+    browser = await desk.sign_in("iscg-95")
+    pages = (f"/desk/referrals/{referral_id}", f"/desk/orientations/{orientation}")
+
+    async def warned() -> list[bool]:
+        return ["Son motif légal ne vaut pas pour une personne de cet âge" in (await browser.open(one)).text for one in pages]
+
+    before = await warned()
+    grown = {"reason": "mistake", "persons": [{"person_id": person, "approximate_age": 90}]}
+    assert (await desk.move("iscg-95", referral_id, "corrections", grown)).status_code == 201
+    after = await warned()
+    partner = await desk.sign_in("partner-95", f"/desk/orientations/{orientation}")
+
+    assert (before, after) == ([False, False], [True, True])
+    assert "Son motif légal" not in partner.html.text
+
+
 async def test_a_link_for_a_partner_without_account_is_shown_once_and_answers(desk: Desk) -> None:
     orientation = await asked(desk)
     worker = await desk.sign_in("iscg-95", f"/desk/orientations/{orientation}")
