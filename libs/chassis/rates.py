@@ -159,6 +159,7 @@ class Rates:
         self._at_work = _Share(settings.client_concurrency_limit)
         self._strangers_at_work = _Share(settings.client_concurrency_limit)
         self._unproven_at_work = _Share(settings.client_concurrency_limit)
+        self._unrecognised_at_work = _Share(settings.client_concurrency_limit)
 
     def spend(self, scope: Scope, owner: str) -> None:
         """Counts a request of a verified caller (`Principal.owner`), and that it is in work. Raises TooManyRequests, TooManyAtOnce."""
@@ -187,6 +188,13 @@ class Rates:
         Beside those of `admit`, who shut nobody with a token out.
         """
         self._take(self._unproven_at_work, scope)
+
+    def admit_unrecognised(self, scope: Scope) -> None:
+        """Counts that a request waits until it is known whose session it names, for its address. Raises Unavailable.
+
+        Beside the others: neither strangers nor an issuer that does not answer shut out who is signed in.
+        """
+        self._take(self._unrecognised_at_work, scope)
 
     def _take(self, share: _Share, scope: Scope) -> None:
         if not share.take(scope, _address(scope)):

@@ -61,22 +61,25 @@ async def _entered(request: Request, rule: Rule) -> Response | None:
     """The page may be shown: None; or what is answered instead. Raises Refusal."""
     provider, runtime = Provider.of(request), request.app.state.runtime
     rates: Rates = request.app.state.rates
-    signed_in = await Sessions.of(runtime).find(request, provider, datetime.now(UTC), partial(rates.admit_unproven, request.scope))
-    if signed_in is not None:
+    sessions = Sessions.of(runtime)
+    if sessions.secret_of(request) is not None:
+        rates.admit_unrecognised(request.scope)
+    signed_in = await sessions.find(request, provider, datetime.now(UTC), partial(rates.admit_unproven, request.scope))
+    if signed_in is None:
+        rates.admit(request.scope)  # for as long as a stranger's form takes to come, too
+    else:
         request.scope[SIGNED_IN] = signed_in
-    if rule.public or signed_in is None:  # for as long as a stranger's form takes to come, too
-        rates.admit(request.scope)
+        rates.spend(request.scope, signed_in.caller.owner)
     if rule.public:
         return None
     if signed_in is None:
-        if request.method != "GET" or request.cookies.get(Sessions.of(runtime).cookie):
+        if request.method != "GET" or request.cookies.get(sessions.cookie):
             refusal = rates.refuse(request.scope, Unauthenticated("Votre session a pris fin."))
             if not isinstance(refusal, Unauthenticated):
                 raise refusal
         if request.method != "GET":
             return await _after_its_session(request, runtime, provider)
         return _elsewhere("/desk/sign-in", request)
-    rates.spend(request.scope, signed_in.caller.owner)
     if not rule.allows(signed_in.caller):
         raise Forbidden("Votre rôle ou votre périmètre n'ouvre pas cette page.")
     request.scope[CALLER] = signed_in.caller

@@ -165,7 +165,7 @@ class Sessions:
             if used is None:
                 return None
             try:
-                caller = await runtime.tokens.verify(used.tokens.access_token)
+                caller = await runtime.tokens.verify(used.tokens.access_token, before_waiting)
             except Unauthenticated:
                 before_waiting()
                 await self._renew(runtime.database, secret, used, provider)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import AsyncAdaptedQueuePool, text
 
+from libs.chassis.limits import LEAVE
 from libs.chassis.rates import Rates
 from libs.chassis.refusals import Unavailable
 from services.referrals.desk import sessions as kept_sessions
@@ -33,8 +34,8 @@ async def a_session(desk: Desk, lifetime: int = 600) -> str:
         return await Sessions.of(desk.runtime).make(session, tokens, datetime.now(UTC))
 
 
-async def ask(desk: Desk, secret: str) -> int:
-    answer = await desk.client.get("/desk/purpose", headers={"Cookie": f"{COOKIE}={secret}"})
+async def ask(desk: Desk, secret: str, path: str = "/desk/purpose") -> int:
+    answer = await desk.client.get(path, headers={"Cookie": f"{COOKIE}={secret}"})
     return answer.status_code
 
 
@@ -55,13 +56,14 @@ async def test_forms_without_a_session_that_come_slowly_take_the_share_of_their_
     for _ in slow:
         await read.acquire()
     beyond = await send(b"csrf=another")
-    person = await ask(desk, await a_session(desk))
+    person = await a_session(desk)
+    signed_in = [await ask(desk, person), await ask(desk, person, "/desk/")]
     elsewhere = httpx.AsyncClient(transport=httpx.ASGITransport(app_of(desk.client), client=("192.0.2.9", 5)), base_url=BASE)
     neighbour = await elsewhere.get("/desk/")
     ends.set()
 
     assert beyond == 503
-    assert person == 200, "who is signed in has a share of their own"
+    assert signed_in == [200, 200], "who is signed in has a share of their own"
     assert neighbour.status_code == 200
     assert await asyncio.gather(*slow) == [401, 401]
     assert await send(b"csrf=another") == 401, "the places are given back"
@@ -71,6 +73,36 @@ async def test_planted_a_stranger_who_takes_no_share_is_seen(desk: Desk, monkeyp
     monkeypatch.setattr(Rates, "admit", lambda self, scope: None)
 
     await seen_red(test_forms_without_a_session_that_come_slowly_take_the_share_of_their_address_and_no_more(desk), "401 == 503")
+
+
+async def test_who_waits_until_it_is_known_whose_session_it_is_takes_a_share_that_strangers_do_not_have(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = app_of(desk.client).state.rates = Rates(settings_for("referrals", client_concurrency_limit=2))
+    secret, use, looked, known = await a_session(desk), Sessions._use, asyncio.Semaphore(0), asyncio.Event()
+
+    async def slowly(self: Sessions, *given: Any) -> Any:
+        looked.release()
+        await known.wait()
+        return await use(self, *given)
+
+    monkeypatch.setattr(Sessions, "_use", slowly)
+    strangers: list[dict[str, Any]] = [{"client": ("127.0.0.1", port)} for port in (1, 2)]
+    for stranger in strangers:
+        rates.admit(stranger)
+    waiting = [asyncio.create_task(ask(desk, secret)) for _ in range(2)]
+    for _ in waiting:
+        await looked.acquire()
+    beyond = asyncio.create_task(ask(desk, secret))
+    token = await desk.client.get("/v1/referrals", headers={"Authorization": f"Bearer {desk.issuer.issue('iscg-95')}"})
+    await asyncio.sleep(0.2)
+    refused = beyond.done()
+    known.set()
+
+    assert await asyncio.gather(*waiting) == [200, 200], "strangers of the address shut out who is signed in"
+    assert (refused, await beyond) == (True, 503), "lookups without end"
+    assert token.status_code == 200
+    assert await ask(desk, secret) == 200, "the places are given back"
 
 
 class Renewing:
@@ -178,6 +210,21 @@ async def test_who_waits_for_a_renewal_takes_a_share_of_their_address(desk: Desk
 
     assert await asyncio.gather(*waiting) == [200] * 2
     assert await ask(desk, await a_session(desk, ENDED)) == 200
+
+
+async def test_who_is_signed_in_by_a_key_that_is_not_known_yet_waits_in_the_share_of_those_who_wait_for_the_issuer(desk: Desk) -> None:
+    rates = app_of(desk.client).state.rates = Rates(settings_for("referrals", client_concurrency_limit=1))
+    secret, tokens = await a_session(desk), desk.runtime.tokens
+    waiting: dict[str, Any] = {"client": ("127.0.0.1", 1)}
+    rates.admit_unproven(waiting)
+    tokens._verified.clear()
+    tokens.keys._keys = {}
+
+    meanwhile = await ask(desk, secret)
+    waiting[LEAVE]()
+
+    assert meanwhile == 503
+    assert await ask(desk, secret) == 200
 
 
 async def test_a_renewal_that_failed_or_died_is_tried_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
