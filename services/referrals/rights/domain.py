@@ -1,8 +1,23 @@
 """How long a person's content is kept."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from libs.contracts.types import Code
+from libs.contracts.vocabularies import Theme
+
+TELLING: Final = frozenset(
+    {
+        Theme.CHILD_NOT_RETURNED,
+        Theme.CHILD_IN_DANGER,
+        Theme.RUNAWAY_MINOR,
+        Theme.MINOR_ADRIFT,
+        Theme.SCHOOL_VIOLENCE,
+        Theme.PARENTING,
+        Theme.SUICIDE_ATTEMPT,
+    }
+)
+"""Themes that tell of a child, or of somebody in danger, by themselves (decision 0018)."""
 
 
 @dataclass(frozen=True, slots=True)

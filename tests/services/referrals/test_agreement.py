@@ -24,6 +24,9 @@ def persons_with(referrals: Referrals, **changes: Any) -> list[dict[str, Any]]:
     return [first | changes, *others]
 
 
+CALM: dict[str, Any] = {"danger": False, "children_present": 0, "themes": ["family_dispute"], "principal_theme": "family_dispute"}
+"""Nothing tells of a child or of a danger."""
+
 MINOR = {"family_name": "Exemple", "given_name": "Camille", "birth_on": "2014-04-12"}
 
 
@@ -80,7 +83,7 @@ async def run(referrals: Referrals, now: datetime, hours: int = 72) -> int:
 
 
 async def test_who_refused_is_erased_after_the_delay_and_still_counted(referrals: Referrals) -> None:
-    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="refused"))
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="refused"), **CALM)
     [refused, other] = await referrals.persons(referral_id)
     await referrals.said()
     now = datetime.now(UTC)
@@ -105,7 +108,7 @@ async def test_who_refused_is_erased_after_the_delay_and_still_counted(referrals
 
 async def test_with_the_last_person_who_refused_the_whole_referral_goes(referrals: Referrals) -> None:
     persons = persons_with(referrals, agreement="refused")[:1]
-    referral_id = await referrals.receive(persons=persons, danger=False, children_present=0)
+    referral_id = await referrals.receive(persons=persons, **CALM)
     await referrals.said()
 
     await run(referrals, datetime.now(UTC) + timedelta(hours=73))
@@ -116,6 +119,7 @@ async def test_with_the_last_person_who_refused_the_whole_referral_goes(referral
 
 
 async def test_a_refusal_noted_later_counts_from_then_and_one_taken_back_keeps_the_person(referrals: Referrals) -> None:
+    referrals.usual |= CALM
     first, second = await referrals.accepted(), await referrals.accepted(persons=persons_with(referrals, agreement="refused"))
     now = datetime.now(UTC)
     for referral_id, agreement in ((first, "refused"), (second, "accepted")):

@@ -15,7 +15,7 @@ from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.rights.refused import tell_left_open
 from tests.services.referrals.conftest import Referrals
-from tests.services.referrals.test_agreement import MINOR, orient, persons_with, run
+from tests.services.referrals.test_agreement import CALM, MINOR, orient, persons_with, run
 from tests.services.referrals.test_erasure import erase as destroy
 from tests.services.referrals.test_justice import NOTE, REFERENCE, REQUISITION, alert, alerts, requisition
 from tests.services.referrals.test_notices import prefer
@@ -45,7 +45,8 @@ async def supported(referrals: Referrals) -> UUID:
 async def test_who_is_oriented_by_law_is_kept_the_whole_delay_after_that_came_to_nothing_so_as_to_be_oriented_again(
     referrals: Referrals, ended: str
 ) -> None:
-    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="refused", identity=MINOR))
+    child, other = persons_with(referrals, agreement="refused", identity=MINOR)
+    referral_id = await referrals.accepted(persons=[child, other | {"role": "victim"}])
     asked = (await orient(referrals, referral_id, legal_ground="minor_in_danger")).json()["id"]
     async with referrals.runtime.database.transaction() as session:
         await session.execute(text("UPDATE referrals SET received_at = now() - interval '100 hours'"))
@@ -143,7 +144,7 @@ async def test_a_requisition_that_names_nobody_holds_everybody(referrals: Referr
 
 async def test_no_job_erases_what_a_requisition_waits_for(referrals: Referrals) -> None:
     ended = await old(referrals)
-    refused = await referrals.accepted(persons=persons_with(referrals, agreement="refused"))
+    refused = await referrals.accepted(persons=persons_with(referrals, agreement="refused"), **CALM)
     await announced(referrals)
     later = datetime.now(UTC) + timedelta(hours=100)
     entries = [(await requisition(referrals, one, handed_over_at=None)).json()["id"] for one in (ended, refused)]
@@ -161,15 +162,12 @@ async def test_no_job_erases_what_a_requisition_waits_for(referrals: Referrals) 
     assert (await statuses(referrals))[ended] == "erased"
 
 
-CALM: dict[str, Any] = {"danger": False, "children_present": 0}
-
-
 @pytest.mark.parametrize("accepted", [True, False])
 @pytest.mark.parametrize(
     ("situation", "identity", "sent"),
     [
-        ({"danger": True, "children_present": 0}, None, {"kind": "prosecutor_report", "court": "95127"}),
-        ({"danger": False, "children_present": 2}, None, {"person_ids": []}),
+        (CALM | {"danger": True}, None, {"kind": "prosecutor_report", "court": "95127"}),
+        (CALM | {"children_present": 2}, None, {"person_ids": []}),
         (CALM, MINOR, {}),
     ],
     ids=["danger", "children", "minor"],
@@ -287,3 +285,100 @@ async def test_what_is_held_past_its_end_is_told_to_the_coordinator_once_a_week_
     pages = await referrals.get("coordinator-95", "/v1/held-ends", limit=2)
     rest = await referrals.get("coordinator-95", "/v1/held-ends", limit=2, cursor=pages.json()["next"])
     assert [one["referral_id"] for one in (*pages.json()["items"], *rest.json()["items"])] == sorted(held)
+
+
+ACCUSED = {"role": "alleged_perpetrator", "sex": "male", "agreement": "not_asked"}
+
+
+async def remind(referrals: Referrals, hours: int, **more: int) -> None:
+    async with referrals.runtime.database.transaction() as session:
+        await tell_left_open(session, datetime.now(UTC) + timedelta(hours=hours), timedelta(hours=72), **more)
+
+
+async def reminded(referrals: Referrals) -> set[UUID]:
+    return {row.referral_id for row in await referrals.rows("SELECT referral_id FROM notices WHERE kind = 'refusal_to_settle'")}
+
+
+@pytest.mark.parametrize(
+    ("roles", "kept"),
+    [
+        (["alleged_perpetrator"], True),
+        (["alleged_perpetrator", "witness"], True),
+        (["victim"], False),
+    ],
+    ids=["accused", "neighbour", "another victim"],
+)
+async def test_a_mother_who_refuses_is_not_erased_unseen_because_an_accused_or_a_neighbour_is_left(
+    referrals: Referrals, roles: list[str], kept: bool
+) -> None:
+    mother = persons_with(referrals, agreement="refused")[0]
+    left = [ACCUSED | {"role": role} for role in roles]
+    referral_id = await referrals.accepted(persons=[mother, *left], danger=True, children_present=2)
+    await prefer(referrals, "coordinator-95", "departement:95", "digest")
+
+    await remind(referrals, 73)
+    looked_at = await run(referrals, datetime.now(UTC) + timedelta(hours=73))
+
+    assert (looked_at, await reminded(referrals)) == ((0, {referral_id}) if kept else (1, set()))
+
+
+async def test_the_accused_who_refuses_goes_by_himself_where_the_victim_does_not_refuse(referrals: Referrals) -> None:
+    victim = persons_with(referrals)[0]
+    await referrals.accepted(persons=[victim, ACCUSED | {"agreement": "refused"}], danger=True, children_present=2)
+
+    assert await run(referrals, datetime.now(UTC) + timedelta(hours=73)) == 1
+    assert [row.gone for row in await referrals.rows("SELECT content = '' AS gone FROM persons ORDER BY position")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"themes": ["family_dispute", "runaway_minor"], "principal_theme": "family_dispute"},
+        {"themes": ["child_in_danger"], "principal_theme": "child_in_danger"},
+        {"themes": ["suicide_attempt"], "principal_theme": "suicide_attempt"},
+        {"urgency": "immediate"},
+    ],
+    ids=lambda told: str(next(iter(told.values()))),
+)
+async def test_a_theme_or_an_urgency_alone_tells_of_a_child_or_a_danger(referrals: Referrals, told: dict[str, Any]) -> None:
+    referral_id = await referrals.receive(persons=persons_with(referrals, agreement="refused")[:1], **CALM | told)
+
+    assert await run(referrals, datetime.now(UTC) + timedelta(hours=73)) == 0
+    assert await statuses(referrals) == {referral_id: "assigned"}
+
+
+async def test_a_correction_that_takes_away_what_held_a_refusal_leaves_the_whole_delay_to_correct_it_again(referrals: Referrals) -> None:
+    refused = persons_with(referrals, agreement="refused")[0]
+    told = await referrals.accepted(persons=[refused], **CALM | {"children_present": 2})
+    joined = await referrals.accepted(persons=[refused | {"identity": None}, ACCUSED], **CALM | {"danger": True})
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE referrals SET received_at = now() - interval '100 hours'"))
+    for referral_id, corrected in ((told, {"children_present": 0}), (joined, {"added": [ACCUSED | {"role": "victim"}]})):
+        answer = await referrals.move("iscg-95", referral_id, "corrections", {"reason": "mistake"} | corrected)
+        assert answer.status_code == 201, answer.text
+
+    at_once = await run(referrals, datetime.now(UTC) + timedelta(hours=71))
+    kept = await statuses(referrals)
+    in_the_end = await run(referrals, datetime.now(UTC) + timedelta(hours=73))
+
+    assert (at_once, kept) == (0, {told: "accepted", joined: "accepted"})
+    assert in_the_end == 2
+    assert await statuses(referrals) == {told: "erased", joined: "accepted"}
+
+
+async def test_each_refusal_that_is_left_open_is_told_however_many_they_are_but_not_while_a_partner_has_still_to_answer(
+    referrals: Referrals,
+) -> None:
+    await prefer(referrals, "coordinator-95", "departement:95", "digest")
+    alone = persons_with(referrals, agreement="refused", identity=MINOR)[:1]
+    ids = {await referrals.receive(persons=alone) for _ in range(3)}
+    asked = await referrals.accepted(persons=alone)
+    orientation = (await orient(referrals, asked, legal_ground="minor_in_danger")).json()["id"]
+
+    await remind(referrals, 73, limit=2)
+    meanwhile = await reminded(referrals)
+    assert (await referrals.answer("partner-95", orientation, "accept", version=1)).status_code == 200
+    await remind(referrals, 73, limit=2)
+
+    assert meanwhile == ids
+    assert await reminded(referrals) == ids | {asked}

@@ -13,6 +13,7 @@ from tests.planted import seen_red
 from tests.racing import Race, run, without_locks
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_acknowledgements import confirm, erased
+from tests.services.referrals.test_agreement import CALM
 from tests.services.referrals.test_corrections import correct
 from tests.services.referrals.test_followup import call, interview
 from tests.services.referrals.test_justice import alert, requisition
@@ -165,10 +166,11 @@ async def closed_while_it_is_corrected(referrals: Referrals) -> Race:
 
 
 async def a_person_who_agrees_while_those_who_refused_are_erased(referrals: Referrals) -> Race:
-    referral_id = await referrals.accepted()
+    referral_id = await referrals.accepted(**CALM)
     [victim, _] = await referrals.persons(referral_id)
     await correct(referrals, referral_id, persons=[{"person_id": victim, "agreement": "refused"}])
     await execute(referrals, "UPDATE persons SET refused_at = now() - interval '1 year' WHERE agreement = 'refused'")
+    await execute(referrals, "UPDATE corrections SET corrected_at = now() - interval '1 year'")
     agree = partial(correct, referrals, referral_id, persons=[{"person_id": victim, "agreement": "accepted"}])
     return Race(HELD, [agree, partial(erase_refused, referrals.runtime)], {(1, ("referral.corrected",))})
 
