@@ -15,13 +15,15 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple, Self, cast
 from uuid import UUID
 
+import structlog
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fastapi import Request
 from pydantic import ValidationError
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
+from libs.chassis import problems
 from libs.chassis.database import Database
 from libs.chassis.refusals import Unauthenticated, Unavailable
 from libs.chassis.runtime import Runtime
@@ -33,6 +35,8 @@ from services.referrals.desk import kept
 from services.referrals.desk.provider import Pending, Provider, SignInRefused, Tokens
 from services.referrals.settings import Settings
 
+_log = structlog.get_logger(__name__)
+
 _TOKENS: Final = "desk/tokens"
 _PENDING: Final = "desk/pending"
 _PENDING_SECONDS: Final = 600
@@ -42,6 +46,9 @@ _RENEWAL_SECONDS: Final = 60
 _LOOKS: Final = 50
 _LOOK_SECONDS: Final = 0.2
 """How often, and how far apart, a request looks whether another one renewed the tokens of their session: for ten seconds."""
+
+_STORE_PAUSES: Final = (0.1, 0.3, 1.0)
+"""Before each further try to store renewed tokens while the database is away: the provider may take the former ones no more."""
 
 _MAKE = text(
     "INSERT INTO desk_sessions (id_hash, sealed, purpose, created_at, seen_at, expires_at) VALUES (:id, :sealed, NULL, :now, :now, :ends)"
@@ -198,16 +205,26 @@ class Sessions:
             await asyncio.sleep(_LOOK_SECONDS)
             return
         try:
-            _, tokens = await provider.renew(used.tokens)
-            sealed = self._key_of(secret).seal(tokens.model_dump_json().encode(), context=_TOKENS)
-        except SignInRefused:
-            sealed = None
-        except Unavailable:
-            async with database.transaction() as session:
-                await session.execute(_GIVE_UP, mine)
+            tokens = await _renewed(provider, used.tokens)
+            await asyncio.shield(self._store(database, secret, mine, tokens))
+        except BaseException:  # that of a request which was cancelled too: the next one need not wait for the claim's end
+            await asyncio.shield(_do(database, _GIVE_UP, mine))
             raise
-        async with database.transaction() as session:
-            await session.execute(*((_END, {"id": mine["id"]}) if sealed is None else (_RENEW, mine | {"sealed": sealed})))
+
+    async def _store(self, database: Database, secret: str, mine: dict[str, bytes], tokens: Tokens | None) -> None:
+        """In the place of the former ones; None: the session is over."""
+        statement, given = _END, {"id": mine["id"]}
+        if tokens is not None:
+            statement, given = _RENEW, mine | {"sealed": self._key_of(secret).seal(tokens.model_dump_json().encode(), context=_TOKENS)}
+        for pause in _STORE_PAUSES:
+            try:
+                return await _do(database, statement, given)
+            except Exception as error:
+                if not problems.is_passing(error):
+                    raise
+                _log.warning("desk.renewal_not_stored", error=type(error).__name__)
+            await asyncio.sleep(pause)
+        await _do(database, statement, given)
 
     async def end(self, session: AsyncSession, request: Request) -> None:
         """Of whatever session the cookie names."""
@@ -231,6 +248,19 @@ class Sessions:
 
     def csrf_of(self, secret: str) -> str:
         return urlsafe_b64encode(hmac.digest(self.key, b"csrf" + secret.encode(), sha256)).rstrip(b"=").decode()
+
+
+async def _renewed(provider: Provider, tokens: Tokens) -> Tokens | None:
+    """None when the provider ends the session. Raises Unavailable."""
+    try:
+        return (await provider.renew(tokens))[1]
+    except SignInRefused:
+        return None
+
+
+async def _do(database: Database, statement: TextClause, given: dict[str, Any]) -> None:
+    async with database.transaction() as session:
+        await session.execute(statement, given)
 
 
 def _hash(secret: str) -> bytes:

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import AsyncAdaptedQueuePool, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.chassis.database import Database
 from libs.chassis.limits import LEAVE
 from libs.chassis.rates import Rates
 from libs.chassis.refusals import Unavailable
@@ -113,6 +116,7 @@ class Renewing:
         self.asked, self.answers = asyncio.Semaphore(0), asyncio.Event()
         self.refresh_tokens: list[str] = []
         self.away = False
+        self.error: Exception | None = None
         monkeypatch.setattr(provider_of(desk), "_token", self._token)
 
     async def _token(self, metadata: Any, form: dict[str, str]) -> dict[str, Any]:
@@ -121,6 +125,8 @@ class Renewing:
         await self.answers.wait()
         if self.away:
             raise Unavailable("away")
+        if self.error is not None:
+            raise self.error
         return {"access_token": self._desk.issuer.issue("iscg-95", client_id="desk"), "refresh_token": "second"}
 
 
@@ -238,6 +244,54 @@ async def test_a_renewal_that_failed_or_died_is_tried_again(desk: Desk, monkeypa
     await execute(desk, "UPDATE desk_sessions SET renewing_until = now() - interval '1 second'")
 
     assert await ask(desk, secret) == 200
+
+
+async def test_a_renewal_that_ended_by_an_error_that_nobody_foresaw_makes_nobody_wait(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, secret = Renewing(desk, monkeypatch), await a_session(desk, ENDED)
+    monkeypatch.setattr(kept_sessions, "_LOOK_SECONDS", 0)
+    provider.answers.set()
+    provider.error = RuntimeError()
+    assert await ask(desk, secret) == 500
+
+    provider.error = None
+
+    assert await ask(desk, secret) == 200
+
+
+async def test_a_renewal_whose_request_was_cancelled_makes_nobody_wait(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, secret = Renewing(desk, monkeypatch), await a_session(desk, ENDED)
+    monkeypatch.setattr(kept_sessions, "_LOOK_SECONDS", 0)
+    cancelled = asyncio.create_task(ask(desk, secret))
+    await provider.asked.acquire()
+
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    provider.answers.set()
+
+    assert await ask(desk, secret) == 200
+
+
+async def test_renewed_tokens_are_kept_though_the_database_is_away_for_a_moment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, secret, transaction = Renewing(desk, monkeypatch), await a_session(desk, ENDED), Database.transaction
+    failures = 2
+
+    @asynccontextmanager
+    async def away_twice(self: Database, **given: Any) -> AsyncIterator[AsyncSession]:
+        nonlocal failures
+        if provider.answers.is_set() and failures:
+            failures -= 1
+            raise ConnectionRefusedError
+        async with transaction(self, **given) as session:
+            yield session
+
+    monkeypatch.setattr(Database, "transaction", away_twice)
+    waiting = asyncio.create_task(ask(desk, secret))
+    await provider.asked.acquire()
+    provider.answers.set()
+
+    assert await waiting == 200
+    assert await ask(desk, secret) == 200
+    assert (failures, provider.refresh_tokens) == (0, ["first"])
 
 
 async def test_a_session_that_ended_while_it_was_renewed_stays_over(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
