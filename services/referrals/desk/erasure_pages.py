@@ -19,7 +19,6 @@ from libs.contracts.vocabularies import Purpose as Stated
 from libs.contracts.vocabularies import ReferralStatus
 from services.referrals.desk.changes import Change, Choices, Doing, Field, is_for_the_form, make, read
 from services.referrals.desk.forms import Form
-from services.referrals.desk.moves import everybody
 from services.referrals.desk.pages import form_page, go_to
 from services.referrals.desk.people import named
 from services.referrals.desk.referral_pages import ERASED, MOST_REQUISITIONS, TOLD, opened
@@ -40,6 +39,12 @@ async def _erase(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
     return await rights.erase(session, it.caller, it.runtime.vault, it.id, it.version, body, it.now)
 
 
+def _erasable(shown: Shown) -> Choices:
+    """Also who was erased, where words of an alert that names them are left."""
+    left = {id for ids in shown["words"][0] for id in ids}
+    return [(str(one.id), named(one)) for one in shown["referral"].people if not one.erased or one.id in left]
+
+
 def _narrative(shown: Shown) -> Choices:
     return [("yes", "Effacer aussi le récit, tout de suite")] if shown["referral"].narrative is not None else []
 
@@ -51,7 +56,7 @@ ERASE: Final = Change(
     _erase,
     ErasureIn,
     (
-        Field("person_ids", "Personnes qui demandent l'effacement", "boxes", everybody, otherwise=lambda shown: shown["asked"]),
+        Field("person_ids", "Personnes qui demandent l'effacement", "boxes", _erasable, otherwise=lambda shown: shown["asked"]),
         Field(
             "narrative",
             "Récit",
@@ -114,10 +119,14 @@ async def _shown(
         noted = await alerts.of_referral(session, runtime.vault, referral_id)
         await audit(session, caller, operation="list_alerts", subject=subject, purpose=purpose)
         entries = await requisitions.register(session, caller, referral_id=referral_id, after=None, limit=MOST_REQUISITIONS)
-    if refusal is None and not everybody(shown):
+    everybody = [one.id for one in shown["referral"].people]
+    shown["words"] = words = [
+        [one.person_ids or everybody for one in noted if one.reference or one.note],
+        [one.person_ids or everybody for one in entries if not one.erased],
+    ]
+    if refusal is None and not _erasable(shown):
         raise ErasedAlready("Les données de ces personnes ont déjà été effacées.")
     going = set() if typed is None else set(typed.all("person_ids"))
-    words = [[one.person_ids for one in found if not one.erased] for found in (noted, entries)]
     return form_page(
         request,
         "desk_erase.html",
@@ -132,12 +141,14 @@ async def _shown(
 
 
 def _losses(referral: ReferralOut, going: Collection[str], with_narrative: bool, words: list[list[list[UUID]]]) -> list[str]:
-    """What rights/erasure.py will destroy, in sentences. `words`: whom each alert, then each requisition, names whose words can still be read."""
+    """What rights/erasure.py will destroy, in sentences. `words`: whom each alert, then each requisition, names (everybody, where it names nobody)
+    whose words can still be read."""
     people = [one for one in referral.people if not one.erased]
     erased = [one for one in people if str(one.id) in going]
-    whole = len(erased) == len(people)
-    gone = {one.id for one in referral.people if one.erased or one in erased}
-    noted, entries = (sum(whole or (bool(ids) and gone.issuperset(ids)) for ids in of_kind) for of_kind in words)
+    whole = referral.status is not ReferralStatus.ERASED and len(erased) == len(people)
+    asking = {one.id for one in referral.people if str(one.id) in going}
+    gone = asking | {one.id for one in referral.people if one.erased}
+    noted, entries = (sum(whole or (gone.issuperset(ids) and not asking.isdisjoint(ids)) for ids in of_kind) for of_kind in words)
     living = [one for one in referral.orientations if one.person_id in {p.id for p in erased} and one.status in ORIENTATION_LIVES]
     said = [f"{named(one)} : identité, coordonnées, consignes de contact, et tout ce qui est écrit de cette personne." for one in erased]
     if referral.narrative is not None and (whole or with_narrative):

@@ -71,6 +71,12 @@ READINGS: Final[Mapping[str, str]] = {
 """Operations of the audit log by which somebody read content of the person. The others would tell what another person asked for, of an inquiry, or of an alert."""
 
 _ERASED: Final = "Vos données ont été effacées ; il n'en reste que des codes et des dates, pour les statistiques."
+_ERASED_BUT_SENT: Final = (
+    "Vos données ont été effacées ; il en reste des codes et des dates, pour les statistiques."
+    " Ce que la loi a pu faire transmettre pour protéger une personne est gardé, s'il y en a,"
+    " jusqu'à la fin de la conservation, ou jusqu'à ce que son effacement soit demandé."
+)
+"""Until the end of the retention, of whoever was erased before: whether anything was sent, and is erased by now, an export does not tell (LEFT_OUT)."""
 _OPEN: Final = (
     "La saisine est encore ouverte : la fin de la conservation n'est pas fixée."
     " Une fois close, vos données seront effacées {days} jours après le dernier contact."
@@ -164,7 +170,8 @@ class _Gathered:
                 told.add(said.ReferralErased)
         content = await content_of(self._session, self._vault, self._person)
         last = await retention.last_contact(self._session, self._referral.id)
-        kept = _ERASED if content is None else _CLOSED if self._referral.status == ReferralStatus.CLOSED else _OPEN
+        gone = _ERASED_BUT_SENT if self._referral.client_id else _ERASED
+        kept = gone if content is None else _CLOSED if self._referral.status == ReferralStatus.CLOSED else _OPEN
         return ExportOut(
             made_at=now,
             person=ExportedPerson.of(
@@ -270,6 +277,7 @@ class _Gathered:
 
     async def _erasures(self, organizations: Mapping[UUID, object]) -> list[ExportedErasure]:
         rows = [one for one in await self._of_referral(Erasure, Erasure.erased_at) if self._person.id in one.person_ids]
+        rows = rows[:1]  # a later one is of words about an alert, of which an export tells nothing
         own = {f"organization:{one}" for one in organizations}  # to whom another person was oriented is that person's
         return [
             ExportedErasure.of(

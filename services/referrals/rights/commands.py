@@ -13,7 +13,7 @@ from libs.chassis.etag import match
 from libs.chassis.refusals import Conflict, NotFound
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
-from libs.contracts.vocabularies import Purpose
+from libs.contracts.vocabularies import Purpose, ReferralStatus
 from services.referrals import notices
 from services.referrals.models import Person, Referral
 from services.referrals.rights import erasure
@@ -34,8 +34,8 @@ async def check_erasable(session: AsyncSession, caller: Principal, referral_id: 
     if referral is None or not may_see(caller, referral):
         raise NotFound
     living = set(await session.scalars(select(col(Person.id)).where(col(Person.referral_id) == referral.id, col(Person.content) != b"")))
-    whole = living.issubset(body.person_ids)
-    await check_not_held(session, referral.id, living.intersection(body.person_ids), narrative=whole or body.narrative)
+    whole = referral.status != ReferralStatus.ERASED and living.issubset(body.person_ids)
+    await check_not_held(session, referral.id, body.person_ids, narrative=whole or body.narrative)
 
 
 async def erase(

@@ -4,7 +4,8 @@ One person of a referral, or all of it. The fact is said to everybody who was to
 acted on it: `erasures` and `erasure_notices` are the register (GET /v1/erasures). The narrative speaks of everybody: it goes with the
 last person, or when it is asked for. The words of an alert or of a requisition go with the last person they name; that it was sent, or
 asked for, stays. Those of an alert outlive a refusal to be contacted, which is no reason to forget what the law had somebody send (CASF
-L.226-2-1): they go when that is asked for, or at the end of the retention. What is not sealed (roles, codes, places, dates) stays, for figures.
+L.226-2-1): they go when one of those they name asks for it, also once they are erased themselves, or at the end of the retention. What is not
+sealed (roles, codes, places, dates) stays, for figures.
 The police's own reference stays too, so that the same case
 sent again is not taken up anew, and its list shows no erasure; at the end of the retention it goes (retention.py).
 What was typed about the referral into a form of the desk and waits to be sent (desk/kept.py) goes whole: who it speaks of, nobody can tell.
@@ -60,10 +61,12 @@ _CLOSED_BY: Final[Mapping[ErasureCause, CloseReason]] = {
 
 _WORDS: Final[Mapping[str, str]] = {
     table: f"UPDATE {table} SET content = '' WHERE referral_id = :referral AND content <> ''"  # noqa: S608 - constants
-    " AND (CAST(:whole AS boolean) OR (person_ids <> '{}' AND person_ids <@ CAST(:gone AS uuid[]))) RETURNING key_id"
+    " AND (CAST(:everybody AS boolean)"
+    " OR (person_ids && CAST(:named AS uuid[]) AND person_ids <@ CAST(:gone AS uuid[]))) RETURNING key_id"
     for table in ("alerts", "requisitions")
 }
-"""Besides the persons' and the narrative's: what blanks words that are sealed of several persons, once nobody they name is left, and gives their keys."""
+"""Besides the persons' and the narrative's: what blanks words that are sealed of several persons, once nobody whom they name is left, one of them
+erased now; and gives their keys."""
 
 _TYPED: Final = text(
     "DELETE FROM desk_kept_forms WHERE split_part(path, '/', 4) IN (SELECT CAST(CAST(:referral AS uuid) AS text)"
@@ -91,25 +94,22 @@ async def erase(
     job. Gives the id in the register; `None` when nothing was left to erase. Raises HeldBySupport, HeldByRequisition of what a person asked for; the jobs pass
     over what is held.
     """
-    if referral.status == ReferralStatus.ERASED:
-        return None
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
     living = [person for person in persons if person.content]
-    going = [person for person in living if person.id in person_ids]
-    whole = len(going) == len(living)
+    named = [person for person in persons if person.id in person_ids]
+    going = [person for person in named if person.content]
+    whole = referral.status != ReferralStatus.ERASED and len(going) == len(living)
     if cause is ErasureCause.REQUEST:
-        await check_not_held(session, referral.id, [person.id for person in going], narrative=whole or narrative)
+        await check_not_held(session, referral.id, [person.id for person in named], narrative=whole or narrative)
     keys = [person.key_id for person in going]
     if (whole or narrative) and referral.narrative is not None and referral.narrative_key_id is not None:
         keys.append(referral.narrative_key_id)
         referral.narrative = None
-    if not keys:
+    words = await _blank_words(session, referral, persons, named, whole=whole, alerts=alerts)
+    if not keys and not words:
         return None
-    gone = [person.id for person in persons if not person.content or person in going]
-    for table, statement in _WORDS.items():
-        if table == "alerts" and not alerts:
-            continue
-        keys += await session.scalars(text(statement), {"referral": referral.id, "whole": whole, "gone": gone})
+    keys += words
+    erased = [person.id for person in (named if words else going)]
     await vault.destroy(session, *keys)
     await session.execute(_TYPED, {"referral": referral.id})
     for person in going:
@@ -133,7 +133,7 @@ async def erase(
     return await _register(
         session,
         referral,
-        [person.id for person in going],
+        erased,
         organizations,
         cause,
         now,
@@ -142,6 +142,20 @@ async def erase(
         alerts=alerts,
         by=by,
     )
+
+
+async def _blank_words(
+    session: AsyncSession, referral: Referral, persons: Collection[Person], named: Collection[Person], *, whole: bool, alerts: bool
+) -> list[UUID]:
+    """What speaks of nobody by name goes with everybody. Gives the keys, which the caller destroys."""
+    given = {
+        "referral": referral.id,
+        "everybody": whole or len(named) == len(persons),
+        "named": [person.id for person in named],
+        "gone": [person.id for person in persons if not person.content or person in named],
+    }
+    statements = [statement for table, statement in _WORDS.items() if alerts or table != "alerts"]
+    return [key for statement in statements for key in await session.scalars(text(statement), given)]
 
 
 async def _end(session: AsyncSession, referral: Referral, cause: ErasureCause, now: datetime, *, by: str) -> None:

@@ -8,7 +8,7 @@ enough before (`announce`), with the last contact that still holds: a term that 
 
 With what is sealed goes the police's own reference, for it leads back to the persons of their file, and with it which police system sent the referral
 (`unlink`): it is in no list of the police any more. What was erased before, because a person asked or refused, keeps both until the same day, and so do
-the words of its alerts when it was a refusal. So the police,
+the words of its alerts when it was a refusal; longer, where a requisition waits for its answer. So the police,
 which needs the reference to follow a case and has it in its own file, learns of no erasure: neither when it is made, nor by what is missing or left later.
 """
 
@@ -79,7 +79,7 @@ _COUNT = text(f"SELECT count(*) {_ANNOUNCED}")
 _NEXT = text(f"SELECT r.id {_ANNOUNCED} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE OF r SKIP LOCKED")
 _UNLINK = text(
     "UPDATE referrals SET external_reference = 'erased-' || id, client_id = '' WHERE id IN (SELECT r.id FROM referrals r"  # noqa: S608 - constants
-    f" WHERE r.status = 'erased' AND r.client_id <> ''{_PAST} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING id"
+    f" WHERE r.status = 'erased' AND r.client_id <> '' AND NOT {ASKED_FOR}{_PAST} ORDER BY r.received_at, r.id LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING id"
 )
 _ALERTS = text("UPDATE alerts SET content = '' WHERE referral_id = ANY(:ids) AND content <> '' RETURNING key_id")
 _STILL = text(f"SELECT r.id {_ANNOUNCED} AND r.id = ANY(:ids)")

@@ -21,11 +21,12 @@ async def erase(
     cause: ErasureCause = ErasureCause.REQUEST,
     *,
     narrative: bool = False,
+    alerts: bool = True,
 ) -> UUID | None:
     async with referrals.runtime.database.transaction() as session:
         referral = await session.get_one(Referral, referral_id, with_for_update=True)
         return await erasure.erase(
-            session, referrals.runtime.vault, referral, persons, cause, datetime.now(UTC), by="test", narrative=narrative
+            session, referrals.runtime.vault, referral, persons, cause, datetime.now(UTC), by="test", narrative=narrative, alerts=alerts
         )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.contracts import demonstration as d
+from services.referrals.rights.erasure import ErasureCause
 from tests.services.referrals.desk.browser import Browser
 from tests.services.referrals.desk.conftest import Desk
 from tests.services.referrals.desk.test_moves import at
@@ -201,3 +202,32 @@ async def test_nobody_chosen_nobody_erased_and_what_changed_meanwhile_is_looked_
     assert len(await desk.rows("SELECT id FROM erasures")) == 1
     foreign = await desk.sign_in("coordinator-78")
     assert (await foreign.open(f"/desk/referrals/{referral_id}/erase")).status_code == 404
+
+
+async def test_who_was_erased_after_a_refusal_has_the_words_of_an_alert_erased_at_the_desk_too(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    [victim, other] = await desk.persons(referral_id)
+    sent = {
+        "kind": "prosecutor_report",
+        "court": "95127",
+        "sent_at": "2026-11-23T10:00:00Z",
+        "person_ids": [victim],
+        "note": "Mots sur elle",
+    }
+    assert (await desk.post("iscg-95", f"/v1/referrals/{referral_id}/alerts", sent)).status_code == 201
+    await erase(desk, referral_id, [victim, other], ErasureCause.REFUSAL, alerts=False)
+    browser = await at(desk, "coordinator-95", referral_id)
+    [link] = [link for _, link in browser.html.all_links if "/erase" in link]
+
+    await browser.open(link)
+    assert [value for name, value in browser.html.forms[-1].fields if name == "person_ids"] == [str(victim)]
+    await browser.submit()
+    said = browser.html.text
+    await browser.submit()
+
+    assert "Les mots et la référence de 1 information(s) préoccupante(s)" in said
+    assert "elle est effacée en entier" not in said
+    assert "L'effacement est fait." in browser.html.text
+    assert "Mots sur elle" not in browser.html.text
+    assert not [link for _, link in browser.html.all_links if "/erase" in link]
+    assert (await browser.open(link)).status_code == 409
