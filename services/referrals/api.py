@@ -168,7 +168,9 @@ async def list_referrals(
     overdue: Annotated[QueryBool, Query(description="Past their due time without a contact")] = False,
     unrouted: Annotated[QueryBool, Query(description="Without a post: the same as status=unrouted")] = False,
     post_absent: Annotated[QueryBool, Query(description="Open, at a post that is suspended, vacant or closed")] = False,
-    given_up: Annotated[QueryBool, Query(description="Closed, and a partner gave up since, in the last 30 days")] = False,
+    given_up: Annotated[
+        QueryBool, Query(description="Closed, and a partner gave up or its service closed since, in the last 30 days")
+    ] = False,
     received_since: Instant | None = None,
     changed_since: Instant | None = None,
 ) -> Response:

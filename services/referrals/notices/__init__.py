@@ -74,7 +74,7 @@ class NoticeKind(Code):
     ORIENTATION_FAILED = "orientation_failed", "Une orientation est restée sans suite : la personne peut être réorientée."
     ORIENTATION_GIVEN_UP = (
         "orientation_given_up",
-        "Une structure renonce à un accompagnement après la clôture de la saisine : rouvrez-la si la personne est à réorienter.",
+        "Une structure renonce à un accompagnement, ou son service ferme, après la clôture de la saisine : rouvrez-la si la personne est à réorienter.",
     )
     ORIENTATION_REJECTED = "orientation_rejected", "Une orientation a été refusée : la personne peut être réorientée."
     ORIENTATION_SERVICE_CLOSED = (

@@ -22,7 +22,7 @@ from libs.contracts.referrals import (
     OrientationStarted,
     OrientationUpdated,
 )
-from libs.contracts.vocabularies import OrientationCancellation, OrientationStatus, OrientedContent, PartnerKind, ReferralStatus, Role
+from libs.contracts.vocabularies import OrientationCancellation, OrientationStatus, OrientedContent, PartnerKind, Role
 from services.referrals import notices
 from services.referrals.domain import PersonRefused, minutes_between
 from services.referrals.models import Person, Referral
@@ -31,7 +31,7 @@ from services.referrals.orientations.domain import ORIENTATION_MOVES, Orientatio
 from services.referrals.orientations.links import Links, last_of
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import CancelIn, CompleteIn, FailIn, OrientationSummary, RejectIn
-from services.referrals.orientations.telling import asks_no_more, facts_of, of_partner, say, tell_post, to_partner
+from services.referrals.orientations.telling import asks_no_more, facts_of, of_partner, say, tell_left, tell_post, to_partner
 from services.referrals.persons import REJECTION
 from services.referrals.rules import check_kept
 from services.referrals.working.work import may_see
@@ -140,10 +140,7 @@ async def fail(
     referral, orientation = await _locked(session, caller, orientation_id, version, OrientationMove.FAIL)
     orientation.ended_at = now
     orientation.reason = body.reason
-    kind = NoticeKind.ORIENTATION_FAILED
-    if referral.status == ReferralStatus.CLOSED:  # nobody looks after it any more: to reopen it is a decision (decision 0015)
-        referral.given_up_at, kind = now, NoticeKind.ORIENTATION_GIVEN_UP
-    await tell_post(session, referral, orientation, kind, now)
+    await tell_left(session, referral, orientation, NoticeKind.ORIENTATION_FAILED, now)
     return await say(session, orientation, OrientationFailed(**facts_of(referral, orientation), reason=body.reason, failed_at=now))
 
 

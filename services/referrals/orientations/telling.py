@@ -14,7 +14,7 @@ from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.envelope import Event
 from libs.contracts.pseudonyms import PseudonymKeys
-from libs.contracts.vocabularies import Role
+from libs.contracts.vocabularies import ReferralStatus, Role
 from services.referrals import notices
 from services.referrals.models import Person, Referral
 from services.referrals.notices import Notice, NoticeKind
@@ -108,14 +108,25 @@ async def hears(session: AsyncSession, organization_id: UUID) -> bool:
 
 
 async def tell_closed(session: AsyncSession, service_id: UUID, now: datetime) -> None:
-    """The posts that asked a service which closed: what it has not ended stays as it is, for them to look after."""
+    """The posts that asked a service which closed: what it has not ended stays as it is, for them to look after, or to reopen."""
     asked = (
         select(Referral, Orientation)
         .join(Referral, col(Referral.id) == col(Orientation.referral_id))
         .where(col(Orientation.service_id) == service_id, col(Orientation.status).in_(ORIENTATION_LIVES))
+        .order_by(col(Referral.id), col(Orientation.id))
+        .with_for_update(of=Referral)
+        .execution_options(populate_existing=True)
     )
     for referral, orientation in (await session.execute(asked)).all():
-        await tell_post(session, referral, orientation, NoticeKind.ORIENTATION_SERVICE_CLOSED, now)
+        await tell_left(session, referral, orientation, NoticeKind.ORIENTATION_SERVICE_CLOSED, now)
+
+
+async def tell_left(session: AsyncSession, referral: Referral, orientation: Orientation, kind: NoticeKind, now: datetime) -> None:
+    """Of a partner who no longer supports somebody. `kind`: of a referral that is open; once it is closed nobody looks after it any more, and to reopen it is a
+    decision (decision 0015). The caller has locked the referral."""
+    if referral.status == ReferralStatus.CLOSED:
+        referral.given_up_at, kind = now, NoticeKind.ORIENTATION_GIVEN_UP
+    await tell_post(session, referral, orientation, kind, now)
 
 
 async def tell_post(session: AsyncSession, referral: Referral, orientation: Orientation, kind: NoticeKind, now: datetime) -> None:

@@ -74,7 +74,7 @@ class Wanted:
     post_absent: bool = False
     """Open, with a post where nobody works: suspended, vacant or closed."""
     given_up: bool = False
-    """Closed, and a partner gave up since, no longer than `GIVEN_UP_SHOWN` ago."""
+    """Closed, and a partner gave up or its service closed since, no longer than `GIVEN_UP_SHOWN` ago."""
     received_since: datetime | None = None
     changed_since: datetime | None = None
 

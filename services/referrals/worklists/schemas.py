@@ -64,7 +64,7 @@ class ReferralCounts(Answer):
     post_absent: CountOut
     """Assigned or accepted, at a post that is suspended, vacant or closed."""
     given_up: CountOut
-    """Closed, and a partner gave up since, in the last 30 days."""
+    """Closed, and a partner gave up or its service closed since, in the last 30 days."""
 
 
 class StatusOut(Answer):

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from libs.contracts import demonstration as d
+from libs.contracts.partners import ServiceClosed
 from libs.contracts.vocabularies import CloseReason
-from tests.services.referrals.conftest import Referrals
+from tests.services.referrals.conftest import MORNING, Referrals
 from tests.services.referrals.test_agreement import call, orient, persons_with
 from tests.services.referrals.test_links import status
 from tests.services.referrals.test_orientations import CALM, PARTNER, told_at_once, wishes
@@ -140,6 +141,21 @@ async def test_a_partner_who_gives_up_after_the_closing_is_told_of_and_listed_un
     assert await given_up(referrals, "coordinator-78") == []
     assert (await referrals.move("iscg-95", referral_id, "reopen")).status_code == 200
     assert await given_up(referrals) == []
+
+
+@pytest.mark.parametrize(("post_is_mailed", "told"), [(True, [POST]), (False, [DEPARTEMENT])])
+async def test_a_service_that_closes_after_the_referral_is_told_of_and_listed_as_a_partner_who_gives_up(
+    referrals: Referrals, post_is_mailed: bool, told: list[str]
+) -> None:
+    referral_id, _ = await closed_with_a_partner(referrals)
+    await mailed(referrals, DEPARTEMENT, *([POST] if post_is_mailed else []))
+
+    closed = ServiceClosed(departement="95", service_id=d.VICTIM_SUPPORT_SERVICE, organization_id=d.ASSOCIATION, closed_at=MORNING)
+    await referrals.hear("partners", closed)
+
+    rows = await referrals.rows("SELECT recipient, kind FROM notices WHERE recipient NOT LIKE 'organization%'")
+    assert [(row.recipient, row.kind) for row in rows] == [(one, "orientation_given_up") for one in told]
+    assert (await given_up(referrals), await given_up(referrals, "coordinator-95")) == ([str(referral_id)], [str(referral_id)])
 
 
 async def test_what_a_partner_gave_up_leaves_the_worklist_after_a_month(referrals: Referrals) -> None:
