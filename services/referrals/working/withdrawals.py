@@ -78,7 +78,12 @@ async def withdraw_contact(
     attempt = await still_noted(session, referral.id, ContactAttempt, contact_id, already)
     await _check_nothing_rests(session, referral, attempt)
     await take_back(session, caller, referral, attempt, body.reason, now)
-    still_reached = await recount(session, referral)
+    await session.flush()
+    noted = await session.get(Correction, attempt.correction_id) if attempt.correction_id is not None else None
+    if noted is not None and not await spoken_with(session, referral.id, attempt.person_id):
+        person = await anybody_of(session, referral.id, attempt.person_id)
+        await take_agreement_back(session, caller, links, referral, person, noted, now)
+    still_reached = await recount(session, referral)  # by whom the referral is there to help without what was said
     told, first = referral.contacted, referral.first_contact_at
     referral.contacted = told and still_reached
     await session.flush()
@@ -95,10 +100,6 @@ async def withdraw_contact(
             police_id=police_id_of(referral.client_id) if told and not referral.contacted else None,
         ),
     )
-    noted = await session.get(Correction, attempt.correction_id) if attempt.correction_id is not None else None
-    if noted is not None and not await spoken_with(session, referral.id, attempt.person_id):
-        person = await anybody_of(session, referral.id, attempt.person_id)
-        await take_agreement_back(session, caller, links, referral, person, noted, now)
     if referral.awaits_contact:
         await delays.settle(session, referral)
         await session.flush()

@@ -122,6 +122,29 @@ async def test_the_police_is_told_that_nobody_has_been_called_after_all_and_of_t
     assert steps[1][1] == ["departement", "referral_id", "withdrawn_at"]
 
 
+async def test_the_police_is_told_that_the_victim_was_not_called_after_all_where_her_refusal_had_put_another_in_her_place(
+    referrals: Referrals,
+) -> None:
+    persons = [{"role": role, "sex": "unknown", "agreement": "accepted"} for role in ("victim", "alleged_perpetrator")]
+    referral_id = await referrals.accepted(persons=persons)
+    victim, accused = await referrals.persons(referral_id)
+    await noted(referrals, referral_id, person_id=accused, attempted_at=EARLY)
+    contact_id = await noted(referrals, referral_id, person_id=victim, attempted_at=LATE, result="declined", agreement="refused")
+    await referrals.said()
+
+    answer = await withdraw(referrals, referral_id, contact_id, "other_person")
+
+    assert answer.json()["first_contact_at"] is None
+    assert (await referrals.get("police-95", f"/v1/referral-statuses/{referral_id}")).json()["status"] == "accepted"
+    assert (await told(referrals))[-1][0] == "contact.withdrawn"
+    read = await referrals.read_as("iscg-95", referral_id)
+    assert (read["awaits_contact"], read["first_contact_at"]) == (True, None)
+    assert {type: data["first_attempted_at"] for type, data in await referrals.said()} == {
+        "referral.corrected": None,
+        "contact.withdrawn": None,
+    }
+
+
 async def test_a_closing_no_longer_rests_on_a_contact_that_was_withdrawn(referrals: Referrals) -> None:
     referral_id = await referrals.accepted()
     reached = await noted(referrals, referral_id)
