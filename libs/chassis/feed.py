@@ -28,11 +28,11 @@ class FeedDiverged(FeedError):
 
 
 class FeedPast(Exception):
-    """The feed begins after the cursor: list, then follow."""
+    """The feed begins after the cursor: list, then follow. `last_sequence`: up to where the reader's history holds, when it was replaced since."""
 
-    def __init__(self, oldest_sequence: int) -> None:
+    def __init__(self, oldest_sequence: int, last_sequence: int | None = None) -> None:
         super().__init__(f"the feed begins at {oldest_sequence}")
-        self.oldest_sequence = oldest_sequence
+        self.oldest_sequence, self.last_sequence = oldest_sequence, last_sequence
 
 
 class FeedReplaced(Exception):
@@ -218,7 +218,10 @@ def _refused(source: str, status: int, problem: Any) -> FeedError | FeedPast | F
     """What a problem says. Raises ValueError, KeyError, TypeError."""
     kind = str(problem["type"]).rpartition("/")[2].rpartition(":")[2]
     if status == 410 and kind == streams.FeedTooOld.type:
-        return FeedPast(int(problem["oldest_sequence"]))
+        last = problem.get("last_sequence")
+        if last is not None and (type(last) is not int or last < 0):
+            raise ValueError("this is no number of a stream")
+        return FeedPast(int(problem["oldest_sequence"]), last)
     if status == 409 and kind == streams.EpochEnded.type:
         return FeedReplaced(Place.of_json(problem["epoch"], problem["last_sequence"], problem["last_digest"]))
     if status == 409 and kind == streams.Diverged.type:

@@ -283,14 +283,17 @@ class Projector:
             await self._start_anew(session, source, cursor, read_list, position)
         return True
 
-    async def go_on(self, source: str, heard: Place, beginning: Place) -> int | None:
-        """Follow from where the feed begins, without what came before: counted, and told with every figure. Returns how many; None where the cursor was moved."""
+    async def go_on(self, source: str, heard: Place, valid: int, beginning: Place) -> int | None:
+        """Follow from where the feed begins, without what came before: counted, and told with every figure. Returns how many; None where the cursor was moved.
+
+        `valid`: the last number heard that holds; what a history told after it that was replaced meanwhile is forgotten.
+        """
         async with self._database.transaction() as session:
             if await self.cursor(session, source, lock=True) != heard:
                 return None
-            missed = max(beginning.sequence - heard.sequence, 0)
-            if heard.sequence > beginning.sequence:  # of a history that was replaced so long ago that nothing shared is kept
-                await self._take_back(session, source, beginning.sequence)
+            missed = max(beginning.sequence - valid, 0)
+            if heard.sequence > valid:
+                await self._take_back(session, source, valid)
             await self._move(session, source, beginning)
             await session.execute(
                 text(
@@ -298,7 +301,9 @@ class Projector:
                 ),
                 self._key(source) | {"missed": missed},
             )
-        _log.warning("consumer.went_on", projection=self._listener.projection, source=source, missed=missed)
+        _log.warning(
+            "consumer.went_on", projection=self._listener.projection, source=source, heard=heard.sequence, valid=valid, missed=missed
+        )
         return missed
 
     async def _start_anew(

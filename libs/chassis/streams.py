@@ -293,10 +293,11 @@ async def position(session: AsyncSession) -> str:
     return str(await session.scalar(text(f"SELECT {POSITION}")))
 
 
-def too_old(now: Head) -> FeedTooOld:
+def too_old(now: Head, last: int | None = None) -> FeedTooOld:
+    """`last`: up to where a reader's history holds that was replaced; None: it was not."""
     return FeedTooOld(
         "Les événements demandés ne sont plus conservés. Relisez les listes, puis suivez le flux à partir de leur en-tête Stream-Position.",
-        more={"oldest_sequence": now.purged_sequence + 1},
+        more={"oldest_sequence": now.purged_sequence + 1} | ({} if last is None else {"last_sequence": last}),
     )
 
 
@@ -333,7 +334,7 @@ async def check_claim(session: AsyncSession, stream: str, client_id: str, *, epo
 
     Returns `None` when they agree, or why they diverge: the listener is ahead in the same epoch, or holds another digest at the same number, or knows an epoch
     that this database does not: this database was restored from the past. Raises EpochEnded when the listener went on in a history that was replaced, FeedTooOld
-    when nothing that both share is kept.
+    when nothing that both share is kept: it names the last number of the listener's history that holds.
     """
     now = await head(session, stream)
     if epoch > now.epoch:
@@ -344,9 +345,10 @@ async def check_claim(session: AsyncSession, stream: str, client_id: str, *, epo
         if after > now.sequence:
             return f"a listener has seen number {after} of epoch {epoch}, this database only {now.sequence}"
         return f"a listener holds another digest at number {after} of epoch {epoch}" if differs else None
-    if after <= ended and not differs:
+    at_most = min(ended, after - 1 if differs else after)
+    if at_most == after >= now.purged_sequence:
         return None
-    last = await _last_shared(session, now, client_id, min(ended, after - 1))
+    last = await _last_shared(session, now, client_id, at_most)
     raise EpochEnded(
         "La base de ce service a été restaurée : reprenez après le dernier numéro encore valable.",
         more={"epoch": last.epoch, "last_sequence": last.sequence, "last_digest": last.digest.hex()},
@@ -370,10 +372,11 @@ async def _last_shared(session: AsyncSession, now: Head, client_id: str, at_most
 
     Where the restored database ended is not known: it may have numbered facts before anybody looked. But what it holds of this reader's acknowledgements, or was
     handed to it by the feed, was so before the backup: the reader acknowledges only what it found equal. Nothing is known of others: they hear again what is kept.
+    Raises FeedTooOld when it is not kept.
     """
-    if at_most < now.purged_sequence:
-        raise too_old(now)
     known: int | None = await session.scalar(_SHARED, {"stream": now.stream, "client": client_id})
+    if at_most < now.purged_sequence:
+        raise too_old(now, at_most if known is None else min(known, at_most))
     sequence = max(min(known or 0, at_most), now.purged_sequence)
     own = await kept_digest(session, now, sequence)
     if own is None:

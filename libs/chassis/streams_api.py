@@ -148,6 +148,8 @@ async def read_stream_events(
 ) -> Response:
     """The events after a number. 410 when they are no longer kept (list, then follow); 409 `epoch-ended` when the caller's history was replaced.
 
+    Where both are so, the 410 tells `last_sequence`: the last number of the caller's history that holds.
+
     Who is handed events is a reader of the stream: an erasure waits for it until it has acted on it, and says so by its position.
     """
     _readable(caller, stream)

@@ -1,7 +1,7 @@
 """`python -m services.reporting go-on SOURCE`: after an absence longer than anything is kept (`lost:SOURCE`), follows from where the source's feed begins.
 
-What came before is counted as missed, in `/readyz` and beside every figure: figures need history, and no list tells it (decision 0016). The service
-goes on meanwhile.
+What came before is counted as missed, in `/readyz` and beside every figure: figures need history, and no list tells it (decision 0016). What was heard of a
+history that the source replaced meanwhile (it was restored from a backup) is forgotten, and counted likewise. The service goes on meanwhile.
 
 Exit codes: 0 it goes on, 1 nothing is lost, 2 settings or command line, 3 the source or the database does not answer.
 """
@@ -38,8 +38,9 @@ async def go_on(database: Database, feed: Feed, source: str) -> int | None:
     cursor = await projector.where(source)
     try:
         await feed.events(source, streams.INTERNAL, cursor, limit=1)
-    except FeedPast:
-        return await projector.go_on(source, cursor, await feed.beginning(source, streams.INTERNAL))
+    except FeedPast as past:
+        valid = cursor.sequence if past.last_sequence is None else min(cursor.sequence, past.last_sequence)
+        return await projector.go_on(source, cursor, valid, await feed.beginning(source, streams.INTERNAL))
     return None
 
 

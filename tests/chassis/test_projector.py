@@ -384,7 +384,7 @@ def test_only_successors_are_taken(cursor: Place, records: list[streams.Record],
     assert (len(run), done) == (taken, complete)
 
 
-async def test_who_goes_on_where_the_feed_begins_says_how_much_it_missed_and_keeps_nothing_of_a_history_that_goes_further(
+async def test_who_goes_on_where_the_feed_begins_says_how_much_it_missed_and_keeps_nothing_of_a_history_that_was_replaced(
     database_url: DatabaseUrl,
 ) -> None:
     taken_back: list[tuple[str, int]] = []
@@ -398,12 +398,13 @@ async def test_who_goes_on_where_the_feed_begins_says_how_much_it_missed_and_kee
     )
     await projector.ensure_cursors()
 
-    stale = await projector.go_on("partners", Place(1, 7, bytes(32)), Place(1, 40, bytes(32)))
-    first = await projector.go_on("partners", START, Place(1, 40, bytes(32)))
-    restored = await projector.go_on("partners", Place(1, 40, bytes(32)), Place(2, 30, bytes(32)))
+    stale = await projector.go_on("partners", Place(1, 7, bytes(32)), 7, Place(1, 40, bytes(32)))
+    first = await projector.go_on("partners", START, 0, Place(1, 40, bytes(32)))
+    restored = await projector.go_on("partners", Place(1, 40, bytes(32)), 20, Place(2, 30, bytes(32)))
+    again = await projector.go_on("partners", Place(2, 30, bytes(32)), 25, Place(3, 90, bytes(32)))
 
-    assert (stale, first, restored, taken_back) == (None, 40, 0, [("partners", 30)])
+    assert (stale, first, restored, again, taken_back) == (None, 40, 10, 65, [("partners", 20), ("partners", 25)])
     async with listening.transaction() as session:
         [told] = await reached(session, "test")
-    assert (told.epoch, told.sequence, told.missed) == (2, 30, 40)
+    assert (told.epoch, told.sequence, told.missed) == (3, 90, 40 + 10 + 65)
     await listening.close()

@@ -349,6 +349,35 @@ async def test_where_nothing_shared_is_kept_the_listener_lists_then_follows(rest
     assert (oldest.value.more["epoch"], oldest.value.more["last_sequence"]) == (1, 4)
 
 
+@pytest.mark.parametrize(
+    ("client", "epoch", "after", "last"),
+    [
+        ("partner", 1, 9, 3),  # it went on beyond where its epoch ended: what it had acknowledged is certain
+        ("follower", 1, 9, 4),
+        ("newcomer", 1, 9, 5),  # of whom nothing is known: not beyond where the epoch ended
+        ("partner", 1, 4, 3),  # that number may have been given twice, and nothing is left to tell
+        ("newcomer", 1, 4, 4),
+        ("partner", 3, 6, None),  # of the history that goes on
+        ("partner", None, 4, None),
+    ],
+)
+async def test_where_the_feed_begins_after_the_end_of_a_readers_history_it_is_told_up_to_where_that_held(
+    restored: Database, client: str, epoch: int | None, after: int, last: int | None
+) -> None:
+    async with restored.transaction() as session:
+        await session.execute(text("UPDATE stream_events SET recorded_at = now() - interval '31 days' WHERE sequence <= 7"))
+        await session.execute(text("UPDATE streams SET sent_sequence = sequence"))
+        await streams.purge(session, keep_days=30, keep_audit_days=365)
+
+    async with restored.transaction() as session:
+        with pytest.raises(streams.FeedTooOld) as refused:
+            if epoch is not None:
+                await streams.check_claim(session, "internal", client, epoch=epoch, after=after, claimed=OTHER)
+            await streams.read(session, "internal", after, 10)
+
+    assert refused.value.more == {"oldest_sequence": 8} | ({} if last is None else {"last_sequence": last})
+
+
 HEAD = streams.Head("internal", 2, 10, b"h" * 32, None, 10, 0, streams.GENESIS, None)
 
 

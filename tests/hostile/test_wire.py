@@ -100,7 +100,7 @@ def test_an_event_of_the_feed(changed: dict[str, Any], place: dict[str, Any], da
 LAST_PAGE = httpx.Response(200, content=b'{"items":[]}')
 HEAD = {"epoch": 1, "sequence": 7, "digest": "ab" * 32}
 PROBLEMS = [
-    {"type": "https://maillon.example/problems/feed-too-old", "oldest_sequence": 3},
+    {"type": "https://maillon.example/problems/feed-too-old", "oldest_sequence": 3, "last_sequence": 1},
     {"type": "https://maillon.example/problems/stream-diverged"},
     {"type": "https://maillon.example/problems/epoch-ended", "epoch": 2, "last_sequence": 5, "last_digest": "ab" * 32},
 ]
@@ -171,10 +171,13 @@ async def test_a_page_of_the_feed(status: int, content: bytes) -> None:
     async with feed_of(httpx.Response(status, content=content)) as feed:
         found: Place | None = None
         head: Place | None = None
+        valid: int | None = None
         records: list[Record] = []
         try:
             page = await feed.events("partners", "internal", Place(1, 0, bytes(32)))
-        except (FeedError, FeedPast):
+        except FeedPast as past:
+            valid = past.last_sequence
+        except FeedError:
             pass
         except FeedReplaced as replaced:
             found = replaced.last
@@ -185,6 +188,7 @@ async def test_a_page_of_the_feed(status: int, content: bytes) -> None:
     for record in records:
         holds(record)
     assert found is None or is_place(found)
+    assert valid is None or (type(valid) is int and valid >= 0)
     assert head is None or is_place(head)
 
 

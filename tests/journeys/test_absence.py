@@ -120,6 +120,32 @@ async def test_what_waited_for_nobody_is_told_until_the_operator_goes_on_and_the
     assert await going_on.go_on(reporting.runtime.database, reporting.runtime.feed, "partners") is None
 
 
+async def test_who_goes_on_after_its_history_was_replaced_keeps_nothing_of_it_and_counts_from_where_it_held(counted: House) -> None:
+    await works_while_reporting_is_away(counted)
+    await until(lambda: _sent(counted))
+    held = await head(counted) - 3  # of what reporting heard, the last is of a history that was replaced
+    for statement in (
+        f"INSERT INTO stream_epochs SELECT stream, 2, {held}, digest, now(), 'restored' FROM stream_events WHERE sequence = {held} AND stream = 'internal'",
+        f"UPDATE stream_events SET epoch = 2 WHERE sequence > {held} AND stream = 'internal'",
+        "UPDATE streams SET epoch = 2 WHERE stream = 'internal'",
+    ):
+        async with counted["partners"].runtime.database.transaction() as session:
+            await session.execute(text(statement))
+    await days_pass(counted, 366)
+    await counted.start("reporting")
+    reporting = counted["reporting"]
+    await looked(counted)
+    before = await numbers(counted)
+
+    missed = await going_on.go_on(reporting.runtime.database, reporting.runtime.feed, "partners")
+
+    assert before == [*range(1, held + 2)]
+    assert (missed, await numbers(counted)) == (3, [*range(1, held + 1)])
+    await counted["partners"].post("coordinator-95", f"/v1/posts/{d.POST_SARCELLES}/vacate", version=1)
+    await until(lambda: heard_all(counted))
+    assert await numbers(counted) == [*range(1, held + 1), held + 4]
+
+
 async def test_planted_a_retention_that_waits_for_nobody_is_seen(counted: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "_UNHEARD", text("SELECT CAST(NULL AS bigint) WHERE CAST(:awaited AS text[]) IS NOT NULL"))
 
