@@ -33,6 +33,7 @@ from libs.contracts.vocabularies import (
 from services.referrals import notices
 from services.referrals.delays.calls import recount
 from services.referrals.delays.due import Delays
+from services.referrals.delays.overdue import say_late
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Person, Referral, UnitHeard
 from services.referrals.orientations.asking import check_sides_of
@@ -136,6 +137,7 @@ async def correct(
         if any(field.endswith("/role") for field in fields):
             await check_sides_of(session, referral.id)
         await outbox.append(session, await _event(session, referral, persons, now, returning))
+        await say_late(session, referral, now)
         await tell_reached(session, referral, reached=reached)
         if _ROUTED_BY.intersection(fields) and referral.status in (ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED):
             await session.flush()

@@ -17,6 +17,7 @@ from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import KnownToServices, OrientedContent
 from services.referrals.delays.calls import recount
 from services.referrals.delays.due import Delays
+from services.referrals.delays.overdue import say_late
 from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Person, Referral
 from services.referrals.orientations.following import tell_changed
@@ -103,6 +104,7 @@ async def withdraw_contact(
     if referral.awaits_contact:
         await delays.settle(session, referral)
         await session.flush()
+    await say_late(session, referral, now)
     return ContactWithdrawnOut(id=attempt.id, referral_id=referral.id, first_contact_at=first, version=referral.version)
 
 

@@ -11,7 +11,7 @@ from libs.contracts import demonstration as d
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import ContactAgreement, ContactResult, PersonRole
 from services.referrals.working.helping import Attempt, Concerned, awaits_contact, first_contact, to_help
-from tests.services.referrals.conftest import MORNING, Referrals
+from tests.services.referrals.conftest import CONTENT, MORNING, Referrals
 from tests.services.referrals.test_delays import alerts, hours_pass
 
 pytestmark = pytest.mark.usefixtures("calm")
@@ -397,6 +397,40 @@ async def test_a_correction_of_roles_tells_which_contact_is_the_first_now(referr
     back = await corrected("victim", "alleged_perpetrator")
 
     assert (away, back) == ((None, None), (datetime.fromisoformat(made["attempted_at"]), made["delay_minutes"]))
+
+
+@pytest.mark.parametrize("mistake", ["role", "contact"])
+async def test_a_delay_that_turns_out_to_have_passed_before_the_first_contact_is_said_once_with_no_mail(
+    referrals: Referrals, mistake: str
+) -> None:
+    referral_id = await referrals.accepted(persons=[BOTH[0], BOTH[0]])
+    mistaken, called_late = await referrals.persons(referral_id)
+    first = await call(referrals, mistaken)
+    await hours_pass(referrals, 30)  # of 24
+    await call(referrals, called_late)
+    before = await alerts(referrals)
+    mails = len(await referrals.rows("SELECT kind FROM notices WHERE kind = 'overdue_referral'"))
+
+    if mistake == "role":
+        roles = {"reason": "mistake", "persons": [{"person_id": mistaken, "role": "alleged_perpetrator"}]}
+        assert (await referrals.move("iscg-95", referral_id, "corrections", roles)).status_code == 201
+    else:
+        withdrawn = await referrals.post(
+            "iscg-95", f"/v1/referrals/{referral_id}/contacts/{first['id']}/withdraw", {"reason": "other_referral"}
+        )
+        assert withdrawn.status_code == 200, withdrawn.text
+    told = await referrals.said()
+    again = {"reason": "learned", "urgency": "standard"}
+    assert (await referrals.move("iscg-95", referral_id, "corrections", again)).status_code == 201
+
+    [row] = await referrals.rows("SELECT due_at, first_contact_at FROM referrals")
+    [late] = [data for type, data in told if type == "referral.overdue"]
+    assert before == []
+    assert (datetime.fromisoformat(late["due_at"]), row.due_at < row.first_contact_at) == (row.due_at, True)
+    assert await alerts(referrals) == []
+    assert len(await referrals.rows("SELECT kind FROM notices WHERE kind = 'overdue_referral'")) == mails
+    timeline = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/timeline", CONTENT)).json()["items"]
+    assert [one["step"] for one in timeline].count("overdue") == 1
 
 
 STEPS = {
