@@ -25,8 +25,8 @@ def outside(commune: str, home: str) -> OutsidePerimeter:
 async def check_stays(session: AsyncSession, referral: Referral, unit_id: UUID | None, commune: str | None) -> None:
     """Of what a correction says instead; no `commune`: the one that is there. Raises OutsidePerimeter."""
     place = commune or referral.commune
-    if unit_id == referral.unit_id and (place == referral.commune or departement_of(place) == referral.departement):
-        return
+    if unit_id == referral.unit_id and departement_of(place) in (referral.departement, departement_of(referral.commune)):
+        return  # the same unit, which may have closed since, took in facts of there
     home = (await atlas(session, [(unit_id, place)])).home(unit_id, place, {referral.departement})
     if home == referral.departement:
         return

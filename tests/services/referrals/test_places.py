@@ -4,8 +4,9 @@ from typing import Any
 from uuid import UUID
 
 from libs.contracts import demonstration as d
+from libs.contracts.partners import UnitClosed
 from libs.contracts.vocabularies import Urgency
-from tests.services.referrals.conftest import Referrals
+from tests.services.referrals.conftest import MORNING, Referrals
 from tests.services.referrals.test_delays import HOUR, delay, signed
 from tests.services.referrals.test_notices_true import told
 
@@ -80,6 +81,21 @@ async def test_the_delay_of_a_referral_that_goes_elsewhere_is_that_of_its_urgenc
     await correct(referrals, referral_id, urgency="immediate")
 
     assert await delay(referrals, referral_id) == HOUR
+
+
+async def test_where_the_facts_were_in_another_departement_is_corrected_once_the_unit_has_closed_too(referrals: Referrals) -> None:
+    referral_id = await referrals.receive(commune="78646")
+    await referrals.hear("partners", UnitClosed(departement="95", unit_id=d.UNIT_CERGY, closed_at=MORNING))
+
+    async def moved(**place: Any) -> int:
+        return (await referrals.move("iscg-95", referral_id, "corrections", {"reason": "mistake"} | place)).status_code
+
+    assert [await moved(**one) for one in ({"commune": "75056"}, {"unit_id": None}, {"commune": "78517"}, {"commune": "95127"})] == [
+        422,
+        422,
+        201,
+        201,
+    ]
 
 
 async def test_the_police_is_told_of_the_other_post_only_that_somebody_has_it(referrals: Referrals) -> None:
