@@ -92,7 +92,7 @@ class ReferralReceived(ReferralEvent):
 
 class ReferralCorrected(ReferralEvent):
     """What was received was corrected: the whole corrected state. Who the referral is there to help may be others now, and so whether an attempt to
-    contact one of them was made, the first, and its delay."""
+    contact one of them was made, the first, and its delay. Said, too, of an erasure that changes these."""
 
     type: ClassVar[str] = "fr.maillon.referral.corrected.v1"
 

@@ -51,6 +51,12 @@ def count(referral: Referral, calls: Calls, since: datetime | None) -> bool:
     return any(one.result in SPOKEN_WITH for one in made_for(*calls, since))
 
 
+async def reached(session: AsyncSession, referral: Referral) -> bool:
+    """What `count` gives, before something is changed."""
+    made = made_for(*await calls_of(session, referral), await closed_before(session, referral.id))
+    return any(one.result in SPOKEN_WITH for one in made)
+
+
 async def recount(session: AsyncSession, referral: Referral, *, joined_at: datetime | None = None) -> bool:
     """`count`, from the rows: after a withdrawal, a correction, an erasure or a reopening.
 
@@ -58,7 +64,7 @@ async def recount(session: AsyncSession, referral: Referral, *, joined_at: datet
     """
     await session.flush()
     waited = referral.awaits_contact
-    reached = count(referral, await calls_of(session, referral), await closed_before(session, referral.id))
+    found = count(referral, await calls_of(session, referral), await closed_before(session, referral.id))
     if joined_at is not None and referral.awaits_contact and not waited:
         referral.due_from = joined_at
-    return reached
+    return found

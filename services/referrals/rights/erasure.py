@@ -39,6 +39,7 @@ from services.referrals.orientations.following import end_erased
 from services.referrals.orientations.models import Orientation
 from services.referrals.rights.held import check_not_held
 from services.referrals.rights.models import Erasure, ErasureNotice
+from services.referrals.working.corrections import corrected_state
 from services.referrals.working.work import note_move, say_closed
 
 _log = structlog.get_logger(__name__)
@@ -127,10 +128,12 @@ async def erase(
         await _end(session, referral, cause, now, by=by)
         if referral.post_id is not None:
             await notices.untrue(session, notices.of_post(referral.post_id), referral.id)
-    await recount(session, referral)
+    first = referral.first_contact_at
+    if not whole:
+        await recount(session, referral)
     referral.version += 1
     await session.flush()
-    return await _register(
+    made = await _register(
         session,
         referral,
         erased,
@@ -142,6 +145,9 @@ async def erase(
         alerts=alerts,
         by=by,
     )
+    if referral.first_contact_at != first:
+        await outbox.append(session, await corrected_state(session, referral, persons, now))
+    return made
 
 
 async def _blank_words(

@@ -31,7 +31,7 @@ from libs.contracts.vocabularies import (
     Urgency,
 )
 from services.referrals import notices
-from services.referrals.delays.calls import recount
+from services.referrals.delays.calls import reached, recount
 from services.referrals.delays.due import Delays
 from services.referrals.delays.overdue import say_late
 from services.referrals.domain import Move, minutes_between
@@ -111,6 +111,7 @@ async def correct(
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
     made = Correction(id=new_id(), referral_id=referral.id, reason=body.reason, actor=caller.subject, changes={}, corrected_at=now)
     kept: list[CorrectedContent] = []
+    was_reached = await reached(session, referral)
     was_urgent, post_id = notices.is_urgent(referral.urgency, referral.danger), referral.post_id
     fields = _write(referral, body, _PLAIN, "", made.changes)
     if "narrative" in body.model_fields_set and await _narrate(session, vault, referral, body.narrative, made.id, kept):
@@ -131,14 +132,14 @@ async def correct(
         session.add(made)
         await session.flush()
         session.add_all(kept)
-        reached = await recount(session, referral, joined_at=now if joined else None)
+        now_reached = await recount(session, referral, joined_at=now if joined else None)
         if referral.awaits_contact:
             await delays.settle(session, referral)
         if any(field.endswith("/role") for field in fields):
             await check_sides_of(session, referral.id)
-        await outbox.append(session, await _event(session, referral, persons, now, returning))
+        await outbox.append(session, await corrected_state(session, referral, persons, now, returning))
         await say_late(session, referral, now)
-        await tell_reached(session, referral, reached=reached)
+        await tell_reached(session, referral, reached=now_reached and not was_reached)
         if _ROUTED_BY.intersection(fields) and referral.status in (ReferralStatus.ASSIGNED, ReferralStatus.ACCEPTED):
             await session.flush()
             misfit = await routing.corrected(session, delays, referral, now)
@@ -193,7 +194,7 @@ async def note_agreement(
     _agree(person, agreement, now)
     await recount(session, referral)
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
-    await outbox.append(session, await _event(session, referral, persons, now))
+    await outbox.append(session, await corrected_state(session, referral, persons, now))
     await end_unagreed(session, referral, now)
     await tell_changed(session, links, referral, {person.id: {OrientedContent.PERSON}}, now)
     return made
@@ -370,14 +371,14 @@ async def _ages(session: AsyncSession, vault: Vault, referral: Referral, persons
     return aged
 
 
-async def _event(
+async def corrected_state(
     session: AsyncSession,
     referral: Referral,
     persons: Sequence[Person],
     now: datetime,
     returning: Mapping[UUID, bool] = MappingProxyType({}),
 ) -> ReferralCorrected:
-    """`returning`: of who was identified by it, whether an earlier referral held them."""
+    """Told, also of an erasure that leaves others to be helped. `returning`: of who was identified by it, whether an earlier referral held them."""
     unit = await session.get(UnitHeard, referral.unit_id) if referral.unit_id is not None else None
     first = referral.first_contact_at
     return ReferralCorrected(

@@ -13,6 +13,7 @@ from libs.contracts.vocabularies import ContactAgreement, ContactResult, PersonR
 from services.referrals.working.helping import Attempt, Concerned, awaits_contact, first_contact, to_help
 from tests.services.referrals.conftest import CONTENT, MORNING, Referrals
 from tests.services.referrals.test_delays import alerts, hours_pass
+from tests.services.referrals.test_erasure import erase
 
 pytestmark = pytest.mark.usefixtures("calm")
 
@@ -501,3 +502,35 @@ async def test_who_comes_by_themselves_is_met_whatever_their_rules_say_of_calls(
 
     assert met["override_reason"] is None
     assert (visit.status_code, visit.json()["rules"]) == (409, "mode")
+
+
+async def test_an_erasure_that_makes_a_call_to_another_the_first_contact_is_counted_and_the_police_is_never_told(
+    referrals: Referrals,
+) -> None:
+    referral_id = await referrals.accepted(persons=BOTH, danger=False)
+    victim, accused = await referrals.persons(referral_id)
+    await call(referrals, accused, result="reached")
+    await referrals.said()
+
+    await erase(referrals, referral_id, [victim])
+    said = await referrals.said()
+    for corrected in ({"urgency": "immediate"}, {"persons": [{"person_id": str(accused), "sex": "unknown"}]}):
+        answer = await referrals.move("iscg-95", referral_id, "corrections", {"reason": "learned"} | corrected)
+        assert answer.status_code == 201, answer.text
+
+    assert [(type, data.get("contact_attempted")) for type, data in said] == [("referral.erased", None), ("referral.corrected", True)]
+    assert said[1][1]["first_attempted_at"] is not None
+    assert await referrals.said_types() == ["referral.corrected", "referral.corrected"]
+    status = (await referrals.get("police-95", f"/v1/referral-statuses/{referral_id}")).json()
+    assert status["status"] == "accepted"
+
+
+async def test_the_erasure_of_everybody_changes_no_first_contact(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=BOTH)
+    await call(referrals, (await referrals.persons(referral_id))[1], result="reached")
+    await referrals.said()
+
+    await erase(referrals, referral_id, await referrals.persons(referral_id))
+
+    assert await referrals.said_types() == ["referral.closed", "referral.erased"]
+    assert [row.first_contact_at for row in await referrals.rows("SELECT first_contact_at FROM referrals")] == [None]
