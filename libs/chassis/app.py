@@ -56,6 +56,7 @@ def create_app(service: Service, settings: Settings, *, roles: Collection[str] =
         # routes are tried in this order, 4 µs each: the busy ones first
         routers = [*service.routers, *routers, streams_api.router, dead_letters_api.router, audit_api.router, subscriptions_api.router]
         access = access | streams_api.ACCESS | dead_letters_api.ACCESS | audit_api.ACCESS | subscriptions_api.ACCESS | service.access
+        streams_api.count_from_zero(service.name)
 
     app = FastAPI(
         title=service.title,

@@ -30,6 +30,7 @@ class DeadLetterOut(Answer):
     """A parked event. `cause`: unknown-type, invalid, failed (its handler raised `error`), follows (an earlier event of its aggregate is parked).
 
     `status`: parked, replayed, discarded, superseded (the listener was away for longer than events are kept, and read newer states in the source's lists).
+    `decided_by`: the person or program (`sub` of its token), as the audit log's `actor`.
     """
 
     id: Id
@@ -108,7 +109,7 @@ async def replay_dead_letter(letter_id: Id, caller: Caller, runtime: Run, once: 
     """Try the parked events of this event's aggregate again, in order, from the first on."""
 
     async def replay(session: AsyncSession) -> ReplayedOut:
-        return ReplayedOut(replayed=await dead_letters.replay(session, _projector(runtime), letter_id, caller.client_id))
+        return ReplayedOut(replayed=await dead_letters.replay(session, _projector(runtime), letter_id, caller.subject))
 
     return await once(replay, status=200)
 
@@ -120,7 +121,7 @@ async def discard_dead_letter(letter_id: Id, body: DiscardIn, caller: Caller, ru
     """Give one event up for good, with the reason."""
 
     async def discard(session: AsyncSession) -> DiscardedOut:
-        await dead_letters.discard(session, _projector(runtime), letter_id, caller.client_id, body.reason)
+        await dead_letters.discard(session, _projector(runtime), letter_id, caller.subject, body.reason)
         return DiscardedOut(discarded=letter_id)
 
     return await once(discard, status=200)

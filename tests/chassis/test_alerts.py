@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from libs.chassis import consumer
 from libs.chassis.telemetry import REGISTRY
-from tests.chassis.answering import Issuer, app_of, calling
+from libs.contracts.audiences import KINDS
+from tests.chassis.answering import Issuer, app_of, calling, service
 
 import_module("services.referrals.app")  # with metrics of its own
 ALERTS = Path("deploy/observability/alerts.yaml").read_text(encoding="utf-8")
@@ -62,6 +64,19 @@ def test_the_alert_of_a_listener_looks_for_states_that_the_consumer_has() -> Non
     [looked_for] = re.findall(r"\(([\w|]+)\):", rules()["ListenerStopped"]["expr"])
 
     assert set(looked_for.split("|")) <= states
+
+
+async def test_a_counter_whose_increase_is_an_alert_is_there_before_it_first_counts(database_url: Callable[[str | None], str]) -> None:
+    """Prometheus sees no increase in a series that begins at 1."""
+    counters = {name for rule in rules().values() for name in re.findall(r"\bincrease\((\w+)", rule["expr"])}
+
+    async with calling(app_of(Issuer(), of=replace(service(), name="before"), database_url=database_url("partners"))) as client:
+        families = text_string_to_metric_families((await client.get("/metrics")).text)
+        found = [one for family in families for one in family.samples if one.name in counters and one.labels["service"] == "before"]
+
+    assert counters
+    assert {one.name: one.value for one in found} == dict.fromkeys(counters, 0)
+    assert {one.labels["kind"] for one in found} == set(KINDS)
 
 
 async def test_the_alert_of_a_stopped_stream_says_why_until_it_goes_on(database_url: Callable[[str | None], str]) -> None:
