@@ -13,6 +13,7 @@ from libs.contracts.vocabularies import ContactAgreement, ContactResult, PersonR
 from services.referrals.working.helping import Attempt, Concerned, awaits_contact, first_contact, to_help
 from tests.services.referrals.conftest import CONTENT, MORNING, Referrals
 from tests.services.referrals.test_delays import alerts, hours_pass
+from tests.services.referrals.test_police import told
 from tests.services.referrals.test_erasure import erase
 
 pytestmark = pytest.mark.usefixtures("calm")
@@ -432,6 +433,20 @@ async def test_a_delay_that_turns_out_to_have_passed_before_the_first_contact_is
     assert len(await referrals.rows("SELECT kind FROM notices WHERE kind = 'overdue_referral'")) == mails
     timeline = (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/timeline", CONTENT)).json()["items"]
     assert [one["step"] for one in timeline].count("overdue") == 1
+
+
+async def test_the_departement_knows_by_its_id_a_contact_that_is_said_again_or_withdrawn(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted(persons=BOTH)
+    mistaken, real = await referrals.persons(referral_id)
+    made = await call(referrals, real, result="reached")
+    roles = [{"person_id": mistaken, "role": "alleged_perpetrator"}, {"person_id": real, "role": "victim"}]
+    assert (await referrals.move("iscg-95", referral_id, "corrections", {"reason": "mistake", "persons": roles})).status_code == 201
+    withdrawn = f"/v1/referrals/{referral_id}/contacts/{made['id']}/withdraw"
+    assert (await referrals.post("iscg-95", withdrawn, {"reason": "not_done"})).status_code == 200
+
+    contacts = [(type, data.get("contact_id")) for type, data in await told(referrals, "departement:95") if type.startswith("contact.")]
+
+    assert contacts == [(type, made["id"]) for type in ("contact.attempted", "contact.attempted", "contact.withdrawn")]
 
 
 STEPS = {
