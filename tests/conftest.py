@@ -29,7 +29,8 @@ LONGEST = (
     "tests/services/reporting/test_counting.py",
     "tests/proof/test_planted_faults.py",
 )
-"""Begun first: a test of half a minute that begins last keeps everybody waiting. (The search for leaks reads all of PostgreSQL's files: few at first, 40 s of them at the end.)"""
+"""Begun first: a test of half a minute that begins last keeps everybody waiting.
+The search for leaks reads all of PostgreSQL's files: few at first, 40 s of them at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,8 +13,8 @@ from libs.contracts.vocabularies import ContactAgreement, ContactResult, PersonR
 from services.referrals.working.helping import Attempt, Concerned, awaits_contact, first_contact, to_help
 from tests.services.referrals.conftest import CONTENT, MORNING, Referrals
 from tests.services.referrals.test_delays import alerts, hours_pass
-from tests.services.referrals.test_police import told
 from tests.services.referrals.test_erasure import erase
+from tests.services.referrals.test_police import told
 
 pytestmark = pytest.mark.usefixtures("calm")
 
