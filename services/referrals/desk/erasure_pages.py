@@ -17,6 +17,7 @@ from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
 from libs.contracts.vocabularies import ReferralStatus
+from services.referrals import queries
 from services.referrals.desk.changes import Change, Choices, Doing, Field, is_for_the_form, make, read
 from services.referrals.desk.forms import Form
 from services.referrals.desk.pages import form_page, go_to
@@ -28,7 +29,9 @@ from services.referrals.orientations.domain import ORIENTATION_LIVES
 from services.referrals.rights import commands as rights
 from services.referrals.rights.commands import ErasedAlready
 from services.referrals.rights.schemas import ErasureIn
+from services.referrals.working.duplicates import still_held_in
 from services.referrals.working.schemas import ReferralOut
+from services.referrals.working.work import may_see
 
 router = APIRouter(include_in_schema=False)
 
@@ -118,6 +121,7 @@ async def _shown(
         shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
         noted = await alerts.of_referral(session, runtime.vault, referral_id)
         await audit(session, caller, operation="list_alerts", subject=subject, purpose=purpose)
+        held = await still_held_in(session, await queries.visible(session, caller, referral_id), lambda one: may_see(caller, one))
         entries = await requisitions.register(session, caller, referral_id=referral_id, after=None, limit=MOST_REQUISITIONS)
     everybody = [one.id for one in shown["referral"].people]
     shown["words"] = words = [
@@ -136,6 +140,7 @@ async def _shown(
         **shown,
         shown=shown | {"asked": asked},
         path=f"/desk/referrals/{referral_id}/erase",
+        held=held,
         losses=_losses(shown["referral"], going, typed.one("narrative") == "yes", words) if typed is not None and to_confirm else [],
     )
 

@@ -20,6 +20,7 @@ from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.rights.held import check_not_held
 from services.referrals.rights.schemas import ErasureIn, ErasureMadeOut
+from services.referrals.working.duplicates import still_held_in
 from services.referrals.working.work import anybody_of, may_see
 
 
@@ -55,4 +56,5 @@ async def erase(
         raise ErasedAlready("Les données de ces personnes ont déjà été effacées.")
     await notices.tell_post(session, caller, referral, notices.NoticeKind.REFERRAL_ERASED, now)
     await audit(session, caller, operation="erase_persons", subject=f"referrals/{referral.id}", purpose=Purpose.PERSONS_RIGHTS)
-    return ErasureMadeOut(id=made, referral_id=referral.id, version=referral.version)
+    held = await still_held_in(session, referral, lambda one: may_see(caller, one))
+    return ErasureMadeOut(id=made, referral_id=referral.id, version=referral.version, still_held_in=held)

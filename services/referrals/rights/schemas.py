@@ -78,9 +78,13 @@ class ErasureOut(Answer):
 
 
 class ErasureMadeOut(Answer):
+    """`still_held_in`: other referrals of the same case, which this one repeats or which repeat it, where the persons may be held still: each is
+    erased by itself."""
+
     id: Id
     referral_id: Id
     version: int
+    still_held_in: list[Id]
 
 
 class ErasureList(Answer):

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.chassis.refusals import Conflict, Invalid
-from libs.contracts.vocabularies import CloseReason
+from libs.contracts.vocabularies import CloseReason, ReferralStatus
 from services.referrals.models import Referral
 from services.referrals.working.schemas import CloseIn
 
@@ -42,7 +42,7 @@ async def original_of(session: AsyncSession, referral: Referral, body: CloseIn, 
         raise UnknownOriginal(sentence, pointers=[(pointer, sentence) for pointer in pointers])
     named = col(Referral.id) == body.duplicate_of if body.duplicate_of is not None else _of_reference(referral, body.duplicate_reference)
     found = await session.scalars(select(Referral).where(named, col(Referral.id) != referral.id).limit(_MOST).with_for_update(read=True))
-    originals = [one for one in found if sees(one)]
+    originals = [one for one in found if sees(one) and one.status != ReferralStatus.ERASED]
     if len(originals) != 1:
         many = "Plusieurs saisines de votre périmètre portent cette référence : indiquez laquelle par son identifiant."
         sentence = many if originals else "Aucune autre saisine de votre périmètre n'est celle-là."
@@ -70,6 +70,21 @@ async def duplicates_of(session: AsyncSession, referral: Referral, sees: Sees) -
     found = await session.scalars(
         select(Referral)
         .where(col(Referral.duplicate_of) == referral.id, col(Referral.close_reason) == CloseReason.DUPLICATE)
+        .order_by(col(Referral.received_at), col(Referral.id))
+        .limit(_MOST)
+    )
+    return [one.id for one in found if sees(one)]
+
+
+async def still_held_in(session: AsyncSession, referral: Referral, sees: Sees) -> list[UUID]:
+    """The other referrals of the same case, its original and their duplicates, that are not erased: who is erased here may be held there still."""
+    repeated = [referral.id, *([referral.duplicate_of] if referral.duplicate_of is not None else [])]
+    duplicate = and_(col(Referral.duplicate_of).in_(repeated), col(Referral.close_reason) == CloseReason.DUPLICATE)
+    found = await session.scalars(
+        select(Referral)
+        .where(
+            or_(col(Referral.id).in_(repeated), duplicate), col(Referral.id) != referral.id, col(Referral.status) != ReferralStatus.ERASED
+        )
         .order_by(col(Referral.received_at), col(Referral.id))
         .limit(_MOST)
     )

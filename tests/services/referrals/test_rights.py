@@ -76,6 +76,19 @@ async def test_nobody_else_erases(referrals: Referrals, who: str, status: int) -
     assert "referral.erased" not in await referrals.said_types()
 
 
+async def test_an_erasure_names_the_duplicates_in_which_the_same_person_is_still_held(referrals: Referrals) -> None:
+    original, first, second = [await referrals.accepted() for _ in range(3)]
+    for twice in (first, second):
+        named = await referrals.move("iscg-95", twice, "close", {"reason": "duplicate", "duplicate_of": str(original)})
+        assert named.status_code == 200, named.text
+
+    answers = [await ask(referrals, one, await referrals.persons(one)) for one in (original, second, first)]
+    late = await referrals.move("iscg-95", await referrals.accepted(), "close", {"reason": "duplicate", "duplicate_of": str(original)})
+
+    assert [answer.json()["still_held_in"] for answer in answers] == [[str(first), str(second)], [str(first)], []]
+    assert (late.status_code, late.json()["type"].rpartition("/")[2]) == (422, "unknown-original"), "an erased referral is no original"
+
+
 async def test_the_register_names_who_has_not_acted_on_an_erasure_until_everybody_has(referrals: Referrals) -> None:
     referral_id = await referrals.accepted()
     await referrals.orient(referral_id)

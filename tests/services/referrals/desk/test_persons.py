@@ -231,3 +231,23 @@ async def test_who_was_erased_after_a_refusal_has_the_words_of_an_alert_erased_a
     assert "Mots sur elle" not in browser.html.text
     assert not [link for _, link in browser.html.all_links if "/erase" in link]
     assert (await browser.open(link)).status_code == 409
+
+
+async def test_the_erasure_page_leads_to_the_duplicates_that_hold_the_same_person(desk: Desk) -> None:
+    original, twice = await desk.accepted(), await desk.accepted()
+    assert (await desk.move("iscg-95", twice, "close", {"reason": "duplicate", "duplicate_of": str(original)})).status_code == 200
+    [victim, other] = await desk.persons(twice)
+    browser = await at(desk, "coordinator-95", original)
+    await browser.open(f"/desk/referrals/{original}/erase")
+
+    def others() -> list[str]:
+        return [link for _, link in browser.html.all_links if link.startswith("/desk/referrals/") and link.endswith("/erase")]
+
+    before = others()
+    await browser.submit(person_ids=[str((await desk.persons(original))[0])])
+    confirming = others()
+    await erase(desk, twice, [victim, other])
+    await browser.open(f"/desk/referrals/{original}/erase")
+
+    assert before == confirming == [f"/desk/referrals/{twice}/erase"]
+    assert not others()
