@@ -54,6 +54,8 @@ class PersonCounted(Part):
     known_to_services: KnownToServices
     returning: bool | None = None
     """Whether an earlier referral held the same person (domain.normalised_identity); `None`: the identity does not suffice to tell."""
+    identified: bool | None = None
+    """Of who is identified by a correction, or is not any more: whether the identity suffices to tell `returning`. `None`: it is as it was."""
 
 
 class ReferralEvent(Event):

@@ -34,14 +34,13 @@ async def known(session: AsyncSession, hashes: Collection[bytes]) -> set[bytes]:
     return {row["hash"] for row in await run(session, _KNOWN, {"hashes": list(hashes)})} if hashes else set()
 
 
-async def returning(session: AsyncSession, referral: Referral, persons: Collection[Person]) -> dict[UUID, bool]:
-    """Of persons of a referral who were identified after its reception: whether an earlier one held them, as they are told it (`already_known`)."""
-    hashes = {person.id: person.identity_hash for person in persons if person.identity_hash is not None}
-    if not hashes:
-        return {}
-    asked = {"hashes": list(set(hashes.values())), "received_at": referral.received_at, "id": referral.id}
-    before = {row["hash"] for row in await run(session, _KNOWN_BEFORE, asked)}
-    return {person_id: found_by in before for person_id, found_by in hashes.items()}
+async def returning(session: AsyncSession, referral: Referral, persons: Collection[Person]) -> dict[UUID, bool | None]:
+    """Of persons of a referral whose identity became another after its reception: whether an earlier one held them, as the social worker is told it
+    (`already_known`); `None`: it does not suffice to tell."""
+    hashes = {person.identity_hash for person in persons if person.identity_hash is not None}
+    asked = {"hashes": list(hashes), "received_at": referral.received_at, "id": referral.id}
+    before = {row["hash"] for row in await run(session, _KNOWN_BEFORE, asked)} if hashes else set()
+    return {person.id: None if person.identity_hash is None else person.identity_hash in before for person in persons}
 
 
 async def already_known(session: AsyncSession, referral: Referral, persons: Sequence[Person], sees: Sees) -> list[AlreadyKnownOut]:

@@ -376,9 +376,9 @@ async def corrected_state(
     referral: Referral,
     persons: Sequence[Person],
     now: datetime,
-    returning: Mapping[UUID, bool] = MappingProxyType({}),
+    returning: Mapping[UUID, bool | None] = MappingProxyType({}),
 ) -> ReferralCorrected:
-    """Told, also of an erasure that leaves others to be helped. `returning`: of who was identified by it, whether an earlier referral held them."""
+    """Told, also of an erasure that leaves others to be helped. `returning`: of whose identity it changed, whether an earlier referral held them."""
     unit = await session.get(UnitHeard, referral.unit_id) if referral.unit_id is not None else None
     first = referral.first_contact_at
     return ReferralCorrected(
@@ -409,6 +409,7 @@ async def corrected_state(
                 agreement=ContactAgreement(person.agreement),
                 known_to_services=KnownToServices(person.known_to_services),
                 returning=returning.get(person.id),
+                identified=returning[person.id] is not None if person.id in returning else None,
             )
             for person in persons
         ),

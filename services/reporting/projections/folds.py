@@ -68,7 +68,9 @@ def _corrected(state: State, event: referrals.ReferralCorrected) -> None:
 
 
 def _seen_before(person: referrals.PersonCounted, before: Person | None) -> bool | None:
-    """Told when a person is received; a correction that does not tell it leaves it as it was."""
+    """Told when a person is received, or identified by a correction; one that does not tell it leaves it as it was, unless nobody can tell it any more."""
+    if person.identified is False:
+        return None
     return before.seen_before if person.returning is None and before is not None else person.returning
 
 

@@ -257,6 +257,22 @@ async def test_who_joins_and_was_seen_before_counts_as_returning(referrals: Refe
     assert [one["person_id"] for one in known] == [data["persons"][-1]["person_id"]]
 
 
+async def test_that_nobody_can_tell_any_more_whether_a_person_was_seen_before_is_said(referrals: Referrals) -> None:
+    await referrals.receive(persons=[CHILD])
+    referral_id = await referrals.accepted(persons=[CHILD])
+    [person] = await referrals.persons(referral_id)
+    await referrals.said()
+
+    told = []
+    for given in ({"identity": None}, {"sex": "male"}, {"identity": CHILD["identity"]}):
+        await correct(referrals, referral_id, persons=[{"person_id": person, **given}])
+        [(_, data)] = await referrals.said()
+        told += [(one["identified"], one["returning"]) for one in data["persons"]]
+
+    assert told == [(False, None), (None, None), (True, True)]
+    assert len((await referrals.read_as("iscg-95", referral_id))["already_known"]) == 1
+
+
 async def test_who_is_identified_after_the_reception_counts_as_returning_by_the_earlier_referrals_alone(referrals: Referrals) -> None:
     nameless = {name: value for name, value in CHILD.items() if name != "identity"}
     referral_id = await referrals.accepted(persons=[nameless, nameless])

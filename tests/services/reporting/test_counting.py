@@ -362,6 +362,23 @@ async def test_a_correction_after_an_erasure_leaves_the_figures_of_who_was_erase
     assert (await rebuild.rebuild(database)).equal
 
 
+async def test_who_cannot_be_told_from_others_any_more_is_neither_new_nor_known(database: Database) -> None:
+    person = telling.person(1, 1, returning=True)
+    await hear(database, telling.heard("referrals", [telling.received(1, persons=(person,))]))
+
+    async def seen_before() -> Any:
+        async with database.transaction() as session:
+            situation, whoever = "SELECT seen_before FROM situations", "SELECT seen_before FROM persons"
+            return [await session.scalar(text(one)) for one in (situation, whoever)]
+
+    before = await seen_before()
+    lost = person.model_copy(update={"returning": None, "identified": False})
+    await hear(database, telling.heard("referrals", [telling.corrected(1, persons=(lost,))], after=1))
+
+    assert (before, await seen_before()) == ([True, True], [None, None])
+    assert (await rebuild.rebuild(database)).equal
+
+
 async def test_what_was_sent_for_a_situation_is_counted_once_for_each_kind_whatever_the_number_and_the_order(database: Database) -> None:
     report = AlertKind.PROSECUTOR_REPORT
     told = [
