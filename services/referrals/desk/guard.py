@@ -107,8 +107,8 @@ async def _keep(request: Request, runtime: Runtime, form: Form) -> bytes | None:
     owner = forms.owner_said(form, now) if has_a_page(path) else None
     if owner is not None:
         async with runtime.database.transaction() as session:
-            await forms.keep(session, owner, path, form, now)
-    return owner
+            return owner if await forms.keep(session, owner, path, form, now) else None
+    return None
 
 
 async def _after_its_session(request: Request, runtime: Runtime, provider: Provider) -> Response:

@@ -8,7 +8,7 @@ import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Final, Self
 from uuid import UUID
@@ -37,9 +37,13 @@ KEPT = "maillon.desk_kept"
 """Where the guard puts the form that comes back to its page, in the ASGI scope."""
 
 _KEEP = text(
-    "INSERT INTO desk_kept_forms (owner, path, key, sealed, ends_at) VALUES (:owner, :path, :key, :sealed, :ends)"
-    " ON CONFLICT (owner, path) DO UPDATE SET key = excluded.key, sealed = excluded.sealed, ends_at = excluded.ends_at"
+    "INSERT INTO desk_kept_forms (owner, path, key, sealed, ends_at) SELECT CAST(:owner AS bytea), CAST(:path AS text), :key, :sealed, :ends"
+    " WHERE NOT EXISTS (SELECT FROM erasures e WHERE e.erased_at >= :made AND e.referral_id IN (SELECT CAST(:about AS uuid)"
+    "  UNION ALL SELECT o.referral_id FROM orientations o WHERE o.id = :about UNION ALL SELECT q.referral_id FROM requisitions q WHERE q.id = :about))"
+    " ON CONFLICT (owner, path) DO UPDATE SET key = excluded.key, sealed = excluded.sealed, ends_at = excluded.ends_at RETURNING owner"
 )
+"""Unless something was erased since the page was made of the referral that it is about, or of whose orientation or requisition it is: whom it speaks of,
+nobody can tell."""
 _NO_MORE = text(
     "DELETE FROM desk_kept_forms WHERE owner = :owner AND path IN"
     " (SELECT path FROM desk_kept_forms WHERE owner = :owner ORDER BY ends_at DESC, path OFFSET :most)"
@@ -84,15 +88,17 @@ class KeptForms:
         said, signature = given[:40], given[40:]
         if not hmac.compare_digest(signature, self._digest(b"whose", said)):
             return None
-        made_at = int.from_bytes(said[:8], "big")
-        return said[8:] if made_at > (now - _FORM_LASTS).timestamp() else None
+        return said[8:] if _made_at(said) > now - _FORM_LASTS else None
 
-    async def keep(self, session: AsyncSession, owner: bytes, path: str, form: Form, now: datetime) -> None:
-        """All but the session's own proof, in place of what was kept for that page before."""
+    async def keep(self, session: AsyncSession, owner: bytes, path: str, form: Form, now: datetime) -> bool:
+        """All but the session's own proof, in place of what was kept for that page before. Gives whether it may be kept."""
         pairs = [pair for pair in form.pairs if pair[0] not in ("csrf", "whose")]
         sealed = self._key_of(owner).seal(json.dumps(pairs).encode(), context=_context(path))
-        await session.execute(_KEEP, {"owner": owner, "path": path, "key": form.one("key"), "sealed": sealed, "ends": now + LONGEST})
+        given = {"owner": owner, "path": path, "key": form.one("key"), "sealed": sealed, "ends": now + LONGEST}
+        given |= {"about": _about(path), "made": _made_at(urlsafe_b64decode(form.one("whose").encode()))}
+        kept = (await session.scalars(_KEEP, given)).all()
         await session.execute(_NO_MORE, {"owner": owner, "most": _MOST})
+        return bool(kept)
 
     async def find(self, session: AsyncSession, caller: Principal, path: str, now: datetime) -> Form | None:
         """What the caller wrote on that page. What another key sealed is gone."""
@@ -122,6 +128,20 @@ class KeptForms:
 def has_a_page(path: str) -> bool:
     """Whether signing in can lead back to it."""
     return own_path(path, "") == path
+
+
+def _made_at(whose: bytes) -> datetime:
+    """To the second."""
+    return datetime.fromtimestamp(int.from_bytes(whose[:8], "big"), UTC)
+
+
+def _about(path: str) -> UUID | None:
+    """`/desk/referrals/<id>/close`, and the pages of orientations and requisitions."""
+    parts = path.split("/")
+    try:
+        return UUID(parts[3]) if len(parts) > 3 else None
+    except ValueError:  # a page of no referral
+        return None
 
 
 def _context(path: str) -> str:

@@ -340,3 +340,24 @@ async def test_an_erasure_takes_what_was_written_about_its_referral_and_nothing_
         await erase(session, desk.runtime.vault, referral, persons, ErasureCause.RETENTION, datetime.now(UTC), by="test")
 
     assert [row.path for row in await desk.rows("SELECT path FROM desk_kept_forms")] == [f"/desk/referrals/{staying}/alert"]
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+@pytest.mark.parametrize("signed_in", [True, False])
+async def test_what_is_sent_after_an_erasure_from_a_page_made_before_it_is_not_kept(desk: Desk, everybody: bool, signed_in: bool) -> None:
+    referral_id, other = [await desk.accepted() for _ in range(2)]
+    browser, elsewhere = await writing(desk, referral_id), await writing(desk, other)
+    persons = (await desk.persons(referral_id))[: None if everybody else 1]
+    async with desk.runtime.database.transaction() as session:
+        referral = await session.get_one(Referral, referral_id)
+        await erase(session, desk.runtime.vault, referral, persons, ErasureCause.REQUEST, datetime.now(UTC), by="test")
+
+    await end_sessions(desk)
+    if signed_in:
+        await Browser(browser.desk, browser.issuer).sign_in("iscg-95")
+    answer, kept = await send(browser), await send(elsewhere)
+
+    assert answer.status_code == (403 if signed_in else 401), answer.text
+    assert "Ce que vous avez écrit est gardé" not in answer.text
+    assert "Ce que vous avez écrit est gardé" in kept.text
+    assert [row.path for row in await desk.rows("SELECT path FROM desk_kept_forms")] == [f"/desk/referrals/{other}/alert"]
