@@ -25,7 +25,7 @@ from services.referrals.persons import hashes_sought
 from services.referrals.receiving import repeats
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, RoutingOut
 from services.referrals.schemas import PersonContent, PersonNumbered, PersonOut
-from services.referrals.working.duplicates import duplicates_of
+from services.referrals.working.duplicates import duplicates_of, told_original
 from services.referrals.working.models import Assessment, ContactAttempt, Interview
 from services.referrals.working.schemas import AssessmentOut, ContactOut, InterviewOut, ReferralOut
 from services.referrals.working.work import contents_of, is_at_work, may_see, narrative_of
@@ -96,7 +96,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
             "accepted_at": found.accepted_at,
             "closed_at": found.closed_at,
             "close_reason": found.close_reason,
-            "duplicate_of": found.duplicate_of,
+            "duplicate_of": await told_original(session, found.duplicate_of, lambda one: may_see(caller, one)),
             "duplicates": await duplicates_of(session, found, lambda one: may_see(caller, one)),
             "moves": moves_open_to(caller.role, status, at_work=at_work),
         }

@@ -31,11 +31,23 @@ class OriginalIsDuplicate(Conflict):
     title: ClassVar[str] = "Saisine d'origine close comme doublon"
 
 
+class OriginalOfDuplicates(Conflict):
+    """Closed as a duplicate of none that is named, neither it nor those that name it would count."""
+
+    type: ClassVar[str] = "original-of-duplicates"
+    title: ClassVar[str] = "Saisine d'origine d'autres doublons"
+
+
 async def original_of(session: AsyncSession, referral: Referral, body: CloseIn, sees: Sees) -> UUID | None:
-    """What a closing names as the original; its row is kept as it is until the end of the transaction. Raises UnknownOriginal, OriginalIsDuplicate."""
+    """What a closing names as the original; its row is kept as it is until the end of the transaction.
+
+    Raises UnknownOriginal, OriginalIsDuplicate, OriginalOfDuplicates.
+    """
     given = {"/duplicate_of": body.duplicate_of, "/duplicate_reference": body.duplicate_reference}
     pointers = [pointer for pointer, value in given.items() if value is not None]
     if not pointers:
+        if body.reason is CloseReason.DUPLICATE:
+            await _check_nobody_names(session, referral)
         return None
     if body.reason is not CloseReason.DUPLICATE or len(pointers) > 1:
         sentence = "La saisine d'origine s'indique pour un doublon seulement, et d'une seule façon."
@@ -49,10 +61,24 @@ async def original_of(session: AsyncSession, referral: Referral, body: CloseIn, 
         raise UnknownOriginal(sentence, pointers=[(pointer, sentence) for pointer in pointers])
     [original] = originals
     if original.close_reason == CloseReason.DUPLICATE:
-        more = {"duplicate_of": str(original.duplicate_of)} if original.duplicate_of is not None else {}
+        named_there = await told_original(session, original.duplicate_of, sees)
+        more = {"duplicate_of": str(named_there)} if named_there is not None else {}
         sentence = "La saisine d'origine est elle-même close comme doublon : indiquez celle qu'elle répète, ou rouvrez-la d'abord."
         raise OriginalIsDuplicate(sentence, more=more, pointers=[(pointer, sentence) for pointer in pointers])
     return original.id
+
+
+async def _check_nobody_names(session: AsyncSession, referral: Referral) -> None:
+    named = select(col(Referral.id)).where(col(Referral.duplicate_of) == referral.id, col(Referral.close_reason) == CloseReason.DUPLICATE)
+    if await session.scalar(named.limit(1)) is not None:
+        sentence = "D'autres saisines sont closes comme doublons de celle-ci : indiquez celle qu'elle répète elle-même, ou choisissez un autre motif."
+        raise OriginalOfDuplicates(sentence, pointers=[("/duplicate_of", sentence)])
+
+
+async def told_original(session: AsyncSession, original_id: UUID | None, sees: Sees) -> UUID | None:
+    """The original that a closing named, to who sees it."""
+    original = await session.get(Referral, original_id) if original_id is not None else None
+    return original.id if original is not None and sees(original) else None
 
 
 _MOST = 100

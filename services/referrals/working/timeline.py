@@ -17,8 +17,10 @@ from services.referrals.models import Referral
 from services.referrals.orientations.models import Orientation
 from services.referrals.queries import visible
 from services.referrals.working.domain import CorrectedTo
+from services.referrals.working.duplicates import told_original
 from services.referrals.working.followup_schemas import Step, TimelineEntry, TimelineOut
 from services.referrals.working.models import Assessment, ContactAttempt, CorrectedContent, Correction, Interview, Moved
+from services.referrals.working.work import may_see
 
 
 def _entry(step: Step, row: object, at: object, **more: object) -> TimelineEntry:
@@ -49,7 +51,7 @@ async def timeline(session: AsyncSession, caller: Principal, referral_id: UUID) 
             post_id=one.post_after,
             reason=one.reason,
             actor=one.actor,
-            duplicate_of=one.duplicate_of,
+            duplicate_of=await told_original(session, one.duplicate_of, lambda named: may_see(caller, named)),
         )
         for one in moves
     ]

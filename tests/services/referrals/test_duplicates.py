@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from libs.contracts import demonstration as d
-from tests.services.referrals.conftest import Referrals
+from libs.contracts.partners import PostFilled, PostSuspended
+from tests.services.referrals.conftest import MORNING, Referrals
 from tests.services.referrals.test_police import told
 
 
@@ -106,3 +107,44 @@ async def test_two_referrals_are_not_closed_as_duplicates_of_each_other(referral
 
     assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (409, "original-is-duplicate")
     assert answer.json()["duplicate_of"] == str(first)
+
+
+async def test_an_original_that_others_name_is_closed_as_a_duplicate_of_another_that_it_names_only(referrals: Referrals) -> None:
+    first, second, third = [await referrals.accepted() for _ in range(3)]
+    await close(referrals, second, duplicate_of=str(first))
+
+    answer = await close(referrals, first)
+
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (409, "original-of-duplicates")
+    assert [one["pointer"] for one in answer.json()["errors"]] == ["/duplicate_of"]
+    assert (await close(referrals, first, duplicate_of=str(third))).status_code == 200
+    assert (await referrals.read_as("iscg-95", third))["duplicates"] == [str(first)]
+
+
+async def test_an_original_that_nobody_names_any_more_is_a_duplicate_like_another(referrals: Referrals) -> None:
+    original, twice = await referrals.accepted(), await referrals.accepted()
+    await close(referrals, twice, duplicate_of=str(original))
+    assert (await referrals.move("iscg-95", twice, "reopen")).status_code == 200
+
+    assert (await close(referrals, original)).status_code == 200
+
+
+async def test_the_original_that_a_coordinator_named_is_told_to_who_sees_it(referrals: Referrals) -> None:
+    original = await referrals.receive(unit_id=d.UNIT_SARCELLES, commune="95585")
+    twice, third = await referrals.accepted(), await referrals.accepted()
+    away = PostSuspended(departement="95", post_id=d.POST_CERGY, employer_id=d.EMPLOYER, suspended_at=MORNING)
+    await referrals.hear("partners", away)
+    assert (await close(referrals, twice, "coordinator-95", duplicate_of=str(original))).status_code == 200
+
+    told = {}
+    for who in ("iscg-95", "coordinator-95"):
+        steps = (await referrals.get(who, f"/v1/referrals/{twice}/timeline", "follow_up")).json()["items"]
+        told[who] = ((await referrals.read_as(who, twice))["duplicate_of"], steps[-1]["duplicate_of"])
+    refused = [(await close(referrals, third, "coordinator-95", duplicate_of=str(twice))).json().get("duplicate_of")]
+    await referrals.hear(
+        "partners", PostFilled(**away.model_dump(exclude={"suspended_at", "until_on", "replacement_post_id"}), filled_at=MORNING)
+    )
+    refused += [(await close(referrals, third, duplicate_of=str(twice))).json().get("duplicate_of")]
+
+    assert told == {"iscg-95": (None, None), "coordinator-95": (str(original), str(original))}
+    assert refused == [str(original), None]
