@@ -11,7 +11,7 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
-from libs.chassis import parking, streams
+from libs.chassis import parking, purging, streams
 from libs.chassis.bus import Bus
 from libs.chassis.consumer import Consumer
 from libs.chassis.database import Database
@@ -108,7 +108,7 @@ class Runtime:
         found = [f"stream-diverged:{stream}" for stream in await self.diverged()]
         async with self.database.transaction() as session:
             found += [f"parked:{source}" for source in await parking.counts(session)]
-            absent = await streams.away(session, keep_days=self.settings.retention_days, awaited=self.settings.awaited())
+            absent = await purging.away(session, keep_days=self.settings.retention_days, awaited=self.settings.awaited())
             found += [f"away:{one}" for one in absent]
         if "worker" in self.roles:
             if self.relay.bus_error is not None:

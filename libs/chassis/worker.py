@@ -7,7 +7,7 @@ from functools import partial
 import asyncpg
 import structlog
 
-from libs.chassis import idempotency, streams
+from libs.chassis import idempotency, purging
 from libs.chassis.audit import CHECKPOINT_SECONDS, KEEP_DAYS, checkpoint_audit
 from libs.chassis.deliveries import Deliverer
 from libs.chassis.endless import endless
@@ -27,16 +27,16 @@ PURGE_SECONDS = 60.0
 async def purge_streams(runtime: Runtime) -> None:
     """Until nothing old is left, a transaction for every few thousand events of a stream: what comes in faster than it goes fills the disk."""
     settings, clock = runtime.settings, asyncio.get_running_loop().time
-    until, gone = clock() + PURGE_SECONDS, streams.PURGE
-    while gone >= streams.PURGE and clock() < until:
+    until, gone = clock() + PURGE_SECONDS, purging.PURGE
+    while gone >= purging.PURGE and clock() < until:
         async with runtime.database.transaction() as session:
-            gone = await streams.purge(
+            gone = await purging.purge(
                 session,
                 keep_days=settings.retention_days,
                 keep_audit_days=KEEP_DAYS,
                 unheard_days=settings.unheard_retention_days,
                 awaited=settings.awaited(),
-                limit=streams.PURGE,
+                limit=purging.PURGE,
             )
 
 

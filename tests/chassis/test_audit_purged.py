@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from libs.chassis import audit as log
-from libs.chassis import streams
+from libs.chassis import purging, streams
 from libs.chassis.audit import Checkpoint, checkpoint_audit
 from libs.chassis.database import Database, RawConnection
 from tests.chassis.test_audit import SIGNER, TAMPERINGS, connection, database, eight_entries, kinds, read_cases, sign, verified
@@ -24,7 +24,7 @@ async def sign_days_ago(connection: RawConnection, sequence: int, days: int) -> 
 
 async def purge(database: Database, limit: int = 10_000) -> int:
     async with database.transaction() as session:
-        return await streams.purge(session, keep_days=30, keep_audit_days=30, limit=limit)
+        return await purging.purge(session, keep_days=30, keep_audit_days=30, limit=limit)
 
 
 async def test_a_log_stays_intact_through_purge_and_restore(database: Database, connection: RawConnection) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from sqlalchemy import text
 
-from libs.chassis import streams, worker
+from libs.chassis import purging, streams, worker
 from libs.chassis.worker import purge_streams
 from tests.chassis.serving import Served, served
 from tests.chassis.speaking import everything, fact, say, stamp_all
@@ -43,7 +43,7 @@ async def away(partners: Served) -> list[str]:
 
 
 async def test_all_that_is_old_goes_in_one_turn_of_the_job(partners: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "PURGE", 3)
+    monkeypatch.setattr(purging, "PURGE", 3)
     await old(partners, 10, 31)
     await confirms(partners, "reporting", 10)
 
@@ -53,7 +53,7 @@ async def test_all_that_is_old_goes_in_one_turn_of_the_job(partners: Served, mon
 
 
 async def test_a_turn_ends_though_there_is_more(partners: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "PURGE", 3)
+    monkeypatch.setattr(purging, "PURGE", 3)
     monkeypatch.setattr(worker, "PURGE_SECONDS", 0.0)
     await old(partners, 10, 31)
     await confirms(partners, "reporting", 10)
@@ -106,12 +106,12 @@ async def test_what_is_younger_than_the_retention_is_nobodys_absence(partners: S
 
 async def test_planted_a_turn_that_takes_one_batch_is_seen(partners: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was: 10,000 events of a stream every ten minutes, 17 a second."""
-    purge = streams.purge
+    purge = purging.purge
 
     async def once(*arguments: object, **options: object) -> int:
         await purge(*arguments, **options)  # type: ignore[arg-type]  # as it was called
         return 0
 
-    monkeypatch.setattr(streams, "purge", once)
+    monkeypatch.setattr(purging, "purge", once)
 
     await seen_red(test_all_that_is_old_goes_in_one_turn_of_the_job(partners, monkeypatch), "more comes in than goes")

@@ -14,7 +14,7 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
 from cloudevents.core.formats.json import JSONFormat
 from sqlalchemy import text
 
-from libs.chassis import streams
+from libs.chassis import purging, streams
 from libs.chassis.bus import headers_of, record_of
 from libs.chassis.database import Database, RawConnection
 from libs.chassis.outbox import append
@@ -169,7 +169,7 @@ async def test_what_is_no_longer_kept_is_said_to_be_gone_and_the_chain_goes_on(d
         await session.execute(text("UPDATE streams SET sent_sequence = sequence"))
 
     async with speaker.transaction() as session:
-        await streams.purge(session, keep_days=30, keep_audit_days=365)
+        await purging.purge(session, keep_days=30, keep_audit_days=365)
 
     assert await everything(speaker) == before[6:]
     async with speaker.transaction() as session:
@@ -187,7 +187,7 @@ async def test_what_was_not_sent_is_kept_however_old(database_url: DatabaseUrl) 
         await session.execute(text("UPDATE stream_events SET recorded_at = now() - interval '31 days'"))
 
     async with speaker.transaction() as session:
-        gone = await streams.purge(session, keep_days=30, keep_audit_days=365)
+        gone = await purging.purge(session, keep_days=30, keep_audit_days=365)
 
     assert gone == 0
     await speaker.close()
@@ -338,7 +338,7 @@ async def test_where_nothing_shared_is_kept_the_listener_lists_then_follows(rest
     async with restored.transaction() as session:
         await session.execute(text("UPDATE stream_events SET recorded_at = now() - interval '31 days' WHERE sequence <= 4"))
         await session.execute(text("UPDATE streams SET sent_sequence = sequence"))
-        await streams.purge(session, keep_days=30, keep_audit_days=365)
+        await purging.purge(session, keep_days=30, keep_audit_days=365)
 
     async with restored.transaction() as session:
         with pytest.raises(streams.EpochEnded) as oldest:
@@ -367,7 +367,7 @@ async def test_where_the_feed_begins_after_the_end_of_a_readers_history_it_is_to
     async with restored.transaction() as session:
         await session.execute(text("UPDATE stream_events SET recorded_at = now() - interval '31 days' WHERE sequence <= 7"))
         await session.execute(text("UPDATE streams SET sent_sequence = sequence"))
-        await streams.purge(session, keep_days=30, keep_audit_days=365)
+        await purging.purge(session, keep_days=30, keep_audit_days=365)
 
     async with restored.transaction() as session:
         with pytest.raises(streams.FeedTooOld) as refused:

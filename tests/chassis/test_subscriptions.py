@@ -13,7 +13,7 @@ from sqlalchemy import Row, text
 from standardwebhooks import Webhook, WebhookVerificationError
 from structlog.testing import capture_logs
 
-from libs.chassis import deliveries, streams, subscriptions
+from libs.chassis import deliveries, purging, streams, subscriptions
 from libs.chassis.audit_api import ACCESS as AUDIT_ACCESS
 from libs.chassis.deliveries import Deliverer, pause_after
 from libs.chassis.security import Principal
@@ -163,7 +163,7 @@ async def test_what_is_no_longer_kept_cannot_be_the_beginning(house: Served, the
     await change(house, "UPDATE stream_events SET recorded_at = now() - interval '90 days' WHERE sequence <= 2")
     await change(house, "UPDATE streams SET sent_sequence = sequence")
     async with house.runtime.database.transaction() as session:
-        await streams.purge(session, keep_days=30, keep_audit_days=30)
+        await purging.purge(session, keep_days=30, keep_audit_days=30)
 
     refused = await house.post("referrals", ADDRESS, {"stream": "internal", "url": theirs.url(), "after": 1})
 
@@ -554,7 +554,7 @@ async def test_events_no_longer_kept_disable_the_subscription(house: Served, the
     await change(house, "UPDATE stream_events SET recorded_at = now() - interval '90 days' WHERE sequence <= 2")
     await change(house, "UPDATE streams SET sent_sequence = sequence")
     async with house.runtime.database.transaction() as session:
-        await streams.purge(session, keep_days=30, keep_audit_days=30)
+        await purging.purge(session, keep_days=30, keep_audit_days=30)
 
     await turn(house)
 

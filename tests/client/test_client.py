@@ -10,7 +10,7 @@ import pytest
 from joserfc.jwk import ECKey
 from sqlalchemy import text
 
-from libs.chassis import streams
+from libs.chassis import purging, streams
 from libs.chassis.signing import Signer
 from libs.client import client as calls
 from libs.client.client import (
@@ -351,7 +351,7 @@ async def test_a_follower_away_for_too_long_is_told_where_the_feed_begins(house:
         "UPDATE streams SET sent_sequence = sequence",
     )
     async with house.runtime.database.transaction() as session:
-        await streams.purge(session, keep_days=30, keep_audit_days=30)
+        await purging.purge(session, keep_days=30, keep_audit_days=30)
 
     async with client:
         with pytest.raises(FeedTooOld) as old:

@@ -10,7 +10,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.chassis import streams
+from libs.chassis import purging, streams
 from libs.chassis.consumer import Consumer
 from libs.chassis.listener import Heard
 from libs.chassis.projector import Projector
@@ -235,7 +235,7 @@ async def test_who_was_away_longer_than_the_retention_lists_then_follows(two: Ho
     await until(lambda: _sent(two))
     async with two["partners"].runtime.database.transaction() as session:
         await session.execute(text("UPDATE stream_events SET recorded_at = now() - interval '31 days'"))
-        await streams.purge(session, keep_days=30, keep_audit_days=365)
+        await purging.purge(session, keep_days=30, keep_audit_days=365)
         assert await session.scalar(text("SELECT count(*) FROM stream_events WHERE stream = 'internal'")) == 0
     two.settings["kafka_topic_prefix"] += "-elsewhere"  # the broker kept no longer either
 
