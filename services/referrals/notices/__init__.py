@@ -92,7 +92,8 @@ class NoticeKind(Code):
     )
     REFUSAL_TO_SETTLE = (
         "refusal_to_settle",
-        "Une saisine où plus personne ne veut être contacté reste ouverte : voyez s'il y a lieu d'alerter, puis closez-la ; rien n'y est effacé d'ici là.",
+        "Une saisine où aucune des personnes à aider ne veut être contactée reste ouverte :"
+        " voyez s'il y a lieu d'alerter, puis closez-la ; rien n'y est effacé d'ici là.",
     )
     ENDS_ANNOUNCED = (
         "ends_announced",
