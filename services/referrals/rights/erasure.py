@@ -129,7 +129,7 @@ async def erase(
         if referral.post_id is not None:
             await notices.untrue(session, notices.of_post(referral.post_id), referral.id)
     first = referral.first_contact_at
-    if not whole:
+    if not whole:  # where others are left, one of them may be whom it is there to help now: what counts is told, the police never
         await recount(session, referral)
     referral.version += 1
     await session.flush()
