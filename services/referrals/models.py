@@ -171,7 +171,7 @@ class Person(Table, table=True):
     """Sealed JSON: identity, birth, contact and safe-contact rules (schemas.PersonContent)."""
     identity_hash: bytes | None = Field(sa_column=sealed())
     joined_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
-    """When a correction added them; none: named at reception."""
+    """When a correction added them, or said that they are a victim: they are to be called from then on. None: as named at reception."""
 
 
 class DeskSession(Table, table=True):

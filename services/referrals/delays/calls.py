@@ -60,7 +60,7 @@ async def reached(session: AsyncSession, referral: Referral) -> bool:
 async def recount(session: AsyncSession, referral: Referral, *, joined_at: datetime | None = None) -> bool:
     """`count`, from the rows: after a withdrawal, a correction, an erasure or a reopening.
 
-    `joined_at`: somebody was added then. Where nobody else was to be called any more, the due time begins with them.
+    `joined_at`: somebody was added then, or turned out to be a victim. Where nobody else was to be called any more, the due time begins with them.
     """
     await session.flush()
     waited = referral.awaits_contact

@@ -49,7 +49,8 @@ class NoticeKind(Code):
     )
     PERSON_JOINED = (
         "person_joined",
-        "La coordination départementale a ajouté une personne à une saisine de votre poste : relisez-la, et rouvrez-la s'il faut encore l'appeler.",
+        "La coordination départementale a ajouté une personne à une saisine de votre poste, ou noté qu'une autre y est victime :"
+        " relisez-la, et rouvrez-la s'il faut encore l'appeler.",
     )
     REFERRAL_ERASED = (
         "referral_erased",

@@ -120,6 +120,7 @@ async def correct(
     fields += await _persons(session, vault, search_key, referral, persons, body.persons or [], made, kept)
     joined = await _added(session, vault, search_key, referral, persons, body.added or [], made)
     persons, fields = [*persons, *joined], fields + [f"/persons/{one.id}" for one in joined]
+    to_call = any(one.joined_at == now for one in persons)
     returning = await repeats.returning(session, referral, [one for one in persons if one.identity_hash != found_by.get(one.id)])
     if not was_urgent and notices.is_urgent(referral.urgency, referral.danger):
         await notices.turned_urgent(session, referral, now)
@@ -132,7 +133,7 @@ async def correct(
         session.add(made)
         await session.flush()
         session.add_all(kept)
-        now_reached = await recount(session, referral, joined_at=now if joined else None)
+        now_reached = await recount(session, referral, joined_at=now if to_call else None)
         if referral.awaits_contact:
             await delays.settle(session, referral)
         if any(field.endswith("/role") for field in fields):
@@ -149,7 +150,7 @@ async def correct(
         if {"/urgency", "/danger"}.intersection(fields):
             await hasten(session, referral, delays.answers, now)
         if referral.post_id == post_id:
-            kind = notices.NoticeKind.PERSON_JOINED if joined else notices.NoticeKind.REFERRAL_CHANGED
+            kind = notices.NoticeKind.PERSON_JOINED if to_call else notices.NoticeKind.REFERRAL_CHANGED
             at_once = not _BEFORE_A_CALL.isdisjoint(field.rpartition("/")[2] for field in fields)
             await notices.tell_post(session, caller, referral, kind, now, at_once=at_once)
         mailed = not {field.rpartition("/")[2] for field in [*fields, *aged]}.isdisjoint(_READ_WITH_ORIENTATIONS.keys() - _OF_NO_CALL)
@@ -308,6 +309,8 @@ async def _persons(
         fields += _write(person, given, _PLAIN_OF_A_PERSON, at, made.changes)
         if person.agreement != was:
             _agree(person, person.agreement, made.corrected_at)
+        if f"{at}/role" in made.changes and person.role == PersonRole.VICTIM:
+            person.joined_at = made.corrected_at
         sealed = [name for name in _SEALED_OF_A_PERSON if name in given.model_fields_set]
         if not sealed:
             continue

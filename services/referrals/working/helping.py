@@ -26,7 +26,7 @@ class Concerned(NamedTuple):
     agreement: ContactAgreement
     erased: bool
     joined_at: datetime | None = None
-    """Otherwise than at reception."""
+    """Otherwise than at reception, or as a victim since then."""
 
     @property
     def may_be_called(self) -> bool:

@@ -435,6 +435,28 @@ async def test_a_delay_that_turns_out_to_have_passed_before_the_first_contact_is
     assert [one["step"] for one in timeline].count("overdue") == 1
 
 
+@pytest.mark.parametrize("called_before", [False, True])
+async def test_who_turns_out_to_be_a_victim_after_another_was_called_waits_from_then_on_unless_they_were_called(
+    referrals: Referrals, called_before: bool
+) -> None:
+    referral_id = await referrals.accepted(persons=[BOTH[0], BOTH[1] | {"role": "witness"}])
+    victim, witness = await referrals.persons(referral_id)
+    for person in (victim, witness) if called_before else (victim,):
+        await call(referrals, person, result="reached")
+
+    roles = {"reason": "learned", "persons": [{"person_id": witness, "role": "victim"}]}
+    assert (await referrals.move("coordinator-95", referral_id, "corrections", roles)).status_code == 201
+    waits = await referrals.read_as("iscg-95", referral_id)
+    [row] = await referrals.rows("SELECT r.due_from, r.received_at, p.joined_at FROM referrals r JOIN persons p ON p.joined_at IS NOT NULL")
+    await hours_pass(referrals, 24)
+    late = await alerts(referrals)
+    await call(referrals, witness)
+
+    assert (waits["awaits_contact"], len(late)) == ((False, 0) if called_before else (True, 1))
+    assert row.due_from == (row.received_at if called_before else row.joined_at)
+    assert (await referrals.read_as("iscg-95", referral_id))["awaits_contact"] is False
+
+
 async def test_the_departement_knows_by_its_id_a_contact_that_is_said_again_or_withdrawn(referrals: Referrals) -> None:
     referral_id = await referrals.accepted(persons=BOTH)
     mistaken, real = await referrals.persons(referral_id)

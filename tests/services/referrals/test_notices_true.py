@@ -40,6 +40,7 @@ async def worked(referrals: Referrals, mode: str = "digest", **changes: Any) -> 
     [
         ({"children_present": 3}, ("referral_changed", False)),
         ({"added": [CHILD]}, ("person_joined", True)),
+        ({"persons": [{"role": "other"}]}, ("referral_changed", False)),
         ({"persons": [{"safe_contact": LETTERS}]}, ("referral_changed", True)),
         ({"persons": [{"agreement": "refused"}]}, ("referral_changed", True)),
     ],
@@ -56,6 +57,17 @@ async def test_the_post_is_told_of_what_a_coordinator_corrects_and_at_once_of_wh
     assert (await referrals.move("coordinator-95", referral_id, "corrections", body)).status_code == 201
 
     assert await told(referrals) == [expected]
+
+
+async def test_the_post_is_told_at_once_who_turns_out_to_be_a_victim(referrals: Referrals) -> None:
+    one, *_ = referrals.body()["persons"]
+    referral_id = await worked(referrals, persons=[one, one | {"role": "witness"}])
+    [_, witness] = await referrals.persons(referral_id)
+
+    body = {"reason": "learned", "persons": [{"person_id": witness, "role": "victim"}]}
+    assert (await referrals.move("coordinator-95", referral_id, "corrections", body)).status_code == 201
+
+    assert await told(referrals) == [("person_joined", True)]
 
 
 async def test_the_post_is_told_of_an_alert_that_a_coordinator_sent(referrals: Referrals) -> None:
