@@ -17,8 +17,6 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MEDIA_TYPE = "application/x-ndjson"
-_READ_AT_ONCE = 8
-"""Lines read before whoever else is at work here goes on."""
 _ACCEPTED = re.compile(r'application/(?:x-)?ndjson(?:[ \t]*;[ \t]*charset="?utf-8"?)?', re.ASCII | re.IGNORECASE)
 
 
@@ -88,14 +86,15 @@ async def read_ahead(came: AsyncIterator[Sequence[S]], read: Callable[[S], T], m
     async def reading() -> None:
         try:
             async for some in came:
-                for number, one in enumerate(some, 1):
+                for one in some:
                     if len(found) >= most:
                         room.clear()
                         await room.wait()
                     found.append(read(one))
                     there.set()
-                    if number % _READ_AT_ONCE == 0:
-                        await asyncio.sleep(0)
+                    await asyncio.sleep(
+                        0
+                    )  # who waits for PostgreSQL goes on as soon as it answers: of eight lines at once it had to wait for the eighth
         finally:
             there.set()
 
