@@ -19,7 +19,7 @@ _WAIT_SECONDS = 1.0
 _HUNG_SECONDS = 15.0
 _LEAVE_SECONDS = 3.0
 
-_READ_AT_ONCE = 100
+_READ_AT_ONCE = 10
 """Messages read before whoever else is at work here goes on."""
 
 T = TypeVar("T")
