@@ -87,7 +87,12 @@ async def test_the_alert_of_a_stopped_stream_says_why_until_it_goes_on(database_
     async def firing() -> list[dict[str, str]]:
         async with calling(app) as client:
             families = text_string_to_metric_families((await client.get("/metrics")).text)
-        return [one.labels for family in families for one in family.samples if one.name == name and one.value > 0]
+        return [
+            one.labels
+            for family in families
+            for one in family.samples
+            if one.name == name and one.labels["service"] == "partners" and one.value > 0
+        ]
 
     raw = await app.state.runtime.database.connect()
     await raw.execute(

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from sqlalchemy import text
 
-from libs.chassis import streams
+from libs.chassis import purging
 from libs.chassis.consumer import Consumer
 from libs.chassis.worker import purge_streams
 from libs.contracts import demonstration as d
@@ -147,7 +147,7 @@ async def test_who_goes_on_after_its_history_was_replaced_keeps_nothing_of_it_an
 
 
 async def test_planted_a_retention_that_waits_for_nobody_is_seen(counted: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_UNHEARD", text("SELECT CAST(NULL AS bigint) WHERE CAST(:awaited AS text[]) IS NOT NULL"))
+    monkeypatch.setattr(purging, "_UNHEARD", text("SELECT CAST(NULL AS bigint) WHERE CAST(:awaited AS text[]) IS NOT NULL"))
 
     await seen_red(
         test_what_a_listener_has_not_confirmed_waits_for_it_longer_than_the_retention(counted),
