@@ -10,7 +10,8 @@ from sqlalchemy import event, text
 
 from libs.contracts import demonstration as d
 from tests.services.referrals.conftest import Referrals
-from tests.services.referrals.test_agreement import CALM, orient, persons_with, run
+from tests.services.referrals.test_agreement import CALM as ALL_CALM
+from tests.services.referrals.test_agreement import orient, persons_with, run
 from tests.services.referrals.test_erasure import erase
 from tests.services.referrals.test_links import fill, link, status
 from tests.services.referrals.test_orientations import CALM, PARTNER, ask, told_at_once, wishes
@@ -69,7 +70,7 @@ async def test_a_refusal_ends_nothing_of_anybody_else(referrals: Referrals) -> N
 async def test_what_rests_on_a_legal_ground_outlives_a_refusal_and_keeps_the_person_for_the_delay_after_its_end(
     referrals: Referrals,
 ) -> None:
-    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="not_asked"), **CALM)
+    referral_id = await referrals.accepted(persons=persons_with(referrals, agreement="not_asked"), **ALL_CALM)
     asked = (await orient(referrals, referral_id, legal_ground="vital_danger")).json()["id"]
     await refuse(referrals, referral_id)
     later = datetime.now(UTC) + timedelta(hours=100)
