@@ -211,7 +211,7 @@ async def count_referrals(caller: Caller, database: Db) -> ReferralCounts:
 async def read_referral(referral_id: Id, caller: Caller, purpose: Purpose, runtime: Run, response: Response) -> ReferralOut:
     """Everything of a referral. The reading is written to the audit log with its purpose."""
     async with runtime.database.transaction() as session:
-        found = await queries.referral(session, caller, runtime.vault, referral_id)
+        found = await queries.referral(session, caller, runtime.vault, secret_bytes(runtime.settings.search_key), referral_id)
         await audit(session, caller, operation="read_referral", subject=f"referrals/{referral_id}", purpose=purpose)
     etag(response, found.version)
     return found

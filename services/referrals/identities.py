@@ -11,8 +11,9 @@ def normalised_identity(family_name: str | None, given_names: str | None, birth_
     """What a repeated person is found by: `v1|FAMILYNAME|FIRSTGIVENNAME|1990-01-31`, or None when one of the three is missing.
 
     Names are decomposed (NFKD), case-folded and reduced to their letters, so that accents, case, hyphens, apostrophes and spaces do not matter;
-    of the given names only the first counts (cut at a space or comma: Jean-Pierre is one). It is hashed with a key before it is stored, and
-    never written anywhere. Two persons of one name born on one day are taken for one: it is a hint for a social worker, not a fact.
+    of the given names only the first counts (cut at a space or comma: Jean-Pierre is one, Jean Pierre two). It is hashed with a key before it is
+    stored, and never written anywhere; who is looked for is looked for by all of `identities_sought`. Two persons of one name born on one day are
+    taken for one: it is a hint for a social worker, not a fact.
     """
     name = normalised_name(family_name, given_names)
     return _identity(name, birth_date) if name is not None and birth_date is not None else None

@@ -31,6 +31,13 @@ def hashes_sought(search_key: bytes, family_name: str, given_name: str, birth_on
     return [keyed_hash(search_key, one) for one in identities_sought(family_name, given_name, birth_on)]
 
 
+def hashes_sought_of(search_key: bytes, identity: Identity | None) -> list[bytes]:
+    """Those by which another referral may hold the same person; none when the identity does not suffice."""
+    if identity is None or identity.family_name is None or identity.given_name is None or identity.birth_on is None:
+        return []
+    return hashes_sought(search_key, identity.family_name, identity.given_name, identity.birth_on)
+
+
 def age_band_on(content: PersonContent, occurred_at: datetime) -> AgeBand:
     """The age band on the day it happened, as figures count it."""
     birth_on = content.identity.birth_on if content.identity is not None else None

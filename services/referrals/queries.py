@@ -21,7 +21,7 @@ from services.referrals.orientations import telling
 from services.referrals.orientations.domain import ORIENTATION_LIVES, OrientationOver, may_still_be_contacted, orientation_moves_open_to
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import OrientationNamed, OrientationOut
-from services.referrals.persons import hashes_sought
+from services.referrals.persons import hashes_sought, hashes_sought_of
 from services.referrals.receiving import repeats
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, RoutingOut
 from services.referrals.schemas import PersonContent, PersonNumbered, PersonOut
@@ -53,7 +53,7 @@ async def visible(session: AsyncSession, caller: Principal, referral_id: UUID) -
     return referral
 
 
-async def referral(session: AsyncSession, caller: Principal, vault: Vault, referral_id: UUID) -> ReferralOut:
+async def referral(session: AsyncSession, caller: Principal, vault: Vault, search_key: bytes, referral_id: UUID) -> ReferralOut:
     """Everything of a referral, its content opened."""
     found = await visible(session, caller, referral_id)
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == found.id).order_by(col(Person.position)))).all()
@@ -71,6 +71,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
     asked = (await session.scalars(select(Orientation).where(col(Orientation.referral_id) == found.id).order_by(col(Orientation.id)))).all()
     names = await called(session, services=[one.service_id for one in asked])
     contents = await contents_of(session, vault, persons)
+    sought = {id: hashes_sought_of(search_key, content.identity) for id, content in contents.items()}
     status = ReferralStatus(found.status)
     may_rest_on_it = status is ReferralStatus.CLOSED or caller.role is Role.COORDINATOR  # who may reopen it, or close it
     at_work = may_rest_on_it and await is_at_work(session, found)
@@ -88,7 +89,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, refer
                 PersonNumbered(number=number, **_person(person, contents.get(person.id)).model_dump())
                 for number, person in enumerate(persons, start=1)
             ],
-            "already_known": await repeats.already_known(session, found, persons, lambda one: may_see(caller, one)),
+            "already_known": await repeats.already_known(session, found, persons, sought, lambda one: may_see(caller, one)),
             "contacts": [ContactOut.of(one) for one in attempts],
             "interviews": [InterviewOut.of(one) for one in held],
             "assessments": [AssessmentOut.of(one) for one in assessed],

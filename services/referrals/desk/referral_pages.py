@@ -13,6 +13,7 @@ from libs.chassis.audit import audit
 from libs.chassis.refusals import NotFound
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
+from libs.chassis.settings import secret_bytes
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
 from services.referrals import queries
@@ -50,7 +51,7 @@ TOLD: Final = {
 async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, purpose: Stated, referral_id: UUID) -> dict[str, Any]:
     """What a page about a referral shows. The readings are audited as those of the API. Raises NotFound."""
     subject = f"referrals/{referral_id}"
-    found = await queries.referral(session, caller, runtime.vault, referral_id)
+    found = await queries.referral(session, caller, runtime.vault, secret_bytes(runtime.settings.search_key), referral_id)
     await audit(session, caller, operation="read_referral", subject=subject, purpose=purpose)
     happened = await timeline(session, caller, referral_id)
     await audit(session, caller, operation="read_timeline", subject=subject, purpose=purpose)

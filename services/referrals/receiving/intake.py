@@ -85,9 +85,7 @@ class Intakes:
             else:
                 made[number] = self._make(intake, home, atlas)
         every = list(made.values())
-        known = await repeats.known(
-            session, {one.identity_hash for referral in every for one in referral.intake.persons if one.identity_hash}
-        )
+        known = await repeats.known(session, {one for referral in every for person in referral.intake.persons for one in person.sought})
         async with meanwhile(self._store_referrals(session, every, now)) as storing:
             said = _said(session, every, now, known)
         stored = storing.result()
@@ -299,7 +297,7 @@ def _notice(referral: _Referral, now: datetime) -> notices.Notice:
 def _counted(person: SealedPerson, known: set[bytes]) -> PersonCounted:
     if person.identity_hash is None:
         return person.counted
-    return person.counted.model_copy(update={"returning": person.identity_hash in known})
+    return person.counted.model_copy(update={"returning": not known.isdisjoint(person.sought)})
 
 
 def _said(session: AsyncSession, referrals: Sequence[_Referral], now: datetime, known: Set[bytes]) -> list[outbox.Said]:

@@ -1,9 +1,10 @@
 """The same person seen before: found by the keyed hash of the normalised identity, told to who works the referral, never to the police.
 
-What is normalised is written at `identities.normalised_identity`. A hint, not a fact: two persons of one name born on one day are taken for one.
+What is normalised is written at `identities.normalised_identity`, what is looked for at `identities.identities_sought`. A hint, not a fact: two persons of
+one name born on one day are taken for one.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -34,18 +35,24 @@ async def known(session: AsyncSession, hashes: Collection[bytes]) -> set[bytes]:
     return {row["hash"] for row in await run(session, _KNOWN, {"hashes": list(hashes)})} if hashes else set()
 
 
-async def returning(session: AsyncSession, referral: Referral, persons: Collection[Person]) -> dict[UUID, bool | None]:
+Sought = Mapping[UUID, Collection[bytes]]
+"""The hashes by which an earlier referral may hold each person (`persons.hashes_sought_of`)."""
+
+
+async def returning(session: AsyncSession, referral: Referral, persons: Collection[Person], sought: Sought) -> dict[UUID, bool | None]:
     """Of persons of a referral whose identity became another after its reception: whether an earlier one held them, as the social worker is told it
     (`already_known`); `None`: it does not suffice to tell."""
-    hashes = {person.identity_hash for person in persons if person.identity_hash is not None}
+    hashes = {one for person in persons if person.identity_hash is not None for one in sought[person.id]}
     asked = {"hashes": list(hashes), "received_at": referral.received_at, "id": referral.id}
     before = {row["hash"] for row in await run(session, _KNOWN_BEFORE, asked)} if hashes else set()
-    return {person.id: None if person.identity_hash is None else person.identity_hash in before for person in persons}
+    return {person.id: None if person.identity_hash is None else not before.isdisjoint(sought[person.id]) for person in persons}
 
 
-async def already_known(session: AsyncSession, referral: Referral, persons: Sequence[Person], sees: Sees) -> list[AlreadyKnownOut]:
+async def already_known(
+    session: AsyncSession, referral: Referral, persons: Sequence[Person], sought: Sought, sees: Sees
+) -> list[AlreadyKnownOut]:
     """Who of a referral was in an earlier one: which, within the caller's perimeter; outside it only that there is one."""
-    hashes = {person.identity_hash for person in persons if person.identity_hash is not None}
+    hashes = {one for person in persons for one in sought.get(person.id, ())}
     if not hashes:
         return []
     earlier = select(Person, Referral).join(Referral, col(Referral.id) == col(Person.referral_id))
@@ -56,7 +63,7 @@ async def already_known(session: AsyncSession, referral: Referral, persons: Sequ
     rows = (await session.execute(earlier.limit(MOST))).all()
     told = []
     for person in persons:
-        same = [(one, its) for one, its in rows if person.identity_hash is not None and one.identity_hash == person.identity_hash]
+        same = [(one, its) for one, its in rows if one.identity_hash in sought.get(person.id, ())]
         if same:
             told.append(
                 AlreadyKnownOut(

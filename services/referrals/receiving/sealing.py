@@ -9,7 +9,7 @@ from libs.chassis.ids import new_id
 from libs.chassis.telemetry import Trace
 from libs.chassis.vault import FreshKey, Vault
 from libs.contracts.referrals import PersonCounted
-from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of
+from services.referrals.persons import NARRATIVE, PERSON, age_band_on, hashes_sought_of, identity_hash_of
 from services.referrals.receiving.schemas import ReferralIn
 from services.referrals.schemas import PersonContent, PersonIn
 
@@ -21,6 +21,8 @@ class SealedPerson:
     fresh: FreshKey
     content: bytes
     identity_hash: bytes | None
+    sought: Sequence[bytes]
+    """The hashes by which an earlier referral may hold the same person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ def _person(vault: Vault, search_key: bytes, person: PersonIn, request: Referral
         known_to_services=person.known_to_services,
     )
     content_sealed = key.key.seal(content.model_dump_json().encode(), context=PERSON)
-    return SealedPerson(person_id, counted, key, content_sealed, identity_hash_of(search_key, person.identity))
+    found_by, sought = identity_hash_of(search_key, person.identity), hashes_sought_of(search_key, person.identity)
+    return SealedPerson(person_id, counted, key, content_sealed, found_by, sought)
 
 
 def request_digest(body: bytes) -> bytes:

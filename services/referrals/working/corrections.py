@@ -41,7 +41,7 @@ from services.referrals.orientations.domain import Unfounded
 from services.referrals.orientations.following import end_unagreed, tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.waiting import hasten
-from services.referrals.persons import NARRATIVE, PERSON, age_band_on, identity_hash_of, reseal
+from services.referrals.persons import NARRATIVE, PERSON, age_band_on, hashes_sought_of, identity_hash_of, reseal
 from services.referrals.receiving import repeats, routing
 from services.referrals.receiving.domain import Verdict
 from services.referrals.receiving.home import check_stays
@@ -55,7 +55,7 @@ from services.referrals.working.corrections_schemas import (
 from services.referrals.working.domain import CorrectionReason
 from services.referrals.working.models import CorrectedContent, Correction
 from services.referrals.working.reaching import tell_reached
-from services.referrals.working.work import content_of, locked_for
+from services.referrals.working.work import content_of, contents_of, locked_for
 
 _ROUTED_BY: Final = frozenset({"/unit_id", "/commune", "/channel"})
 _PLAIN: Final = (
@@ -121,7 +121,10 @@ async def correct(
     joined = await _added(session, vault, search_key, referral, persons, body.added or [], made)
     persons, fields = [*persons, *joined], fields + [f"/persons/{one.id}" for one in joined]
     to_call = any(one.joined_at == now for one in persons)
-    returning = await repeats.returning(session, referral, [one for one in persons if one.identity_hash != found_by.get(one.id)])
+    renamed = [one for one in persons if one.identity_hash != found_by.get(one.id)]
+    named = await contents_of(session, vault, renamed)
+    sought = {id: hashes_sought_of(search_key, content.identity) for id, content in named.items()}
+    returning = await repeats.returning(session, referral, renamed, sought)
     if not was_urgent and notices.is_urgent(referral.urgency, referral.danger):
         await notices.turned_urgent(session, referral, now)
     if referral.status == ReferralStatus.UNROUTED and _ROUTED_BY.intersection(fields):

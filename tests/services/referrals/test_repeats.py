@@ -8,6 +8,7 @@ import pytest
 from libs.contracts import demonstration as d
 from services.referrals import queries
 from tests.services.referrals.conftest import Referrals
+from tests.services.referrals.test_corrections import correct
 from tests.services.referrals.test_erasure import erase
 
 CAMILLE = {"family_name": "Exemple", "given_name": "Camille", "birth_on": "1991-04-12"}
@@ -33,6 +34,26 @@ async def test_a_person_seen_before_is_told_to_the_social_worker_with_the_earlie
 
     assert (told["person_id"], told["elsewhere"]) == (str(known), False)
     assert [one["referral_id"] for one in told["referrals"]] == [str(first)]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"), [("Jean-Pierre", "Jean Pierre"), ("Jean Pierre", "Jean-Pierre"), ("Jeanpierre", "Jean, Pierre")]
+)
+async def test_a_double_first_name_written_otherwise_is_known_at_reception_when_read_and_after_a_correction(
+    referrals: Referrals, earlier: str, later: str
+) -> None:
+    first = await referrals.receive(persons=with_identity(referrals, given_name=earlier))
+    second = await referrals.receive(persons=with_identity(referrals, given_name=later))
+    third = await referrals.receive(persons=with_identity(referrals, given_name="Andrée"))
+    [renamed, _] = await referrals.persons(third)
+
+    await referrals.move("iscg-95", third, "accept")
+    await correct(referrals, third, persons=[{"person_id": renamed, "identity": CAMILLE | {"given_name": later}}])
+
+    for later_one, before in ((second, {first}), (third, {first, second})):
+        [told] = (await referrals.read_as("iscg-95", later_one))["already_known"]
+        assert {UUID(one["referral_id"]) for one in told["referrals"]} == before
+    assert [persons[0] for persons in await returning(referrals)] == [False, True, False]
 
 
 async def test_outside_the_perimeter_only_that_there_is_one_is_told(referrals: Referrals) -> None:
