@@ -116,11 +116,14 @@ async def list_referral_statuses(
     database: Db,
     page: Page,
     status: Annotated[list[PoliceStatus], Query(max_length=5, description="That far")] = [],  # noqa: B006 - FastAPI copies it
+    unit: Annotated[Id | None, Query(description="Referred by that unit, as it was received")] = None,
     received_since: Instant | None = None,
 ) -> Response:
     """The caller's own referrals, oldest first: how far each is, never what was said, nor to whom the person was oriented."""
     async with database.asking() as connection:
-        rows = await worklist.statuses(connection, caller, wanted=status, received_since=received_since, after=page.after, limit=page.limit)
+        rows = await worklist.statuses(
+            connection, caller, wanted=status, unit_id=unit, received_since=received_since, after=page.after, limit=page.limit
+        )
     items, following = page_of(rows, page, lambda row: (row["received_at"], row["id"]))
     return page.answer(items, following)
 

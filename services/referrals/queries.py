@@ -172,7 +172,12 @@ async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -
 
 
 _FOLLOWED: Final = select(
-    col(Referral.id), col(Referral.external_reference), col(Referral.status), col(Referral.received_at), col(Referral.contacted)
+    col(Referral.id),
+    col(Referral.external_reference),
+    col(Referral.first_unit_id),
+    col(Referral.status),
+    col(Referral.received_at),
+    col(Referral.contacted),
 )
 
 
@@ -181,6 +186,7 @@ def status_of(row: Any) -> StatusOut:
     return StatusOut(
         id=row.id,
         external_reference=row.external_reference,
+        unit_id=row.first_unit_id,
         status=police_status(ReferralStatus(row.status), contacted=row.contacted),
         received_at=row.received_at,
     )

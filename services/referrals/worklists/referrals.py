@@ -229,6 +229,7 @@ async def statuses(
     caller: Principal,
     *,
     wanted: Sequence[PoliceStatus],
+    unit_id: UUID | None,
     received_since: datetime | None,
     after: Key | None,
     limit: int,
@@ -238,13 +239,15 @@ async def statuses(
 
     Its stream tells it of each step (`/v1/streams`).
     """
-    since = [where("received_at >= {}", received_since)] if received_since is not None else []
+    narrowed = [where("received_at >= {}", received_since)] if received_since is not None else []
+    if unit_id is not None:
+        narrowed.append(where("first_unit_id = {}", unit_id))
     states = [state for status in sorted(set(wanted)) for state in _seen_as(status)] or [[where("status = {}", one)] for one in STATES]
     asked = Question("referrals", Within("client_id", "text", [caller.client_id]))
     *keys, id = keys_of(_RECEIVED)
-    found = asked.head([[*state, *since] for state in states], _RECEIVED, after, limit)
+    found = asked.head([[*state, *narrowed] for state in states], _RECEIVED, after, limit)
     rows = await connection.fetch(
-        "SELECT referrals.id, external_reference, status, contacted, received_at"
+        "SELECT referrals.id, external_reference, first_unit_id, status, contacted, received_at"
         f" FROM ({found}) AS found JOIN referrals ON referrals.id = {id} ORDER BY {', '.join([*keys, id])}",
         *asked.values,
     )
@@ -252,6 +255,7 @@ async def statuses(
         {
             "id": row["id"],
             "external_reference": row["external_reference"],
+            "unit_id": row["first_unit_id"],
             "status": police_status(ReferralStatus(row["status"]), contacted=row["contacted"]).value,
             "received_at": row["received_at"],
         }

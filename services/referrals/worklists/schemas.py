@@ -72,6 +72,8 @@ class StatusOut(Answer):
 
     id: Id
     external_reference: str
+    unit_id: Id | None
+    """The unit that referred, as it was received: a reference is unique for it. What is corrected since is not told."""
     status: PoliceStatus
     received_at: Instant
 

@@ -250,7 +250,7 @@ async def test_the_police_cannot_tell_orientations_from_its_answers(referrals: R
 
     assert after.content == before.content
     assert "ETag" not in after.headers
-    assert set(after.json()) == {"id", "external_reference", "status", "received_at"}
+    assert set(after.json()) == {"id", "external_reference", "unit_id", "status", "received_at"}
 
 
 def marked(referrals: Referrals) -> dict[str, Any]:

@@ -139,6 +139,7 @@ async def test_a_police_system_finds_its_own_referral_by_its_reference_and_nobod
     assert found == {
         "id": str(referral_id),
         "external_reference": "dossier-7",
+        "unit_id": referrals.body()["unit_id"],
         "status": "assigned",
         "received_at": found["received_at"],
     }

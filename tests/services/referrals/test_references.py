@@ -70,3 +70,21 @@ async def test_a_unit_that_is_corrected_away_leaves_the_reference_to_the_unit_to
     assert (await referrals.move("coordinator-95", first["id"], "corrections", {"reason": "mistake", "unit_id": None})).status_code == 201
 
     assert [(await send(referrals, unit_id=unit))[0] for unit in (str(d.UNIT_CERGY), None)] == [409, 201]
+
+
+async def test_one_reference_of_two_units_is_told_apart_by_the_unit_that_gave_it(referrals: Referrals) -> None:
+    units = [str(d.UNIT_CERGY), str(d.UNIT_SARCELLES), None]
+    sent = {unit: (await send(referrals, unit_id=unit))[1]["id"] for unit in units}
+    corrected = {"reason": "mistake", "unit_id": str(d.UNIT_SARCELLES)}
+    assert (await referrals.move("coordinator-95", sent[units[0]], "corrections", corrected)).status_code == 201
+
+    searched = (await referrals.post("police-95", "/v1/referral-status-searches", {"external_reference": REFERENCE})).json()["items"]
+    listed = (await referrals.get("police-95", "/v1/referral-statuses")).json()["items"]
+    read = [(await referrals.get("police-95", f"/v1/referral-statuses/{id}")).json() for id in sent.values()]
+    of_units = [(await referrals.get("police-95", "/v1/referral-statuses", unit=unit)).json()["items"] for unit in units[:2]]
+    strange = await referrals.get("police-78", "/v1/referral-statuses", unit=units[0])
+
+    for items in (searched, listed, read):
+        assert {one["unit_id"]: one["id"] for one in items} == sent
+    assert [[one["id"] for one in items] for items in of_units] == [[sent[unit]] for unit in units[:2]]
+    assert strange.json()["items"] == []

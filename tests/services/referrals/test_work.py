@@ -119,7 +119,7 @@ async def test_the_police_reads_a_status_and_nothing_else(referrals: Referrals) 
     found = (await referrals.post("police-95", "/v1/referral-status-searches", {"external_reference": "dossier-1"})).json()
 
     [status] = found["items"]
-    assert set(status) == {"id", "external_reference", "status", "received_at"}
+    assert set(status) == {"id", "external_reference", "unit_id", "status", "received_at"}
     assert status["status"] == "accepted"
 
 
