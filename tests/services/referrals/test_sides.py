@@ -1,16 +1,28 @@
 """Victim and alleged perpetrator of one situation: separate content, keys and access. Every path across is tried."""
 
+import io
 import json
 import re
+import sys
+from itertools import product
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+from pypdf import PdfReader
 from sqlalchemy import text
 
+from libs.chassis.access import Rule
+from libs.chassis.security import Principal
 from libs.contracts import demonstration as d
 from libs.contracts.audiences import streams_of
+from libs.contracts.vocabularies import Role
+from services.referrals.access import ACCESS
+from services.referrals.models import Referral
+from services.referrals.working import work
+from tests.documents import shown
+from tests.planted import seen_red
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_orientations import ask
 
@@ -53,27 +65,62 @@ async def situation(referrals: Referrals) -> tuple[UUID, dict[str, Any], dict[st
     return referral_id, hers.json(), his.json()
 
 
-async def everything_read_by(referrals: Referrals, who: str, ids: dict[str, list[str]]) -> str:
-    """What all GET routes of the document answer, with every id that could fit in their paths; and what POST searches give."""
+def sought(who: dict[str, str]) -> list[dict[str, str]]:
+    """Both ways of looking for somebody: with the day of birth, and by the name alone."""
+    named = {"family_name": who["marker"], "given_name": "Essai"}
+    return [named | {"birth_on": "1990-01-01"}, named]
+
+
+def words_of(answer: httpx.Response) -> str:
+    """What somebody reads in it, be it a document."""
+    if answer.headers.get("content-type") != "application/pdf":
+        return answer.text
+    return "".join(page.extract_text() for page in PdfReader(io.BytesIO(answer.content)).pages)
+
+
+async def everything_read_by(referrals: Referrals, who: str, ids: dict[str, list[str]], other: dict[str, str]) -> str:
+    """What all GET routes of the document answer, with every id that could fit in their paths, and the searches by POST for the other's true name."""
     heard = []
-    reached = 0
-    for path, operations in referrals.openapi()["paths"].items():
-        if "get" not in operations:
-            continue
-        names = [one["name"] for one in operations["get"].get("parameters", []) if one["in"] == "path"]
-        for value in [v for name in names[:1] for v in ids.get(name, ids["any"])] or [""]:
-            address = path
-            for name in names:
-                address = address.replace(f"{{{name}}}", value)
-            answer = await referrals.get(who, address, "orientation" if _wants_purpose(operations["get"]) else None)
-            reached += answer.status_code == 200
-            heard.append(answer.text)
+    reached = searches = 0
+    document = referrals.openapi()
+    purposes = {
+        one.operation: one.example["x-headers"]["X-Purpose"] for one in shown(document) if "X-Purpose" in one.example.get("x-headers", {})
+    }
+    for path, operations in document["paths"].items():
+        if "get" in operations:
+            operation = operations["get"]
+            names = [one["name"] for one in operation.get("parameters", []) if one["in"] == "path"]
+            purpose = purposes.get(operation["operationId"], "orientation") if _wants_purpose(operation) else None
+            for values in product(*(ids.get(name, ids["any"]) for name in names)):
+                answer = await referrals.get(who, path.format(**dict(zip(names, values, strict=True))), purpose)
+                reached += answer.status_code == 200
+                heard.append(words_of(answer))
+        if path.endswith("-searches"):
+            searches += 1
+            headers = referrals.token(who) | {"X-Purpose": purposes.get(operations["post"]["operationId"], "orientation")}
+            answers = [await referrals.client.post(path, json=body, headers=headers) for body in sought(other)]
+            heard += [answer.text for answer in answers]
     assert reached > 3
+    assert searches > 1
     return "\n".join(heard)
 
 
 def _wants_purpose(operation: dict[str, Any]) -> bool:
     return any(one["name"] == "X-Purpose" for one in operation.get("parameters", []))
+
+
+def open_to_partners(monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
+    """A fault in the table of access, and one in the perimeter: neither wall is left for this operation."""
+    allows, opened = Rule.allows, ACCESS[operation]
+    monkeypatch.setattr(Rule, "allows", lambda rule, caller: rule is opened or allows(rule, caller))
+    kept = work.may_see
+
+    def partners_too(caller: Principal, referral: Referral) -> bool:
+        return caller.role is Role.PARTNER or kept(caller, referral)
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "may_see", None) is kept:
+            monkeypatch.setattr(module, "may_see", partners_too)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +141,7 @@ async def test_no_path_leads_the_partner_of_one_to_the_other(
         "departement:95",
     ]
 
-    read = await everything_read_by(referrals, who, {"stream": streams, "any": ids})
+    read = await everything_read_by(referrals, who, {"stream": streams, "any": ids}, other)
     accepted = await referrals.answer(who, mine["id"], "accept")
     crossed = [
         await referrals.answer(who, foreign["id"], move, body, version=version)
@@ -118,13 +165,29 @@ async def test_no_path_leads_the_partner_of_one_to_the_other(
     assert rows
     everything = "\n".join([read, accepted.text, json.dumps(listed), events, *(answer.text for answer in crossed)])
     for value in (*other.values(), f"mot-{other['marker']}", f"note-{other['marker']}", NARRATIVE):
-        assert value not in everything
+        assert value not in everything, "the partner of one reads of the other"
     assert not OFFENCE.search(everything)
     for hidden in (str(referral_id), *people, foreign["id"]):
         assert hidden not in everything.replace(f"/{hidden}", ""), (
             "by the true ids two partners would find that they work for one situation"
         )
     assert streams_of("partner", frozenset(), str(organization), who) == [f"organization:{organization}"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "because"),
+    [
+        ("export_person", "the partner of one reads of the other"),
+        ("export_person_document", "the partner of one reads of the other"),
+        ("search_persons", "by the true ids two partners would find"),
+    ],
+)
+async def test_planted_an_operation_that_lets_the_partner_of_one_across_is_seen(
+    referrals: Referrals, monkeypatch: pytest.MonkeyPatch, operation: str, because: str
+) -> None:
+    open_to_partners(monkeypatch, operation)
+
+    await seen_red(test_no_path_leads_the_partner_of_one_to_the_other(referrals, "partner-95", d.ASSOCIATION, HERS, HIS), because)
 
 
 async def test_two_partners_of_one_situation_are_told_ids_they_cannot_compare(referrals: Referrals) -> None:

@@ -1,17 +1,20 @@
 """Victim and alleged perpetrator at the desk: whoever supports one finds no page that leads to the other (tests/services/referrals/test_sides.py)."""
 
 import urllib.parse
+from itertools import product
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from fastapi.routing import APIRoute
 
 from libs.contracts import demonstration as d
 from services.referrals.access import ACCESS
+from tests.planted import seen_red
 from tests.services.referrals.desk.browser import Browser
 from tests.services.referrals.desk.conftest import Desk
-from tests.services.referrals.test_sides import HERS, HIS, NARRATIVE, OFFENCE, situation
+from tests.services.referrals.test_sides import HERS, HIS, NARRATIVE, OFFENCE, open_to_partners, situation, sought, words_of
 from tests.serving import app_of
 
 STEPS = ("accept", "reject", "start", "complete", "fail", "cancel", "contact", "close", "link")
@@ -25,26 +28,41 @@ def pages_of(desk: Desk, method: str) -> list[APIRoute]:
     return [one for one in routes if (rule := rules[one.operation_id]) and rule.page and one.operation_id not in STAYS_OUT]
 
 
-async def everything_shown_to(desk: Desk, browser: Browser, ids: list[str], method: str) -> tuple[int, str]:
-    """All pages with every id and step that could fit in their addresses. How many answered, and what they said."""
+async def everything_shown_to(desk: Desk, browser: Browser, ids: list[str], method: str, other: dict[str, str]) -> tuple[int, str]:
+    """All pages with every id and step that could fit in their addresses; the search is for the other's true name. How many answered, and what they said."""
     reached, heard = 0, []
     form = {"csrf": dict(browser.html.forms[-1].fields)["csrf"], "version": "1", "key": "k", "reason": "other", "outcome": "informed"}
     for route in pages_of(desk, method):
-        steps = STEPS if "{move}" in route.path or "{step}" in route.path else ("",)
-        for one in ids if "{" in route.path else [""]:
-            for step in steps:
-                address = route.path.replace("{move}", step).replace("{step}", step)
-                address = address.replace("{referral_id}", one).replace("{orientation_id}", one)
-                if method == "POST":
-                    answer = await browser.desk.post(
-                        address, data=form | {"key": f"{one}{step}"}, headers={"Sec-Fetch-Site": "same-origin"}
-                    )
-                else:
-                    answer = await browser.desk.get(address)
+        names = list(route.param_convertors)
+        for values in product(*(STEPS if name in {"move", "step"} else ids for name in names)):
+            address = route.path_format.format(**dict(zip(names, values, strict=True)))
+            # a refusal names the address that was asked for, and a search what was looked for; neither tells anything else of it
+            told = [one for one in values if one in ids]
+            if method == "GET":
+                answers = [await browser.desk.get(address)]
+            elif route.operation_id == "find_person":
+                answers = [await post(browser, address, form | names_typed) for names_typed in sought(other)]
+                told = list(sought(other)[0].values())
+            else:
+                answers = [await post(browser, address, form | {"key": "".join(values)})]
+            for answer in answers:
                 reached += answer.status_code in (200, 303)
-                # a refusal names the address that was asked for, and nothing else of it
-                heard.append(answer.text.replace(one, "") if one and answer.status_code >= 400 else answer.text)
+                heard.append(
+                    without(told, words_of(answer))
+                    if answer.status_code >= 400 or route.operation_id == "find_person"
+                    else words_of(answer)
+                )
     return reached, "\n".join(heard)
+
+
+async def post(browser: Browser, address: str, form: dict[str, str]) -> httpx.Response:
+    return await browser.desk.post(address, data=form, headers={"Sec-Fetch-Site": "same-origin"})
+
+
+def without(told: list[str], words: str) -> str:
+    for one in told:
+        words = words.replace(one, "")
+    return words
 
 
 @pytest.mark.parametrize(("who", "own", "other"), [("partner-95", HERS, HIS), ("partner-78", HIS, HERS)])
@@ -56,18 +74,34 @@ async def test_no_page_leads_the_partner_of_one_to_the_other(desk: Desk, who: st
     browser = await desk.sign_in(who, f"/desk/orientations/{mine['id']}", "orientation")
     assert own["marker"] in browser.html.text, "the walk must reach the partner's own"
 
-    reached, read = await everything_shown_to(desk, browser, ids, "GET")
-    _, answered = await everything_shown_to(desk, browser, [str(referral_id), foreign["id"], *people], "POST")
+    reached, read = await everything_shown_to(desk, browser, ids, "GET", other)
+    _, answered = await everything_shown_to(desk, browser, [str(referral_id), foreign["id"], *people], "POST", other)
 
     assert reached >= 4
     assert own["marker"] in read
     everything = urllib.parse.unquote(read + answered)
     for value in (*other.values(), f"mot-{other['marker']}", f"note-{other['marker']}", NARRATIVE):
-        assert value not in everything
+        assert value not in everything, "the partner of one reads of the other"
     assert not OFFENCE.search(everything)
     for hidden in (str(referral_id), *people, foreign["id"]):
-        assert hidden not in everything
+        assert hidden not in everything, "by the true ids two partners would find that they work for one situation"
     assert await _statuses(desk) == {UUID(hers["id"]): "requested", UUID(his["id"]): "requested"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "because"),
+    [
+        ("download_export", "the partner of one reads of the other"),
+        ("download_export_data", "the partner of one reads of the other"),
+        ("find_person", "by the true ids two partners would find"),
+    ],
+)
+async def test_planted_a_page_that_lets_the_partner_of_one_across_is_seen(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, operation: str, because: str
+) -> None:
+    open_to_partners(monkeypatch, operation)
+
+    await seen_red(test_no_page_leads_the_partner_of_one_to_the_other(desk, "partner-95", HERS, HIS), because)
 
 
 async def test_the_social_worker_of_another_post_finds_no_page_of_it(desk: Desk) -> None:
@@ -76,8 +110,8 @@ async def test_the_social_worker_of_another_post_finds_no_page_of_it(desk: Desk)
     await browser.open("/desk/purpose")
     ids = [str(referral_id), hers["id"], his["id"]]
 
-    _, read = await everything_shown_to(desk, browser, ids, "GET")
-    _, answered = await everything_shown_to(desk, browser, ids, "POST")
+    _, read = await everything_shown_to(desk, browser, ids, "GET", HIS)
+    _, answered = await everything_shown_to(desk, browser, ids, "POST", HIS)
 
     for value in (*HERS.values(), *HIS.values(), NARRATIVE, str(d.POST_CERGY)):
         assert value not in read + answered
