@@ -1,6 +1,8 @@
 """A service over HTTP on a real database, called with tokens of the demonstration clients. Nothing relays, so that the outbox shows what was said."""
 
+import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import text
 
@@ -104,3 +107,15 @@ async def served(service: Service, database_url: str, **settings: Any) -> AsyncI
             runtime.tokens.keys = IssuerKeys(f"{NOWHERE}/jwks", jwks)
             yield Served(client, runtime, issuer, app.openapi)
         await runtime.close()
+
+
+@asynccontextmanager
+async def listening(app: Any, on: socket.socket) -> AsyncIterator[None]:
+    """The application on a socket, for who cannot do without."""
+    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None, access_log=False, lifespan="off"))
+    serving = asyncio.create_task(server.serve(sockets=[on]))
+    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    yield
+    server.should_exit = True
+    await serving

@@ -1,6 +1,8 @@
 """A file of referrals sent by the client: however often it is sent or broken off, each line takes effect once."""
 
+import asyncio
 import json
+import socket
 from codecs import BOM_UTF8
 from io import BytesIO
 from pathlib import Path
@@ -8,13 +10,17 @@ from typing import Any
 
 import httpx
 import pytest
+from rich.progress import Progress
+from typer.testing import CliRunner
 
+from libs.client import cli
 from libs.client import client as calls
 from libs.client.client import Client, Unreachable
 from libs.client.receipts import Flaw, keyed, pairs, verify_receipt
 from libs.client.sending import Sent, send
 from services.referrals.receiving import intake
 from tests.services.referrals.conftest import Referrals
+from tests.serving import app_of, listening
 
 
 class Unsteady(httpx.AsyncBaseTransport):
@@ -160,3 +166,39 @@ def test_a_line_with_a_key_is_sent_as_it_is_and_a_referral_alone_gets_the_key_of
     assert keyed(own + b"\n") == own
     assert keyed(b'{"a": 1}') == keyed(b'{"a": 1}\r\n') != keyed(b'{"a": 2}')
     assert json.loads(keyed(b'{"a": 1}'))["referral"] == {"a": 1}
+
+
+class Bar(Progress):
+    """The one that is shown, and how far it came."""
+
+    ended: tuple[float, float | None]
+
+    def stop(self) -> None:
+        [task] = self.tasks
+        Bar.ended = task.completed, task.total
+        super().stop()
+
+
+async def test_the_command_names_the_lines_that_are_refused_keeps_the_receipts_of_the_others_and_shows_how_far_it_is(
+    referrals: Referrals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "Progress", Bar)
+    good = [json.dumps(referrals.body(narrative="Conflit à l'école"), default=str, ensure_ascii=False) for _ in range(2)]
+    file, receipts = (
+        written(tmp_path / "saisines.ndjson", [good[0], json.dumps(referrals.body(urgency="demain")), good[1]]),
+        tmp_path / "reçus",
+    )
+    token = referrals.token("police-95")["Authorization"].removeprefix("Bearer ")
+    on = socket.create_server(("127.0.0.1", 0))
+    typed = ["send", str(file), "--receipts", str(receipts), "--url", f"http://127.0.0.1:{on.getsockname()[1]}", "--token", token]
+
+    async with listening(app_of(referrals.client), on):
+        said = await asyncio.to_thread(CliRunner().invoke, cli.app, typed)
+
+    assert said.exit_code == 1, said.output
+    assert [line[:10] for line in said.stderr.splitlines() if line.startswith("ligne ")] == ["ligne 2 : "]
+    assert "/urgency" in said.stderr
+    assert said.stdout == "2 créée(s), 0 déjà reçue(s), 1 refusée(s).\n"
+    assert [json.loads(line)["line"] for line in receipts.read_text().splitlines()] == [1, 3]
+    assert Bar.ended == (file.stat().st_size, file.stat().st_size)
+    assert await count(referrals) == 2

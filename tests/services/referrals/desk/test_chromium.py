@@ -1,14 +1,11 @@
 """The desk in a real browser: signed in at the embedded issuer, from the worklist to a closed referral by keyboard alone and without any script."""
 
-import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 from playwright.async_api import Browser
 
 from libs.contracts import demonstration as d
@@ -20,21 +17,10 @@ from tests.services.referrals.desk.screen import MISSING, Screen, chromium, wind
 from tests.services.referrals.desk.test_sign_in import execute
 from tests.services.referrals.test_justice import REQUISITION
 from tests.services.referrals.test_rights import old
-from tests.serving import app_of, served
+from tests.serving import app_of, listening, served
 
 # CI's own lane wants it (MAILLON_BROWSER): there it fails instead
 pytestmark = pytest.mark.skipif(MISSING is not None and not os.environ.get("MAILLON_BROWSER"), reason=MISSING or "")
-
-
-@asynccontextmanager
-async def listening(app: Any, on: socket.socket) -> AsyncIterator[None]:
-    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None, access_log=False, lifespan="off"))
-    serving = asyncio.create_task(server.serve(sockets=[on]))
-    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    yield
-    server.should_exit = True
-    await serving
 
 
 @pytest.fixture
