@@ -16,6 +16,7 @@ from tests.services.referrals.desk.conftest import Desk, call_by_name, settings
 from tests.services.referrals.desk.screen import MISSING, Screen, chromium, window
 from tests.services.referrals.desk.test_sign_in import execute
 from tests.services.referrals.test_justice import REQUISITION
+from tests.services.referrals.test_links import link
 from tests.services.referrals.test_rights import old
 from tests.serving import app_of, listening, served
 
@@ -187,15 +188,39 @@ async def test_the_other_pages_are_accessible_too(served_desk: Desk, browser: Br
     }.items():
         async with window(browser) as screen:
             await sign_in(screen, desk, who)
-            titles = []
             for name, path in pages.items():
                 await screen.page.goto(url + path)
-                await screen.look(f"{who}-{name}")
-                titles.append(await screen.page.title())
-                assert await screen.page.locator("h1").count() == 1
-                assert await screen.page.locator("html").get_attribute("lang") == "fr"
-        assert all(title.endswith(" – Maillon") and len(title) > len(" – Maillon") for title in titles)
+                await look(screen, f"{who}-{name}")
         assert_accessible(screen)
+    await look_by_link(desk, browser, orientation)
+
+
+async def look(screen: Screen, name: str) -> None:
+    await screen.look(name)
+    title = await screen.page.title()
+    assert title.endswith(" – Maillon")
+    assert title != " – Maillon"
+    assert await screen.page.locator("h1").count() == 1
+    assert await screen.page.locator("html").get_attribute("lang") == "fr"
+
+
+async def look_by_link(desk: Desk, browser: Browser, orientation: str) -> None:
+    """What a partner without account sees behind a link: read, answered without a reason, answered, over, and a link that is none."""
+    _, path = await link(desk, orientation=orientation)
+    url = desk.runtime.settings.public_url
+    async with window(browser) as screen:
+        await screen.page.goto(url + path)
+        await look(screen, "answer-open")
+        await screen.choose("#reject_reason", "other")
+        await screen.press('button[value="reject"]')
+        await look(screen, "answer-to-correct")
+        await screen.press('button[value="accept"]')
+        await look(screen, "answered")
+        await screen.page.goto(url + path)
+        await look(screen, "answer-over")
+        await screen.page.goto(f"{url}/reponse/nothing")
+        await look(screen, "answer-unknown")
+    assert_accessible(screen)
 
 
 FORMS = ("contact", "interview", "assess", "alert", "correct", "correct/{person}", "requisitions/new", "transfer", "close", "orient")
