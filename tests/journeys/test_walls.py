@@ -10,7 +10,7 @@ import httpx
 import pytest
 from joserfc import jwt
 
-from libs.chassis import security
+from libs.chassis import security, streams_api
 from libs.chassis.access import Rule
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
@@ -163,6 +163,15 @@ async def test_planted_a_social_worker_who_sees_the_whole_departement_is_found(r
 
     assert "referrals GET /v1/referrals/{referral_id}: iscg of the same département is answered 200" in findings
     assert not [finding for finding in findings if "another département" in finding]
+
+
+async def test_planted_streams_that_everybody_reads_are_found(reporting: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams_api, "_readable", lambda caller, stream: stream)
+
+    _, findings = await walk_of_perimeters(reporting)
+
+    for what in ("", "/digests/{sequence}", "/events"):
+        assert f"reporting GET /v1/streams/{{stream}}{what}: coordinator of another département is answered 200" in findings
 
 
 async def test_planted_a_403_for_what_is_anothers_is_found(funding: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from joserfc.jwk import ECKey
 from sqlalchemy import text
 
 from libs.chassis import audit_api, dead_letters_api, operations_api, streams_api, subscriptions_api
-from libs.chassis.access import AccessTable, Rule
+from libs.chassis.access import EVERY_ROLE, AccessTable, Rule
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostOpened
 from libs.contracts.vocabularies import Role
@@ -81,11 +81,16 @@ OUTSIDERS: dict[Role, tuple[Outsider, ...]] = {
 """In the Yvelines, and in the Val-d'Oise itself: another police system, post, organization. The other roles are national: nothing lies outside their perimeter."""
 
 OPEN: dict[str, frozenset[Role]] = {
+    "read_organization": EVERY_ROLE,
+    "read_service": EVERY_ROLE,
+    "read_unit": EVERY_ROLE,
+    "read_commune": EVERY_ROLE,
+    "read_post": EVERY_ROLE,
     "read_funder": frozenset({Role.EMPLOYER}),
     "list_funders": frozenset({Role.EMPLOYER}),
 }
-"""Read beyond the perimeter on purpose: a funder is an institution, and an employer has no département. What everybody reads (the directory) goes
-without saying: its rows name every role."""
+"""Read beyond the perimeter on purpose: the directory is one for the nation, whoever orients a person looks for help where that person lives; a funder is
+an institution, and an employer has no département. By name: a row that names every role says who may ask, not that everything is everybody's."""
 
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 """The id of nothing."""
@@ -398,10 +403,10 @@ async def call(up: Served, route: Route, token: str, ids: Mapping[str, str], req
 
 
 def _of_objects(routes: list[Route]) -> Iterator[tuple[Route, Rule]]:
-    """Those whose objects belong to a perimeter. What every role reads (the directory) belongs to none."""
+    """Those that name an object."""
     for route in routes:
         rule = route.rule
-        if rule is not None and not rule.public and route.parameters and not (route.method == "GET" and rule.roles == frozenset(Role)):
+        if rule is not None and not rule.public and route.parameters:
             yield route, rule
 
 
