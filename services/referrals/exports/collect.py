@@ -21,6 +21,7 @@ from libs.contracts.vocabularies import OrientationStatus, PersonRole, Purpose, 
 from services.referrals import queries
 from services.referrals.delays.models import Overdue
 from services.referrals.exports.held import LEFT_OUT, OF_OTHERS, REFERENCE, SHARED
+from services.referrals.exports.names import names_of
 from services.referrals.exports.recipients import facts_of_moves, facts_of_orientation, recipients
 from services.referrals.exports.schemas import (
     ExportedAssessment,
@@ -116,7 +117,8 @@ async def export(
     await audit(
         session, caller, operation="export_person", subject=f"referrals/{referral.id}/persons/{person.id}", purpose=Purpose.PERSONS_RIGHTS
     )
-    return await gathered.all(retention_days, now)
+    found = await gathered.all(retention_days, now)
+    return found.model_copy(update={"names": await names_of(session, found)})
 
 
 class _Gathered:
@@ -199,6 +201,7 @@ class _Gathered:
             kept_until=civil_day(last + timedelta(days=retention_days)) if kept == _CLOSED else None,
             kept_because=kept.format(days=retention_days),
             left_out=[LeftOut(what=what, why=why) for what, why in (REFERENCE, *([] if self._alone else [OF_OTHERS]), *LEFT_OUT.values())],
+            names={},
         )
 
     async def _rows(self, table: type[M], condition: ColumnElement[bool], by: Any) -> Sequence[M]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from libs.contracts.registry import EVENTS
 from libs.contracts.types import PARIS, Code, label_of
 from libs.contracts.vocabularies import Channel, CloseReason, ContactAgreement, KnownToServices, PersonRole, Sex, Theme, Urgency
 from services.referrals.domain import within_sentence
-from services.referrals.exports.schemas import ExportedNotice, ExportOut
+from services.referrals.exports.schemas import ExportedNotice, ExportedOrientation, ExportOut, Recipient
 from services.referrals.orientations.domain import ENDED_BECAUSE
 from services.referrals.rights.erasure import ErasureCause
 from services.referrals.schemas import Contact, PersonContent, SafeContact
@@ -91,14 +92,14 @@ def _printable(character: str) -> str:
 
 def sections(export: ExportOut) -> list[Section]:
     """The document, part by part, in words."""
-    person, referral = export.person, export.referral
+    person, referral, names = export.person, export.referral, export.names
     return [
         Section("Vous", ("Donnée", "Valeur"), (1, 2), [*_pairs(_PERSON, person), *_of_content(person)]),
         Section(
             "La situation, telle qu'elle est notée à ce jour",
             ("Donnée", "Valeur"),
             (1, 2),
-            [*_pairs(_REFERRAL, referral), *(_pairs(_SITUATION, referral) if referral.alone else [])],
+            [*_pairs(_REFERRAL, referral, names), *(_pairs(_SITUATION, referral) if referral.alone else [])],
         ),
         Section(
             "Ce qui a été fait de la saisine",
@@ -139,7 +140,7 @@ def sections(export: ExportOut) -> list[Section]:
             [
                 (
                     _said(one.requested_at),
-                    f"{one.partner_kind.label}, {_id(one.organization_id)}",
+                    _partner(one, names),
                     one.need.label,
                     one.status.label,
                     _said(one.outcome) if one.outcome else " : ".join(filter(None, (_reason(one.reason), one.reason_text))),
@@ -152,7 +153,7 @@ def sections(export: ExportOut) -> list[Section]:
             "Corrections",
             ("Quand", "Motif", "Avant", "Après"),
             (2, 3, 4, 4),
-            [row for one in export.corrections for row in _corrected(one)],
+            [row for one in export.corrections for row in _corrected(one, names)],
         ),
         Section(
             "Effacements",
@@ -162,7 +163,7 @@ def sections(export: ExportOut) -> list[Section]:
                 (
                     _said(one.erased_at),
                     one.cause.label,
-                    " ; ".join(map(_acknowledged, one.notices)) or "–",
+                    " ; ".join(_acknowledged(notice, names) for notice in one.notices) or "–",
                 )
                 for one in export.erasures
             ],
@@ -171,7 +172,10 @@ def sections(export: ExportOut) -> list[Section]:
             "À qui des faits ont été communiqués",
             ("Destinataire", "À propos de", "Sous votre identifiant"),
             (3, 5, 2),
-            [(one.label, _facts(one.facts), "non, sous un pseudonyme" if one.pseudonym else "oui") for one in export.recipients],
+            [
+                (_recipient(one, names), _facts(one.facts), "non, sous un pseudonyme" if one.pseudonym else "oui")
+                for one in export.recipients
+            ],
             text="Jamais de nom, de coordonnées ni de texte : des codes, des dates et des lieux jusqu'à la commune.",
         ),
         Section(
@@ -182,7 +186,7 @@ def sections(export: ExportOut) -> list[Section]:
                 (
                     _said(one.at),
                     one.label,
-                    one.role.label + (f", {_id(one.organization)}" if one.organization else ""),
+                    one.role.label + (f", {_called(one.organization, names)}" if one.organization else ""),
                     _said(one.purpose),
                 )
                 for one in export.readings
@@ -220,12 +224,12 @@ _REFERRAL: Final = {
     "status": "État",
     "received_at": "Reçue le",
     "occurred_at": "Faits du",
-    "commune": "Commune (code INSEE)",
+    "commune": "Commune",
     "departement": "Département",
     "accepted_at": "Acceptée le",
     "closed_at": "Close le",
-    "unit_id": "Unité (identifiant)",
-    "post_id": "Poste (identifiant)",
+    "unit_id": "Unité",
+    "post_id": "Poste",
 }
 _SITUATION: Final = {
     "channel": "Mode de saisine",
@@ -286,12 +290,32 @@ def _id(value: UUID) -> str:
     return str(value).replace("-", "-\u200b")
 
 
+_NAMED: Final = frozenset({"commune", "unit_id", "post_id"})
+_ORGANIZATION: Final = "organization:"
+
+
+def _called(value: object, names: Mapping[str, str]) -> str:
+    """By name; what has none yet, by its id or code."""
+    return names.get(str(value)) or (_id(value) if isinstance(value, UUID) else _said(value))
+
+
+def _partner(one: ExportedOrientation, names: Mapping[str, str]) -> str:
+    organization, service = _called(one.organization_id, names), names.get(str(one.service_id))
+    return ", ".join(filter(None, (organization, service if service != organization else None))) + f" ({one.partner_kind.label})"
+
+
+def _recipient(one: Recipient, names: Mapping[str, str]) -> str:
+    name = names.get(one.stream.removeprefix(_ORGANIZATION))
+    return f"{one.label} : {name}" if name else one.label
+
+
 def _reason(code: str | None) -> str:
     return label_of(code, ENDED_BECAUSE) or "–"
 
 
-def _pairs(labels: dict[str, str], of: Any) -> list[tuple[str, str]]:
-    return [(label, _said(getattr(of, name))) for name, label in labels.items()]
+def _pairs(labels: dict[str, str], of: Any, names: Mapping[str, str] = MappingProxyType({})) -> list[tuple[str, str]]:
+    values = {name: getattr(of, name) for name in labels}
+    return [(label, _called(values[name], names) if name in _NAMED else _said(values[name])) for name, label in labels.items()]
 
 
 def _table(title: str, rows: Sequence[Any], columns: dict[str, str]) -> Section:
@@ -330,20 +354,24 @@ def _of_safe_contact(rules: SafeContact | None) -> list[tuple[str, str]]:
     ]
 
 
-def _corrected(one: Any) -> Iterable[tuple[str, str, str, str]]:
+def _corrected(one: Any, names: Mapping[str, str]) -> Iterable[tuple[str, str, str, str]]:
     when, why = _said(one.corrected_at), one.reason.label
     for change in one.changes:
-        label, vocabulary = _CHANGED[change.field.rpartition("/")[2]]
-        yield when, f"{why} : {within_sentence(label)}", _changed(change.before, vocabulary), _changed(change.after, vocabulary)
+        field = change.field.rpartition("/")[2]
+        label, vocabulary = _CHANGED[field]
+        before, after = (
+            _called(value, names) if field in _NAMED else _changed(value, vocabulary) for value in (change.before, change.after)
+        )
+        yield when, f"{why} : {within_sentence(label)}", before, after
     if one.before is not None:
         yield when, why, _before(one.before), "voir « Vous »"
     if one.narrative_before is not None:
         yield when, f"{why} (récit)", one.narrative_before, "voir « La situation »"
 
 
-def _acknowledged(one: ExportedNotice) -> str:
+def _acknowledged(one: ExportedNotice, names: Mapping[str, str]) -> str:
     when = f", le {_said(one.acknowledged_at)}" if one.acknowledged_at else ""
-    return f"{one.stream} : {within_sentence(one.state.label)}{when}"
+    return f"{names.get(one.stream.removeprefix(_ORGANIZATION), one.stream)} : {within_sentence(one.state.label)}{when}"
 
 
 def _changed(value: Any, vocabulary: type[Code] | None) -> str:

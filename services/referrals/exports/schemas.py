@@ -213,7 +213,7 @@ class LeftOut(Answer):
 
 class ExportOut(Answer):
     """`kept_until`: the end of the retention, counted from the last contact so far; none while the referral is open, nor once erased.
-    `kept_because` says what holds, in words for the person."""
+    `kept_because` says what holds, in words for the person. `names`: how the directory calls the ids and the codes of communes that stand in it."""
 
     made_at: Instant
     person: ExportedPerson
@@ -231,3 +231,4 @@ class ExportOut(Answer):
     kept_until: Day | None
     kept_because: str
     left_out: list[LeftOut]
+    names: dict[str, str]

@@ -459,6 +459,44 @@ async def test_the_document_is_tagged_titled_in_french_with_its_fonts_inside(ref
         assert squeezed(sentence) in read, sentence
 
 
+async def test_whom_it_speaks_of_is_called_by_name_in_the_document(referrals: Referrals) -> None:
+    referral_id, [victim, _] = await full_life(referrals)
+    moved = {"reason": "mistake", "unit_id": str(d.UNIT_SARCELLES)}
+    assert (await referrals.move("coordinator-95", referral_id, "corrections", moved)).status_code == 201
+    told = await exported(referrals, referral_id, victim)
+    named = [
+        ("services", str(d.VICTIM_SUPPORT_SERVICE), "Accueil fictif", "Association fictive des Trois Rives"),
+        ("services", str(d.SERVICE_78), "Autre accueil", "Association de l'autre"),
+        ("posts", told["referral"]["post_id"], "Poste fictif de Cergy", None),
+        ("units", str(d.UNIT_CERGY), "Commissariat fictif", None),
+        ("units", str(d.UNIT_SARCELLES), "Circonscription fictive", None),
+        ("communes", told["referral"]["commune"], "Ville-Exemple", None),
+    ]
+    async with referrals.runtime.database.transaction() as session:
+        for row in named:
+            await session.execute(
+                text(
+                    "INSERT INTO directory_names (kind, key, departement, name, organization, themes, folded)"
+                    " VALUES (:kind, :key, '95', :name, :organization, '{}', '')"
+                ),
+                dict(zip(("kind", "key", "name", "organization"), row, strict=True)),
+            )
+
+    made = await referrals.get("coordinator-95", f"/v1/referrals/{referral_id}/persons/{victim}/export.pdf", RIGHTS)
+    names = (await exported(referrals, referral_id, victim))["names"]
+
+    assert told["names"] == {}
+    assert names[str(d.ASSOCIATION)] == "Association fictive des Trois Rives"
+    read = text_of(made.content)
+    said = ["Association fictive des Trois Rives, Accueil fictif (", "Poste fictif de Cergy", "Ville-Exemple (", "Circonscription fictive"]
+    for words in said:
+        assert squeezed(words) in read, words
+    for nothing in ("Autre accueil", "Association de l'autre"):
+        assert squeezed(nothing) not in read + squeezed(json.dumps(names, ensure_ascii=False)), "the other person's"
+    for id in (d.ASSOCIATION, d.UNIT_SARCELLES, told["referral"]["post_id"]):
+        assert squeezed(str(id)) not in read
+
+
 async def test_the_document_says_until_when_and_why_it_is_kept(referrals: Referrals) -> None:
     referral_id, [victim, _] = await full_life(referrals)
     address = f"/v1/referrals/{referral_id}/persons/{victim}/export.pdf"
