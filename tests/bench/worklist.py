@@ -42,7 +42,8 @@ _INDEXES = (
 _FILL = """
 INSERT INTO referrals (id, client_id, external_reference, unit_id, commune, departement, channel, urgency, principal_theme, themes, penal, natinf, danger,
     children_present, occurred_at, received_at, request_digest, status, post_id, routing, first_contact_at, accepted_at, closed_at, close_reason, declined_by,
-    version, due_from, due_at, overdue_said, changed_at, awaits_contact, contacted)
+    version, due_from, due_at, overdue_said, changed_at, awaits_contact, contacted,
+    given_up_at)
 SELECT md5('referral' || n)::uuid, CASE WHEN a < 0.5 THEN 'police-95' ELSE 'police-78' END, 'bench-' || n,
     CASE WHEN big AND b < 0.1 THEN CAST(:unit AS uuid) ELSE md5('unit' || departement || floor(b * 40))::uuid END,
     departement || lpad((
@@ -53,7 +54,8 @@ SELECT md5('referral' || n)::uuid, CASE WHEN a < 0.5 THEN 'police-95' ELSE 'poli
     CASE WHEN status IN ('closed', 'erased') OR (status = 'accepted' AND f < 0.7) THEN at + interval '20 hours' END, NULL, NULL, NULL, '{}', 1,
     at, at + interval '3 days', status NOT IN ('closed', 'erased') AND at < now() - interval '3 days',
     least(now(), at + CASE WHEN status IN ('closed', 'erased') THEN f * interval '60 days' ELSE f * interval '10 days' END),
-    status IN ('unrouted', 'assigned') OR (status = 'accepted' AND f >= 0.7), status = 'accepted' AND f < 0.7
+    status IN ('unrouted', 'assigned') OR (status = 'accepted' AND f >= 0.7), status = 'accepted' AND f < 0.7,
+    CASE WHEN status = 'closed' AND j < 0.03 THEN least(now(), at + b * interval '60 days') END
 FROM (
     SELECT *, departement = '95' AS big,
         CASE WHEN at > now() - interval '30 days' THEN CASE WHEN g < 0.05 THEN 'unrouted' WHEN g < 0.3 THEN 'assigned' WHEN g < 0.7 THEN 'accepted' ELSE 'closed' END
@@ -63,7 +65,8 @@ FROM (
     FROM (
         SELECT n, now() - interval '730 days' * (1 - n::float / :referrals) AS at,
             CASE WHEN random() < 0.04 THEN '95' ELSE (CAST(:departements AS text[]))[1 + floor(random() * 100)] END AS departement,
-            random() AS a, random() AS b, random() AS c, random() AS e, random() AS f, random() AS g, random() AS h, random() AS i
+            random() AS a, random() AS b, random() AS c, random() AS e, random() AS f, random() AS g, random() AS h, random() AS i,
+            random() AS j
         FROM generate_series(1, :referrals) AS n
     ) drawn
 ) told
@@ -135,6 +138,8 @@ FILTERS: dict[str, dict[str, Any]] = {
     "post absent": {"post_absent": "true"},
     "overdue": {"overdue": "true"},
     "overdue and urgent": {"overdue": "true", "urgency": "immediate"},
+    "given up": {"given_up": "true"},
+    "given up and urgent": {"given_up": "true", "urgency": "immediate"},
     "received since": {"received_since": _since(7)},
     "changed since": {"changed_since": _since(1)},
     "changed since and accepted": {"changed_since": _since(30), "status": "accepted"},
@@ -143,6 +148,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "all": {},
     "to answer": {"status": "requested"},
     "accepted or rejected": {"status": ["accepted", "rejected"]},
+    "urgent": {"urgency": "immediate"},
+    "urgent and to answer": {"urgency": ["immediate", "priority"], "status": "requested"},
     "since": {"requested_since": _since(7)},
     "answer before": {"answer_before": _since(-2)},
 }
@@ -151,6 +158,7 @@ FOLLOWED: dict[str, dict[str, Any]] = {
     "received": {"status": "received"},
     "contacted": {"status": "contacted"},
     "closed": {"status": "closed"},
+    "unit": {"unit": str(d.UNIT_CERGY)},
     "since": {"received_since": _since(7)},
 }
 NATIONAL = "national coordinator"

@@ -197,6 +197,27 @@ async def test_a_page_of_what_is_open_is_the_head_of_an_index_and_nothing_is_sor
                 assert "Sort" not in plan
 
 
+async def test_the_bench_asks_by_every_filter_of_the_lists_that_it_measures_and_each_question_is_answered(referrals: Referrals) -> None:
+    async with referrals.runtime.database.transaction() as session:
+        await bench.fill(session, 20_000)
+    found: dict[str, int] = {}
+    asked: dict[str, set[str]] = {}
+
+    for name, caller, address, query in bench.questions():
+        answer = await referrals.client.get(address, params=query, headers=bench.token(referrals, caller))
+        assert answer.status_code == 200, f"{name}: {answer.text}"
+        found[name] = len(answer.json().get("items", ()))
+        asked.setdefault(address, set()).update(query)
+
+    paths = referrals.openapi()["paths"]
+    documented = {
+        address: {one["name"] for one in paths[address]["get"].get("parameters", []) if one["in"] == "query"} - {"cursor", "limit"}
+        for address in asked
+    }
+    assert asked == documented
+    assert min(found[f"{bench.NATIONAL}: given up"], found["coordinator: orientations, urgent"]) > 0
+
+
 async def test_what_is_overdue_comes_urgent_first_then_longest_overdue(referrals: Referrals) -> None:
     late, later, called = await referrals.receive(urgency="immediate"), await referrals.receive(), await referrals.accepted()
     [person, *_] = await referrals.persons(called)
