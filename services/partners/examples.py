@@ -94,6 +94,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
                 "needs": [Need.FINANCIAL_AID, Need.HOUSING, Need.RIGHTS, Need.AUTONOMY],
                 "communes": [d.COMMUNE_CERGY],
                 "phone": "+33199000096",
+                "locations": [{"name": "Espace fictif", "address": "2 place Fictive", "postcode": "95000", "commune": d.COMMUNE_CERGY}],
             },
             path={"service_id": d.SOCIAL_SERVICE},
             headers=_READ,

@@ -8,12 +8,11 @@ they may lie in the tables of the service that was told, and nowhere else.
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from tests.documents import shown
+from tests.documents import JSON, Shown, shown
 from tests.journeys.house import House
 from tests.needles import held
-from tests.serving import Served
 
 WORD: Final = "zqxjvmarqueur"
 PHONE: Final = "639989731"
@@ -64,6 +63,13 @@ PUBLIC: Final = {
 _FORMS: Final = ((WORD, WORD), (f"{WORD}@exemple.invalid", f"{WORD}@exemple.invalid"), (f"+33{PHONE}", f"+33{PHONE}"))
 
 Schema = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """A field of a form is marked by the request that was sent with it: the same form comes in by several doors."""
+
+    operation: str
+    field: str
 
 
 def _marker(schema: Schema, name: str) -> Any | None:
@@ -117,13 +123,14 @@ def mark(schema: Schema, given: Any, document: Schema, path: str, planted: set[s
     return marked
 
 
-def fields(document: Schema) -> set[str]:
+def fields(document: Schema) -> set[Place]:
     """Every field of every request body that takes a marker, found in the schemas alone."""
-    found: set[str] = set()
+    found: set[Place] = set()
     for operations in document["paths"].values():
         for operation in operations.values():
             for content in operation.get("requestBody", {}).get("content", {}).values():
-                found |= set(_fields(content.get("schema", {}), document, "", frozenset()))
+                taking = _fields(content.get("schema", {}), document, "", frozenset())
+                found |= {Place(operation["operationId"], where) for where in taking}
     return found
 
 
@@ -144,38 +151,44 @@ def _fields(schema: Schema, document: Schema, path: str, above: frozenset[str]) 
         yield from _fields(field, document, where, above | {title})
 
 
-def marked_requests(up: Served) -> tuple[list[tuple[str, str, str, dict[str, Any]]], set[str]]:
-    """Every example with a body, marked: (operation, method, path, example); and the fields that were planted."""
-    document = up.openapi()
-    planted: set[str] = set()
+def marked_requests(document: Schema) -> tuple[list[Shown], set[Place]]:
+    """Every example with a body, marked, and the fields that were planted."""
+    planted: set[Place] = set()
     requests = []
     for one in shown(document):
         if "value" in one.example:
-            schema = document["paths"][one.path][one.method.lower()]["requestBody"]["content"]["application/json"]["schema"]
-            value = mark(schema, _complete(json.loads(json.dumps(one.example["value"], default=str))), document, "", planted)
-            requests.append((one.operation, one.method, one.path, one.example | {"value": _told_apart(value)}))
+            schema = document["paths"][one.path][one.method.lower()]["requestBody"]["content"][one.media]["schema"]
+            given = [one.content] if one.media == JSON else one.content.splitlines()
+            wheres: set[str] = set()
+            values = [_told_apart(mark(schema, _complete(json.loads(text)), document, "", wheres)) for text in given]
+            value = values[0] if one.media == JSON else "".join(json.dumps(each) + "\n" for each in values)
+            planted |= {Place(one.operation, where) for where in wheres}
+            requests.append(one._replace(example=one.example | {"value": value}))
     return requests, planted
 
 
 def _told_apart(value: Any) -> Any:
     """Of one name and birth they would be one person on both sides; signs and digits make no difference to a name."""
-    if isinstance(value, dict) and isinstance(value.get("persons"), list):
-        for number, person in enumerate(value["persons"]):
-            person["identity"]["given_name"] = WORD + chr(ord("a") + number)
+    for number, person in enumerate(_persons_of(value)):
+        person["identity"]["given_name"] = WORD + chr(ord("a") + number)
     return value
 
 
 def _complete(value: Any) -> Any:
     """Examples leave optional parts of a person out: each gets them."""
-    if isinstance(value, dict) and isinstance(value.get("persons"), list):
-        for person in value["persons"]:
-            person.setdefault("identity", {"family_name": "x", "given_name": "x"})
-            person.setdefault("contact", {"phones": ["+33639980001"]})
-            person["contact"].setdefault("phones", ["+33639980001"])
-            person.setdefault(
-                "safe_contact", {"modes": ["phone"], "voicemail_allowed": False, "text_allowed": False, "read_by_others": True}
-            )
+    for person in _persons_of(value):
+        person.setdefault("identity", {"family_name": "x", "given_name": "x"})
+        person.setdefault("contact", {"phones": ["+33639980001"]})
+        person["contact"].setdefault("phones", ["+33639980001"])
+        person.setdefault("safe_contact", {"modes": ["phone"], "voicemail_allowed": False, "text_allowed": False, "read_by_others": True})
     return value
+
+
+def _persons_of(value: Any) -> list[Any]:
+    """Of a referral, or of a line that holds one."""
+    value = value.get("referral", value) if isinstance(value, dict) else {}
+    found = value.get("persons") if isinstance(value, dict) else None
+    return found if isinstance(found, list) else []
 
 
 # Where it is looked for

@@ -27,7 +27,9 @@ from libs.contracts.pseudonyms import PseudonymKeys
 from libs.contracts.registry import EVENTS
 from libs.contracts.units import police_id_of
 from libs.embedded.postgres import Postgres
+from services.referrals.receiving import bulk_api
 from services.referrals.receiving.intake import Intakes
+from tests.documents import JSON, Shown
 from tests.journeys.desk_forms import type_everywhere
 from tests.journeys.house import House, house
 from tests.journeys.markers import (
@@ -38,6 +40,7 @@ from tests.journeys.markers import (
     PHONE,
     PUBLIC,
     WORD,
+    Place,
     fields,
     found_in,
     marked_requests,
@@ -74,12 +77,12 @@ async def lived(
         yield made
 
 
-async def _live(up: House) -> tuple[str, list[Any], set[str]]:
+async def _live(up: House) -> tuple[str, list[Any], set[Place]]:
     """A marked referral is received, read, oriented and answered, and everything else is asked for with markers. Gives its id, all answers
     but those of authorised reads, and the fields that were marked."""
     referrals = up["referrals"]
-    requests, planted = marked_requests(referrals)
-    body = next(example["value"] for operation, _, _, example in requests if operation == "receive_referral" and example["x-status"] == 201)
+    requests, planted = marked_requests(referrals.openapi())
+    body = _referral_of(requests)
     received = await referrals.post("police-95", "/v1/referrals", body)
     assert received.status_code == 201, received.text
     referral_id = received.json()["id"]
@@ -103,25 +106,29 @@ async def _live(up: House) -> tuple[str, list[Any], set[str]]:
     assert f"refus {WORD}" in (await referrals.get("iscg-95", f"/v1/orientations/{other.json()['id']}", CONTENT)).text
     [row] = await referrals.rows(f"SELECT version FROM referrals WHERE id = '{referral_id}'")
     ids = {"referral_id": referral_id, "orientation_id": oriented.json()["id"], "person_id": person}
-    for number, (operation, method, path, example) in enumerate(requests):
-        if operation == "receive_referral":
+    for number, one in enumerate(requests):
+        if one.operation == "receive_referral":
             continue
+        example = one.example
         headers = referrals.token(example["x-token"]) | {"Idempotency-Key": f"marked-{number}", "If-Match": f'"{row.version}"'}
         headers |= {name: value for name, value in example.get("x-headers", {}).items() if name != "If-Match"}
-        filled = path.format(**(example.get("x-path", {}) | {name: value for name, value in ids.items() if f"{{{name}}}" in path}))
-        answer = await referrals.client.request(method, filled, json=example["value"], headers=headers)
-        if "address" not in example["value"]:  # a preference is shown to whom it belongs
+        headers["Content-Type"] = one.media
+        filled = one.path.format(**(example.get("x-path", {}) | {name: value for name, value in ids.items() if f"{{{name}}}" in one.path}))
+        answer = await referrals.client.request(one.method, filled, content=one.content, headers=headers)
+        if one.operation == "receive_referrals":
+            assert '"outcome":"created"' in answer.text, answer.text
+        if one.media != JSON or "address" not in example["value"]:  # a preference is shown to whom it belongs
             told.append(answer)
     return referral_id, told + await _refused(up, body), planted
 
 
-async def _tell_the_others(up: House) -> dict[str, set[str]]:
+async def _tell_the_others(up: House) -> dict[str, set[Place]]:
     """Everything that the other services may be told, with marks. Gives the fields that were marked by service, each in a request that was
     taken: names of objects are replaced by those of the house."""
-    marked: dict[str, set[str]] = {}
+    marked: dict[str, set[Place]] = {}
     for name in ("partners", "funding", "reporting"):
-        requests, marked[name] = marked_requests(up[name])
-        for number, (operation, method, path, example) in enumerate(requests):
+        requests, marked[name] = marked_requests(up[name].openapi())
+        for number, (operation, method, path, example, _) in enumerate(requests):
             text = json.dumps(example["value"], default=str)
             value = json.loads(text)
             if "communes" in value:
@@ -233,7 +240,7 @@ async def test_a_marker_in_every_personal_field_is_found_nowhere_but_in_authoris
     marked = await _tell_the_others(lived) | {"referrals": planted}
     asked = {name: fields(lived[name].openapi()) for name in lived.urls}
     assert marked == asked, "a personal field without a marker"
-    assert PUBLIC.keys() <= set().union(*asked.values()), "a field that no longer exists"
+    assert PUBLIC.keys() <= {field for _, field in set().union(*asked.values())}, "a field that no longer exists"
     told.append(await _crash(lived, monkeypatch))
     await until(lambda: _all_sent(lived), seconds=60)
 
@@ -264,8 +271,11 @@ async def test_a_marker_in_every_personal_field_is_found_nowhere_but_in_authoris
 
 
 def _marked_referral(up: House) -> dict[str, Any]:
-    requests, _ = marked_requests(up["referrals"])
-    body: dict[str, Any] = next(example["value"] for operation, *_, example in requests if operation == "receive_referral")
+    return _referral_of(marked_requests(up["referrals"].openapi())[0])
+
+
+def _referral_of(requests: Iterable[Shown]) -> dict[str, Any]:
+    body: dict[str, Any] = next(one.example["value"] for one in requests if one.operation == "receive_referral")
     return body
 
 
@@ -293,6 +303,23 @@ async def test_planted_a_vault_that_does_not_seal_is_found(lived: House, monkeyp
     leaking = [table for table, lines in (await rows_of(lived)).items() if any(planted.encode().hex() in row for row in lines)]
     assert sorted(leaking) == ["referrals.persons", "referrals.referrals"]
     assert found_in(f"\\x{WORD.encode().hex()}")  # as the search reads it
+
+
+async def test_planted_a_line_of_a_batch_that_is_logged_is_found(
+    lived: House, spans: InMemorySpanExporter, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = bulk_api._read
+
+    def telling(*given: Any) -> Any:
+        structlog.get_logger("planted").info("planted", line=given[-1].decode())
+        return read(*given)
+
+    monkeypatch.setattr(bulk_api, "_read", telling)
+
+    _, told, _ = await _live(lived)
+    await until(lambda: _all_sent(lived), seconds=60)
+
+    assert _places(await _left(lived, spans, told, (), "".join(capfd.readouterr())), NEEDLES) == ["log"]
 
 
 LEAK = "zqxjvfuite"

@@ -29,7 +29,7 @@ from libs.embedded.issuer import Issuer
 from services.funding.examples import SEED_CONTRIBUTIONS, SEED_FUNDERS, SEED_PLAN
 from services.referrals.desk.provider import Provider, Tokens
 from services.referrals.desk.sessions import Sessions
-from tests.documents import shown
+from tests.documents import JSON, shown
 from tests.journeys.house import SERVICES
 from tests.journeys.territory import register_territory
 from tests.services.referrals.conftest import CONTENT, REFERRAL_BODY, territory
@@ -386,7 +386,7 @@ def _requests_of(up: Served) -> dict[str, Request]:
     """Operation → a request that works, from its examples."""
     found = {"acknowledge_stream": Request({"epoch": 1, "sequence": 0})}
     for one in shown(up.openapi()):
-        if one.example["x-status"] < 300:
+        if one.media == JSON and one.example["x-status"] < 300:
             purpose = one.example.get("x-headers", {}).get("X-Purpose", CONTENT)
             found.setdefault(one.operation, Request(one.example.get("value"), purpose))
     return found

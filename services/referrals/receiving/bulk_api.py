@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from starlette.requests import ClientDisconnect
 
 from libs.chassis import problems as chassis_problems
+from libs.chassis.docs import Example
 from libs.chassis.gathering import Done
 from libs.chassis.idempotency import KEY_PATTERN, Claim, claim_of, key_is_one
 from libs.chassis.limits import TooSlow
@@ -59,7 +60,15 @@ _RESULT = {
         "problem": {"anyOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "null"}]},
     },
 }
-_EXAMPLE = json.dumps({"key": "95-2026-0117", "referral": REFERRAL_EXAMPLE}, ensure_ascii=False, default=str)
+_EXAMPLE = Example(
+    "police-95",
+    200,
+    json.dumps(
+        {"key": "95-2026-0118", "referral": REFERRAL_EXAMPLE | {"external_reference": "95-2026-0118"}}, ensure_ascii=False, default=str
+    )
+    + "\n",
+    "Une saisine sur sa ligne",
+)
 
 
 @router.post(
@@ -89,7 +98,7 @@ _EXAMPLE = json.dumps({"key": "95-2026-0117", "referral": REFERRAL_EXAMPLE}, ens
                             "referral": {"$ref": "#/components/schemas/ReferralIn"},
                         },
                     },
-                    "example": _EXAMPLE + "\n",
+                    "examples": {"example-1": _EXAMPLE.document()},
                 }
             },
         }

@@ -261,7 +261,7 @@ async def test_another_role_may_not_send_lines(referrals: Referrals) -> None:
 async def test_the_documented_example_works(referrals: Referrals) -> None:
     content = referrals.openapi()["paths"][ADDRESS]["post"]["requestBody"]["content"]["application/x-ndjson"]
 
-    assert [one["outcome"] for one in results(await send(referrals, content["example"].encode()))] == ["created"]
+    assert [one["outcome"] for one in results(await send(referrals, content["examples"]["example-1"]["value"].encode()))] == ["created"]
 
 
 async def test_a_line_whose_referral_is_wrong_is_told_with_its_key(referrals: Referrals) -> None:
