@@ -30,7 +30,15 @@ from services.referrals.receiving.sealing import Intake, request_digest, sealed
 from services.referrals.working import followup, work
 from services.referrals.working.schemas import AssignIn, CloseIn, ContactIn, ContactMadeOut, DeclineIn, MovedOut, ReferralOut
 from services.referrals.worklists import referrals as worklist
-from services.referrals.worklists.schemas import ReferralCounts, ReferralList, StatusesFound, StatusList, StatusOut, StatusSearchIn
+from services.referrals.worklists.schemas import (
+    ReferenceSearchIn,
+    ReferralCounts,
+    ReferralList,
+    ReferralsFound,
+    StatusesFound,
+    StatusList,
+    StatusOut,
+)
 
 router = APIRouter()
 _OF_REFERRAL = {"referral_id": REFERRAL}
@@ -136,7 +144,7 @@ async def list_referral_statuses(
     tags=["Police"],
     openapi_extra=examples(Example("police-95", 200, {"external_reference": "95-2026-0117"}, "Par sa propre référence")),
 )
-async def search_referral_statuses(body: StatusSearchIn, caller: Caller, database: Db) -> StatusesFound:
+async def search_referral_statuses(body: ReferenceSearchIn, caller: Caller, database: Db) -> StatusesFound:
     """The caller's own referrals that carry its reference: one for each unit at most. A reference may be personal, so it travels in the body."""
     async with database.transaction() as session:
         return StatusesFound(items=await queries.statuses_of(session, caller, body.external_reference, body.unit_id))
@@ -199,6 +207,20 @@ async def list_referrals(
         position, rows = await worklist.page(connection, caller, wanted, after=page.after, limit=page.limit)
     items, following = page_of(rows, page, wanted.place)
     return page.answer(items, following, {"Stream-Position": position})
+
+
+@router.post(
+    "/v1/referral-searches",
+    operation_id="search_referrals",
+    response_model=ReferralsFound,
+    responses=problems(422),
+    tags=["Saisines"],
+    openapi_extra=examples(Example("iscg-95", 200, {"external_reference": "95-2026-0117"}, "Par la référence de la police")),
+)
+async def search_referrals(body: ReferenceSearchIn, caller: Caller, database: Db) -> ReferralsFound:
+    """The referrals of the caller's posts or département that carry the police's reference. It may be personal, so it travels in the body."""
+    async with database.reading() as session:
+        return ReferralsFound(items=await queries.referenced(session, caller, body.external_reference, body.unit_id))
 
 
 @router.get("/v1/referral-counts", operation_id="count_referrals", response_model=ReferralCounts, tags=["Saisines"])

@@ -30,7 +30,7 @@ from services.referrals.working.models import Assessment, ContactAttempt, Interv
 from services.referrals.working.schemas import AssessmentOut, ContactOut, InterviewOut, ReferralOut
 from services.referrals.working.work import contents_of, is_at_work, may_see, narrative_of
 from services.referrals.worklists.referrals import summary_of
-from services.referrals.worklists.schemas import StatusOut
+from services.referrals.worklists.schemas import ReferralSummary, StatusOut
 
 
 def _perimeter(caller: Principal) -> Any:
@@ -161,6 +161,22 @@ def _is_named(content: PersonContent | None, names: Collection[str]) -> bool:
     return identity is not None and normalised_name(identity.family_name, identity.given_name) in names
 
 
+def _of_reference(external_reference: str, unit_id: UUID | None) -> Any:
+    """The condition that a referral carries this reference, of one unit when it is named, as it was received."""
+    reference, unit = col(Referral.external_reference) == external_reference, col(Referral.first_unit_id)
+    if unit_id is not None:
+        return and_(reference, unit == unit_id)
+    # each side is a range of one of the two unique indexes
+    return or_(and_(reference, unit.is_not(None)), and_(reference, unit.is_(None)))
+
+
+async def referenced(session: AsyncSession, caller: Principal, external_reference: str, unit_id: UUID | None) -> list[ReferralSummary]:
+    """The referrals of the caller's perimeter that carry the police's reference, newest reception first; at most 100."""
+    query = select(col(Referral.id)).where(_of_reference(external_reference, unit_id), _perimeter(caller))
+    found = await session.scalars(query.order_by(col(Referral.received_at).desc(), col(Referral.id).desc()).limit(100))
+    return [ReferralSummary.model_validate(await summary_of(session, one)) for one in found.all()]
+
+
 async def routing(session: AsyncSession, caller: Principal, referral_id: UUID) -> RoutingOut:
     decided = (await visible(session, caller, referral_id)).routing
     return RoutingOut.model_validate(
@@ -204,12 +220,7 @@ async def status(session: AsyncSession, caller: Principal, referral_id: UUID) ->
 
 async def statuses_of(session: AsyncSession, caller: Principal, external_reference: str, unit_id: UUID | None) -> list[StatusOut]:
     """The caller's own referrals of this reference, of one unit when it is named, as it was received; at most 100."""
-    reference, unit = col(Referral.external_reference) == external_reference, col(Referral.first_unit_id)
-    # each side is a range of one of the two unique indexes
-    either = or_(and_(reference, unit.is_not(None)), and_(reference, unit.is_(None)))
-    query = _FOLLOWED.where(either, col(Referral.client_id) == caller.client_id)
-    if unit_id is not None:
-        query = query.where(unit == unit_id)
+    query = _FOLLOWED.where(_of_reference(external_reference, unit_id), col(Referral.client_id) == caller.client_id)
     return [status_of(row) for row in await session.execute(query.order_by(col(Referral.received_at), col(Referral.id)).limit(100))]
 
 

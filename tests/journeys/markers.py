@@ -21,10 +21,12 @@ OPEN_WORD: Final = "zqxjvannuaire"
 OPEN_PHONE: Final = "639989741"
 NEEDLES: Final = (WORD, PHONE, BIRTH)
 
-_REFERENCE: Final = "the police system's own number of the case; it is in the table referrals, and shown to that system only"
+_REFERENCE: Final = (
+    "the police system's own number of the case; it is in the table referrals, shown to that system and whoever works the case"
+)
 IN_CLEAR: Final = {
     "ReferralIn.external_reference": _REFERENCE,
-    "StatusSearchIn.external_reference": _REFERENCE,
+    "ReferenceSearchIn.external_reference": _REFERENCE,
     ".key": "an idempotency key, of a line of a batch: the caller's own number of its request",
     "SubscriptionIn.url": "a subscriber's receiver",
     "SubscriptionIn.stream": "a stream's name",

@@ -83,9 +83,15 @@ class StatusList(Answer):
     next: str | None
 
 
-class StatusSearchIn(Body):
+class ReferenceSearchIn(Body):
+    """`unit_id`: that gave the reference, as it was received."""
+
     external_reference: Annotated[str, line(100)]
     unit_id: Id | None = None
+
+
+class ReferralsFound(Answer):
+    items: list[ReferralSummary]
 
 
 class StatusesFound(Answer):

@@ -88,3 +88,20 @@ async def test_one_reference_of_two_units_is_told_apart_by_the_unit_that_gave_it
         assert {one["unit_id"]: one["id"] for one in items} == sent
     assert [[one["id"] for one in items] for items in of_units] == [[sent[unit]] for unit in units[:2]]
     assert strange.json()["items"] == []
+
+
+async def test_a_referral_is_found_by_the_polices_reference_within_the_perimeter(referrals: Referrals) -> None:
+    sent = {unit: (await send(referrals, unit_id=unit))[1]["id"] for unit in (str(d.UNIT_CERGY), str(d.UNIT_SARCELLES))}
+    await referrals.receive(external_reference="another")
+
+    async def found(who: str, **more: str) -> set[str]:
+        answer = await referrals.post(who, "/v1/referral-searches", {"external_reference": REFERENCE} | more)
+        assert answer.status_code == 200, answer.text
+        return {one["id"] for one in answer.json()["items"]}
+
+    assert await found("coordinator-95") == set(sent.values())
+    assert await found("coordinator-95", unit_id=str(d.UNIT_CERGY)) == {sent[str(d.UNIT_CERGY)]}
+    assert await found("iscg-95") == {sent[str(d.UNIT_CERGY)]}, "of the post at Cergy"
+    assert (await found("iscg-78"), await found("coordinator-78")) == (set(), set())
+    for who in ("police-95", "partner-95"):
+        assert (await referrals.post(who, "/v1/referral-searches", {"external_reference": REFERENCE})).status_code == 403

@@ -251,3 +251,22 @@ async def test_the_erasure_page_leads_to_the_duplicates_that_hold_the_same_perso
 
     assert before == confirming == [f"/desk/referrals/{twice}/erase"]
     assert not others()
+
+
+async def test_a_referral_is_found_by_the_polices_reference_which_stands_in_no_address(desk: Desk) -> None:
+    referral_id = await desk.receive(external_reference="PV 2026/0042")
+    browser = await desk.sign_in("iscg-95")
+    await browser.follow("Chercher par la référence de la police")
+
+    await browser.submit()
+    assert browser.page.status_code == 422
+    await browser.submit(external_reference="PV 2026/0043")
+    assert "Aucune saisine de votre périmètre ne porte cette référence." in browser.html.text
+    await browser.submit(external_reference="PV 2026/0042")
+
+    assert f"/desk/referrals/{referral_id}" in {link for _, link in browser.html.all_links}
+    assert not any("0042" in address for address in browser.visited)
+    other = await desk.sign_in("iscg-78")
+    await other.open("/desk/references")
+    await other.submit(external_reference="PV 2026/0042")
+    assert "Aucune saisine de votre périmètre" in other.html.text
