@@ -174,6 +174,7 @@ async def list_referrals(
     status: Annotated[list[ReferralStatus], Query(max_length=6, description="In one of these states")] = [],  # noqa: B006 - FastAPI copies it
     urgency: Urgency | None = None,
     unit: Annotated[Id | None, Query(description="Referred by that unit")] = None,
+    post: Annotated[Id | None, Query(description="At that post")] = None,
     commune: Annotated[CommuneCode | None, Query(description="In that commune")] = None,
     theme: Annotated[Theme | None, Query(description="With that principal theme")] = None,
     overdue: Annotated[QueryBool, Query(description="Past their due time without a contact")] = False,
@@ -195,6 +196,7 @@ async def list_referrals(
         statuses=[*status, *([ReferralStatus.UNROUTED] if unrouted else [])],
         urgency=urgency,
         unit_id=unit,
+        post_id=post,
         commune=commune,
         theme=theme,
         overdue=overdue,

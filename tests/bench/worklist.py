@@ -129,6 +129,8 @@ FILTERS: dict[str, dict[str, Any]] = {
     "urgency": {"urgency": "immediate"} | OPEN,
     "closed and urgent": {"urgency": "immediate", "status": "closed"},
     "unit": {"unit": str(d.UNIT_CERGY)},
+    "post": {"post": str(d.POST_CERGY)},
+    "post and open": {"post": str(d.POST_CERGY)} | OPEN,
     "commune": {"commune": "95127"},
     "commune and open": {"commune": "95127"} | OPEN,
     "theme": {"theme": "couple_violence"},

@@ -20,7 +20,7 @@ from libs.contracts.vocabularies import ReferralStatus, Role, Theme, Urgency
 from services.referrals.desk.forms import code_of
 from services.referrals.desk.moves import told_of
 from services.referrals.desk.pages import page
-from services.referrals.directory.called import called, communes_of
+from services.referrals.directory.called import called, communes_of, posts_of
 from services.referrals.worklists import referrals as worklist
 from services.referrals.worklists.schemas import ReferralSummary
 
@@ -45,6 +45,7 @@ async def show_worklist(
     theme: Text = "",
     commune: Text = "",
     unit: Text = "",
+    post: Text = "",
     since: Text = "",
     overdue: Text = "",
     absent: Text = "",
@@ -56,13 +57,14 @@ async def show_worklist(
     # nobody has those without a post yet: the coordinator sees them first, in a list of their own
     coordinates = caller.role is Role.COORDINATOR
     post_absent = coordinates and absent == "yes"
-    apart = coordinates and not status and not post_absent and given_up != "yes"
+    apart = coordinates and not status and not post and not post_absent and given_up != "yes"
     wanted = worklist.Wanted(
         statuses=_statuses(ALL if given_up == "yes" else status, apart),
         urgency=code_of(Urgency, urgency),
         theme=code_of(Theme, theme),
         commune=_commune(commune.strip(), wrong),
-        unit_id=_unit(unit),
+        unit_id=_id(unit),
+        post_id=_id(post),
         received_since=_day(since, wrong),
         overdue=overdue == "yes",
         post_absent=post_absent,
@@ -78,15 +80,21 @@ async def show_worklist(
             _, found = await worklist.page(connection, caller, without, after=None, limit=UNROUTED_SHOWN)
             unrouted = [ReferralSummary.model_validate(row) for row in found]
         counts = await worklist.counts(connection, caller)
-        communes = await communes_of(session, caller)
+        communes, posts = await communes_of(session, caller), await posts_of(session, caller)
         shown = [*items, *unrouted]
-        names = await called(session, posts=[one.post_id for one in shown], units=[wanted.unit_id], communes=[one.commune for one in shown])
+        names = await called(
+            session,
+            posts=[wanted.post_id, *(one.post_id for one in shown)],
+            units=[wanted.unit_id],
+            communes=[one.commune for one in shown],
+        )
     typed = {
         "status": status,
         "urgency": urgency,
         "theme": theme,
         "commune": commune,
         "unit": unit,
+        "post": post,
         "since": since,
         "overdue": overdue,
         "absent": absent,
@@ -102,6 +110,7 @@ async def show_worklist(
         unrouted=unrouted[:UNROUTED_SHOWN],
         more_unrouted=len(unrouted) > UNROUTED_SHOWN,
         communes=communes,
+        posts=posts,
         called=names,
         now=datetime.now(UTC),
         with_posts=caller.role is not Role.ISCG or len(caller.ids("post")) > 1,
@@ -151,8 +160,8 @@ def _day(typed: str, wrong: dict[str, str]) -> datetime | None:
         return None
 
 
-def _unit(given: str) -> UUID | None:
-    """Of a link, never typed: what is none narrows to nothing that there is."""
+def _id(given: str) -> UUID | None:
+    """Of a link or a choice, never typed: what is none narrows to nothing that there is."""
     if not given:
         return None
     try:

@@ -71,6 +71,18 @@ async def communes_of(session: AsyncSession, caller: Principal) -> list[tuple[st
     return [(row.key, row.name) for row in await session.execute(_COMMUNES, asked)]
 
 
+_POSTS = text(
+    "SELECT p.id, n.name FROM posts_heard p LEFT JOIN directory_names n ON n.kind = 'posts' AND n.key = p.id::text"
+    " WHERE p.departement = ANY(CAST(:departements AS text[])) OR p.id = ANY(CAST(:posts AS uuid[])) ORDER BY n.folded NULLS LAST, p.id"
+)
+
+
+async def posts_of(session: AsyncSession, caller: Principal) -> list[tuple[str, str]]:
+    """Id and name of each post of the caller's perimeter, closed ones too, by name; of the whole nation none."""
+    asked = {"departements": sorted(caller.departements() or ()), "posts": sorted(caller.ids("post"))}
+    return [(str(row.id), row.name or reference_of(row.id, "Poste")) for row in await session.execute(_POSTS, asked)]
+
+
 async def called(
     session: AsyncSession,
     *,

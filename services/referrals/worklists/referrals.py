@@ -67,6 +67,7 @@ class Wanted:
     statuses: Sequence[ReferralStatus] = ()
     urgency: Urgency | None = None
     unit_id: UUID | None = None
+    post_id: UUID | None = None
     commune: str | None = None
     theme: Theme | None = None
     """The principal one."""
@@ -114,16 +115,20 @@ def _departements(caller: Principal) -> Sequence[str] | None:
 def _within(caller: Principal, wanted: Wanted) -> Within | None:
     """The perimeter: posts or départements."""
     if caller.role is Role.ISCG:
-        return Within("post_id", "uuid", sorted(caller.ids("post")))
+        own = caller.ids("post")
+        return Within("post_id", "uuid", sorted(own if wanted.post_id is None else own & {wanted.post_id}))
+    if wanted.post_id is not None:
+        return Within("post_id", "uuid", [wanted.post_id])
     departements = _departements(caller)
-    return EVERYWHERE if departements is None or _told_by_commune(caller, wanted) else Within("departement", "text", departements)
+    return EVERYWHERE if departements is None or _told_by_place(caller, wanted) else Within("departement", "text", departements)
 
 
-def _told_by_commune(caller: Principal, wanted: Wanted) -> list[Condition]:
-    """A commune nearly says its département: asked for twice, the database would think that few of its rows are there. It cannot estimate a CASE. Of another
-    département's commune there are few indeed: of facts that a unit heard of from elsewhere."""
+def _told_by_place(caller: Principal, wanted: Wanted) -> list[Condition]:
+    """A post says its département, and a commune nearly: asked for twice, the database would think that few of its rows are there. It cannot estimate a CASE.
+    Of another département's commune there are few indeed: of facts that a unit heard of from elsewhere."""
     departements = _departements(caller)
-    if wanted.commune is None or departements is None or departement_of(wanted.commune) not in departements:
+    by_commune = wanted.commune is not None and departements is not None and departement_of(wanted.commune) in departements
+    if departements is None or not (by_commune or wanted.post_id is not None):
         return []
     return [where("CASE WHEN departement = ANY({}) THEN true ELSE false END", departements)]
 
@@ -142,7 +147,7 @@ def _narrowed(wanted: Wanted) -> list[Condition]:
 
 def _ranges(caller: Principal, wanted: Wanted, now: datetime, absent: Sequence[UUID] = ()) -> list[Conditions]:
     """By reception each state is a range of its own; what is open or changed is few, and filtered by state. `absent`: the posts where nobody works."""
-    narrowed = [*_narrowed(wanted), *_told_by_commune(caller, wanted)]
+    narrowed = [*_narrowed(wanted), *_told_by_place(caller, wanted)]
     if wanted.given_up:
         narrowed += [where("status = {}", ReferralStatus.CLOSED), where("given_up_at > {}", now - GIVEN_UP_SHOWN)]
     asked = sorted(set(wanted.statuses) or (_WITH_A_POST if wanted.post_absent else ()))

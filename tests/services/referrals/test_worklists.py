@@ -81,6 +81,15 @@ async def test_each_caller_finds_what_is_theirs_whatever_the_filter(referrals: R
         assert await listed(referrals, "coordinator-95", **query) == [here, there]
         assert await listed(referrals, "iscg-78", **query) == await listed(referrals, "coordinator-78", **query) == [far]
     assert await listed(referrals, "coordinator-95", commune="78646") == []
+    cergy, sarcelles = {"post": str(d.POST_CERGY)}, {"post": str(d.POST_SARCELLES)}
+    for query in ({}, {"status": "assigned"}, {"urgency": "priority"}, {"changed_since": "2026-01-01T00:00:00Z"}, {"commune": "95585"}):
+        assert await listed(referrals, "coordinator-95", **query, **sarcelles) == [there]
+        assert (
+            await listed(referrals, "coordinator-78", **query, **sarcelles)
+            == await listed(referrals, "iscg-95", **query, **sarcelles)
+            == []
+        )
+    assert await listed(referrals, "coordinator-95", **cergy) == await listed(referrals, "iscg-95", **cergy) == [here]
     assert await states(referrals, "iscg-95") == {"assigned": 1}
     assert await states(referrals, "coordinator-95") == {"assigned": 2}
 

@@ -48,6 +48,22 @@ async def test_each_filter_of_the_form_narrows_the_list(desk: Desk) -> None:
     assert listed(browser) == []
 
 
+async def test_the_coordinator_lists_what_one_post_has(desk: Desk) -> None:
+    here = str(await desk.receive())
+    there = str(await desk.receive(unit_id=str(d.UNIT_SARCELLES), commune="95585"))
+    lost = await desk.receive(unit_id=None, commune="95008")
+    browser = await desk.sign_in("coordinator-95")
+    assert set(listed(browser)) == {here, there, str(lost)}
+
+    await browser.submit(post=str(d.POST_SARCELLES))
+
+    assert listed(browser) == [there]
+    assert dict(browser.html.forms[-1].fields)["post"] == str(d.POST_SARCELLES)
+    assert "Sans poste, à affecter" not in browser.html.text
+    await browser.open(f"/desk/referrals?post={d.POST_78}")
+    assert listed(browser) == []
+
+
 async def test_counts_by_state_lead_to_their_lists(desk: Desk) -> None:
     for _ in range(2):
         await desk.receive()
