@@ -292,7 +292,7 @@ async def accept_referral(referral_id: Id, caller: Caller, version: IfMatch, onc
     openapi_extra=examples(Example("iscg-95", 200, {"reason": "overloaded"}, path=_OF_REFERRAL, headers=_FIRST_VERSION)),
 )
 async def decline_referral(referral_id: Id, body: DeclineIn, caller: Caller, version: IfMatch, once: Once) -> Response:
-    """Give a referral back to the coordinator."""
+    """Give a referral back: another post that can take it is tried first, within seconds; else the coordinator assigns it. The coordinator is told in any case."""
     return await once(lambda session: work.decline(session, caller, referral_id, version, body, _now()), status=200)
 
 
