@@ -1,7 +1,9 @@
 """Random walks over every command: never an illegal state, never a fact without its change, never a change without its fact."""
 
 import json
+from copy import copy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -14,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostFilled, PostSuspended
+from libs.contracts.types import civil_day
 from libs.contracts.vocabularies import OrientationStatus, ReferralStatus
-from services.referrals.app import expire_orientations, notice_overdue, route_unrouted
+from services.referrals.app import SERVICE
 from services.referrals.domain import MOVES, Move
 from services.referrals.models import Person, Referral
 from services.referrals.orientations.domain import ORIENTATION_MOVES, OrientationMove
@@ -82,8 +85,13 @@ CORRECTIONS: dict[str, tuple[str, str, list[Any]]] = {
     "correct the urgency": ("iscg-95", "urgency", ["immediate", "standard", "priority"]),
     "correct the children": ("iscg-95", "children_present", [4, 5, 6]),
     "the coordinator corrects": ("coordinator-95", "danger", [False, True]),
+    "correct the unit": ("iscg-95", "unit_id", [d.UNIT_SARCELLES, d.UNIT_CERGY]),
+    "correct the commune": ("coordinator-95", "commune", ["95585", "95127"]),
+    "correct the channel": ("iscg-95", "channel", ["complaint", "intervention"]),
 }
 """Who corrects which field; of the values the first that differs from what is there."""
+PLACED = {"correct the unit", "correct the commune", "correct the channel"}
+"""What may lead a referral that was not accepted yet to another post."""
 ENDING = {"the person agrees or refuses": "referral.corrected", "erase the person": "referral.erased", "erase all": "referral.erased"}
 """What ends orientations besides, and may close the referral: the fact it must say."""
 FOLLOWING = {"orientation.cancelled", "orientation.updated"}
@@ -95,10 +103,46 @@ WITHDRAWN: dict[str, tuple[str, str, str]] = {
     "withdraw an alert": ("alerts", "alerts", "alert.withdrawn"),
 }
 """What was noted by mistake: its address, its table, the fact that it says."""
-SILENT = ("a requisition is noted", "the person's data is exported", "a link is made")
+SILENT = (
+    "a requisition is noted",
+    "a requisition is completed",
+    "the person's data is exported",
+    "a link is made",
+    "an erasure is confirmed",
+)
 """What is nobody else's business: written down or read, and said to nobody."""
+JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "time passes": ("notice-overdue", ("referral.overdue",)),
+    "the post is absent": ("route-unrouted", ("referral.assigned",)),
+    "the post is back": ("route-unrouted", ("referral.assigned",)),
+    "expire": ("expire-orientations", ("orientation.expired",)),
+    "remind": ("remind-partners", ()),
+    "what was refused is erased": ("erase-refused", ("referral.erased", "referral.closed", *FOLLOWING)),
+    "the retention ends": ("end-retention", ("referral.erased",)),
+    "erasures are looked at": ("look-at-erasures", ()),
+    "unconfirmed erasures are told": ("tell-unconfirmed", ()),
+}
+"""The job of each step, and what it may say."""
+_LONG_AGO = "now() - interval '30 days'"
+BEFORE_JOBS: dict[str, tuple[str, ...]] = {
+    "time passes": ("UPDATE referrals SET due_at = now() - interval '1 minute', overdue_said = false WHERE id = :id",),
+    "expire": ("UPDATE orientations SET expires_at = now() - interval '1 minute' WHERE referral_id = :id AND status = 'requested'",),
+    "remind": (
+        f"UPDATE orientations SET requested_at = {_LONG_AGO}, expires_at = now() + interval '1 day', reminded_at = NULL, version = version + 1"
+        " WHERE referral_id = :id AND status = 'requested'",
+    ),
+    "what was refused is erased": (
+        f"UPDATE persons SET refused_at = {_LONG_AGO} WHERE referral_id = :id AND agreement = 'refused'",
+        f"UPDATE corrections SET corrected_at = {_LONG_AGO} WHERE referral_id = :id",
+        f"UPDATE referrals SET received_at = {_LONG_AGO} WHERE id = :id",
+        f"UPDATE referrals SET closed_at = {_LONG_AGO} WHERE id = :id AND closed_at IS NOT NULL",
+    ),
+    "unconfirmed erasures are told": (f"UPDATE erasures SET erased_at = {_LONG_AGO} WHERE referral_id = :id",),
+}
+"""As if the time of a job had come."""
 OTHERS = (
     *ENDING,
+    *JOBS,
     *SILENT,
     *WITHDRAWN,
     "add a person",
@@ -112,13 +156,11 @@ OTHERS = (
     "alert",
     "orient",
     "orient elsewhere",
-    "expire",
-    "time passes",
-    "the post is absent",
-    "the post is back",
+    "correct the role",
 )
 _CERGY: dict[str, Any] = {"departement": "95", "post_id": d.POST_CERGY, "employer_id": d.EMPLOYER}
 ABSENT = PostSuspended(**_CERGY, suspended_at=MORNING, replacement_post_id=d.POST_SARCELLES)
+PARTNER = f"organization:{d.ASSOCIATION}"
 BACK = PostFilled(**_CERGY, filled_at=MORNING)
 COUNTED = ("contact_attempts", "interviews", "assessments", "alerts", "moves", "corrections", "overdues")
 WAITING = {"unrouted", "assigned", "accepted"}
@@ -150,13 +192,15 @@ class Walk:
         said = [(type, data) for type, data in await self.referrals.said() if data["referral_id"] == str(self.referral_id)]
         after = await self._state()
 
-        if answered is None:  # the job
-            assert {type for type, _ in said} <= {expected}
+        if answered is None:
+            assert {type for type, _ in said} <= {*JOBS[name][1]}
         elif name in SILENT:
             assert answered in {200, 201, 403, 404, 409}, f"{name}: {answered}"
             assert (said, after["status"], after["orientations"]) == ([], before["status"], before["orientations"])
         elif answered < 300 and name in ENDING:
             assert [type for type, _ in said if type not in {*FOLLOWING, "referral.closed"}] == [expected]
+        elif answered < 300 and name in PLACED:
+            assert [type for type, _ in said if type not in {"orientation.updated", "referral.assigned", "referral.unrouted"}] == [expected]
         elif answered < 300:
             assert [type for type, _ in said if type != "orientation.updated"] == [expected]
         else:
@@ -168,7 +212,7 @@ class Walk:
                 assert read == old, f"{name}: a partner reads something else under the same version"
         for one in (data for type, data in said if type == "orientation.updated"):
             assert after["orientations"][one["orientation_id"]] in {"requested", "accepted", "in-progress"}
-        self._hear(said, withdrawn=name in ENDING)
+        self._hear(said, withdrawn=name in ENDING or "referral.erased" in {type for type, _ in said})
         assert after["status"] != "closed" or "requested" not in after["orientations"].values(), "a partner may answer what nobody follows"
         assert after["reached"] == 0, "a partner still works for who refused or was erased"
         assert (after["status"], after["orientations"]) == (self.status, self.orientations)
@@ -204,7 +248,7 @@ class Walk:
             f"(SELECT count(*) FROM {table} WHERE referral_id = r.id AND withdrawn_at IS NULL) AS {table}_left" for table in WITHDRAWABLE
         )
         [row] = await self.referrals.rows(
-            "SELECT status, version, post_id, urgency, children_present, danger, first_contact_at, NOT awaits_contact AS called,"
+            "SELECT status, version, post_id, unit_id, commune, channel, urgency, children_present, danger, first_contact_at, NOT awaits_contact AS called,"
             " (SELECT known_to_services FROM persons WHERE referral_id = r.id ORDER BY position LIMIT 1) AS known,"
             f" (SELECT jsonb_object_agg(id, status) FROM orientations WHERE referral_id = r.id) AS orientations, {counts}, {left}"
             " , (SELECT count(*) FROM orientations o JOIN persons p ON p.id = o.person_id WHERE o.referral_id = r.id"
@@ -237,20 +281,9 @@ class Walk:
             return ENDING[name], await self._end(name)
         if name in ANSWERS:
             return await self._answer(*ANSWERS[name])
-        if name == "time passes":
-            await self._set("UPDATE referrals SET due_at = now() - interval '1 minute', overdue_said = false WHERE id = :id")
-            await notice_overdue(self.referrals.runtime)
-            return "referral.overdue", None
-        if name in {"the post is absent", "the post is back"}:
-            await self.referrals.hear("partners", ABSENT if name == "the post is absent" else BACK)
-            await route_unrouted(self.referrals.runtime)
-            return "referral.assigned", None
-        if name == "expire":
-            await self._set(
-                "UPDATE orientations SET expires_at = now() - interval '1 minute' WHERE referral_id = :id AND status = 'requested'"
-            )
-            await expire_orientations(self.referrals.runtime)
-            return "orientation.expired", None
+        if name in JOBS:
+            await self._job(name)
+            return "", None
         if name in {"contact", "reach"}:
             [person, *_] = await self.referrals.persons(self.referral_id)
             result, at = ("no_answer", "2026-11-23T07:30:00Z") if name == "contact" else ("reached", "2026-11-23T08:00:00Z")
@@ -281,6 +314,12 @@ class Walk:
             known = "unknown" if there == "known" else "known"
             right = {"reason": "learned", "persons": [{"person_id": person, "known_to_services": known}]}
             return "referral.corrected", (await self.referrals.move("iscg-95", self.referral_id, "corrections", right)).status_code
+        if name == "correct the role":
+            person = (await self.referrals.persons(self.referral_id))[-1]
+            [row] = await self.referrals.rows(f"SELECT role FROM persons WHERE id = '{person}'")
+            other = {"person_id": person, "role": "other" if row.role != "other" else "witness"}
+            right = {"reason": "learned", "persons": [other]}
+            return "referral.corrected", (await self.referrals.move("iscg-95", self.referral_id, "corrections", right)).status_code
         if name in SILENT:
             return "", await self._silently(name)
         if name in {"partner accepts by link", "partner rejects by link"}:
@@ -291,6 +330,18 @@ class Walk:
             return "referral.corrected", (await self.referrals.move("iscg-95", self.referral_id, "corrections", joins)).status_code
         service = d.VICTIM_SUPPORT_SERVICE if name == "orient" else d.LEGAL_ADVICE_SERVICE
         return "orientation.requested", (await self.referrals.orient(self.referral_id, service)).status_code
+
+    async def _job(self, name: str) -> None:
+        if name in {"the post is absent", "the post is back"}:
+            await self.referrals.hear("partners", ABSENT if name == "the post is absent" else BACK)
+        for statement in BEFORE_JOBS.get(name, ()):
+            await self._set(statement)
+        runtime = copy(self.referrals.runtime)
+        if name == "the retention ends":  # two years are over for all that is there
+            over = {"persons_retention_days": 0, "persons_retention_notice_days": 0}
+            runtime.settings = runtime.settings.model_copy(update=over)
+        [job] = [one for one in SERVICE.jobs if one.name == JOBS[name][0]]
+        await job.run(runtime)
 
     async def _withdraw(self, noun: str, table: str) -> int:
         """The latest that is left; without any the latest, which was withdrawn already."""
@@ -304,6 +355,8 @@ class Walk:
         referral, [person, *_] = f"/v1/referrals/{self.referral_id}", await self.referrals.persons(self.referral_id)
         if name == "a link is made":
             return (await self._link())[0]
+        if name == "an erasure is confirmed":
+            return await self._confirm()
         if name == "the person's data is exported":
             return (await self.referrals.get("coordinator-95", f"{referral}/persons/{person}/export", "persons_rights")).status_code
         asked = {
@@ -316,7 +369,24 @@ class Walk:
             "person_ids": [person],
             "received_at": "2026-11-23T09:00:00Z",
         }
+        if name == "a requisition is completed":
+            rows = await self.referrals.rows(
+                f"SELECT id FROM requisitions WHERE referral_id = '{self.referral_id}' ORDER BY recorded_at DESC, id DESC LIMIT 1"
+            )
+            if not rows:
+                return 404
+            asked |= {"corrects_id": rows[0].id, "handed_over": ["contact"], "handed_over_at": "2026-11-23T10:00:00Z"}
         return (await self.referrals.post("coordinator-95", f"{referral}/requisitions", asked)).status_code
+
+    async def _confirm(self) -> int:
+        """Of the latest erasure that the association was told of."""
+        rows = await self.referrals.rows(
+            "SELECT e.id FROM erasures e JOIN erasure_notices n ON n.erasure_id = e.id"
+            f" WHERE e.referral_id = '{self.referral_id}' AND n.stream = '{PARTNER}' ORDER BY e.id DESC LIMIT 1"
+        )
+        confirmed = {"stream": PARTNER, "confirmed_on": civil_day(datetime.now(UTC)), "how": "letter"}
+        address = f"/v1/erasures/{rows[0].id if rows else self.referral_id}/confirmations"
+        return (await self.referrals.post("coordinator-95", address, confirmed)).status_code
 
     async def _link(self) -> tuple[int, str]:
         """Of the latest orientation; what was answered to who asked for it, and its path."""
