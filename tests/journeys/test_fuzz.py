@@ -32,7 +32,6 @@ pytestmark = pytest.mark.skipif(not EXAMPLES, reason="CI's section of all operat
 
 NOTHING_THERE = {
     "/v1/dead-letters/": "nothing is parked",
-    "/v1/erasures/": "nobody was erased",
 }
 """Paths whose object does not exist here, with the reason."""
 GIVEN_BACK = "/v1/referrals/{referral_id}/decline"

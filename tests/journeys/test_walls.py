@@ -16,6 +16,7 @@ from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
 from libs.contracts.vocabularies import Role
 from services.referrals.models import Referral
+from services.referrals.rights import acknowledgements
 from services.referrals.working import work
 from tests.journeys.house import SERVICES
 from tests.journeys.walls import World, hint, settle, unreachable, walk_of_lists, walk_of_perimeters, walk_of_roles, world
@@ -172,6 +173,26 @@ async def test_planted_streams_that_everybody_reads_are_found(reporting: World, 
 
     for what in ("", "/digests/{sequence}", "/events"):
         assert f"reporting GET /v1/streams/{{stream}}{what}: coordinator of another département is answered 200" in findings
+
+
+async def test_planted_erasures_that_every_coordinator_sees_are_found(referrals: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acknowledgements, "_sees", lambda caller, erasure: True)
+
+    _, findings = await walk_of_perimeters(referrals)
+
+    seen = {finding.partition(": coordinator of another département is answered")[0] for finding in findings}
+    assert seen == {
+        "referrals GET /v1/erasures/{erasure_id}",
+        "referrals POST /v1/erasures/{erasure_id}/confirmations",
+        "referrals GET /desk/erasures/{erasure_id}",
+        "referrals POST /desk/erasures/{erasure_id}",
+    }
+
+
+async def test_planted_a_route_for_which_nothing_was_settled_is_found(referrals: World) -> None:
+    del referrals.ids["referrals"]["erasure_id"]
+
+    assert "referrals GET /v1/erasures/{erasure_id} has no object here" in await unreachable(referrals)
 
 
 async def test_planted_a_403_for_what_is_anothers_is_found(funding: World, monkeypatch: pytest.MonkeyPatch) -> None:

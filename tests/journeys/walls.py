@@ -301,7 +301,7 @@ async def world(database_url: Callable[[str | None], str], *names: str) -> Async
 
 
 async def settle(made: World) -> None:
-    """A referral with an orientation, a plan with contributions and an agreement, a subscription in each service."""
+    """A referral with an orientation, another whose persons were erased, a plan with contributions and an agreement, a subscription in each service."""
     steps = {"partners": _settle_partners, "referrals": _settle_referrals, "funding": _settle_funding}
     for name in steps.keys() & made.services.keys():
         await steps[name](made[name], made.ids[name])
@@ -346,6 +346,21 @@ async def _settle_referrals(up: Served, ids: dict[str, str]) -> None:
     sent = {"kind": "prosecutor_report", "court": d.COMMUNE_CERGY, "person_ids": [ids["person_id"]], "sent_at": "2026-11-24T16:30:00Z"}
     ids["alert_id"] = await _made(up, "iscg-95", f"{address}/alerts", sent)
     ids["requisition_id"] = await _made(up, "coordinator-95", f"{address}/requisitions", REQUISITION)
+    ids["erasure_id"] = await _erased(up)
+
+
+async def _erased(up: Served) -> str:
+    """Of a referral of its own, whose organization is asked to confirm it."""
+    referral_id = await _made(up, "police-95", "/v1/referrals", REFERRAL_BODY | {"external_reference": "erased"})
+    address = f"/v1/referrals/{referral_id}"
+    assert (await up.post("iscg-95", f"{address}/accept", version=1)).status_code == 200
+    person_id = (await up.get("iscg-95", address, CONTENT)).json()["people"][0]["id"]
+    asked = {"person_id": person_id, "service_id": d.VICTIM_SUPPORT_SERVICE, "need": "victim_support"}
+    await _made(up, "iscg-95", f"{address}/orientations", asked)
+    version = (await up.get("coordinator-95", address, CONTENT)).json()["version"]
+    answer = await up.post("coordinator-95", f"{address}/erasures", {"person_ids": [person_id]}, version=version)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
 
 
 async def _settle_funding(up: Served, ids: dict[str, str]) -> None:
@@ -478,12 +493,15 @@ async def walk_of_lists(made: World) -> tuple[int, list[str]]:
 
 
 async def unreachable(made: World) -> list[str]:
-    """The control: routes whose object nobody at all is answered about, so that a 404 there proves nothing."""
+    """The control: routes whose object nobody at all is answered about, or which nothing was settled for, so that a 404 there proves nothing."""
     found = []
     for name, up in made.services.items():
         requests = _requests_of(up)
-        routes = [one for one in _of_objects(routes_of(name, up)) if set(one[0].parameters) <= made.ids[name].keys()]
+        routes = [one for one in _of_objects(routes_of(name, up)) if any(outsiders_of(*one))]
         for route, rule in sorted(routes, key=lambda one: one[0].method == "DELETE"):
+            if not made.ids[name].keys() >= set(route.parameters):
+                found.append(f"{route} has no object here")
+                continue
             answers = [
                 (
                     await call(
