@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import trustme
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from sqlalchemy import text
@@ -12,12 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import purging, streams
 from libs.chassis.consumer import Consumer
+from libs.chassis.feed import Feed
 from libs.chassis.listener import Heard
 from libs.chassis.projector import Projector
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostOpened
 from libs.embedded.broker import Broker
 from services.referrals import handlers
+from tests.chassis.kafka_over_tls import certificate, tls, tls_broker
 from tests.journeys.house import House, house
 from tests.journeys.posts import (
     POSTS,
@@ -54,6 +57,24 @@ async def test_what_partners_says_is_heard_by_referrals(two: House) -> None:
 
     seen = {one.source: one for one in await two["referrals"].runtime.completeness()}
     assert seen["partners"].sequence == 3 + 4 + 4 + 3
+
+
+async def test_what_partners_says_is_heard_by_referrals_over_tls_with_certificates(
+    database_url: DatabaseUrl, on_kafka: bool, tmp_path: Path
+) -> None:
+    """By the broker alone: once referrals listens it has no feed to heal by."""
+    if not on_kafka:
+        pytest.skip("needs Apache Kafka: the embedded broker knows no TLS")
+    authority = trustme.CA()
+    ours = tls(certificate(tmp_path, "services", authority))
+    with tls_broker(tmp_path, authority) as address:
+        async with house(database_url, address, on_kafka, "partners", "referrals", **ours) as up:
+            await until(lambda: equals(_connected(up), [True]))
+            consumer = up["referrals"].runtime.consumer
+            assert consumer is not None
+            consumer.feed = Feed({}, up["referrals"].runtime.service_token)
+
+            await test_what_partners_says_is_heard_by_referrals(up)
 
 
 async def test_a_poison_event_is_parked_with_its_successors_the_others_go_on_and_a_replay_heals(
