@@ -65,10 +65,11 @@ async def situation(referrals: Referrals) -> tuple[UUID, dict[str, Any], dict[st
     return referral_id, hers.json(), his.json()
 
 
-def sought(who: dict[str, str]) -> list[dict[str, str]]:
-    """Both ways of looking for somebody: with the day of birth, and by the name alone."""
+async def sought(referrals: Referrals, who: dict[str, str]) -> list[dict[str, str]]:
+    """The ways of looking for somebody: with the day of birth, by the name alone, by the police's reference."""
     named = {"family_name": who["marker"], "given_name": "Essai"}
-    return [named | {"birth_on": "1990-01-01"}, named]
+    [row] = await referrals.rows("SELECT external_reference FROM referrals")
+    return [named | {"birth_on": "1990-01-01"}, named, {"external_reference": row.external_reference}]
 
 
 def words_of(answer: httpx.Response) -> str:
@@ -79,7 +80,7 @@ def words_of(answer: httpx.Response) -> str:
 
 
 async def everything_read_by(referrals: Referrals, who: str, ids: dict[str, list[str]], other: dict[str, str]) -> str:
-    """What all GET routes of the document answer, with every id that could fit in their paths, and the searches by POST for the other's true name."""
+    """What all GET routes of the document answer, with every id that could fit in their paths, and the searches by POST for the other's true name and reference."""
     heard = []
     reached = searches = 0
     document = referrals.openapi()
@@ -98,7 +99,7 @@ async def everything_read_by(referrals: Referrals, who: str, ids: dict[str, list
         if path.endswith("-searches"):
             searches += 1
             headers = referrals.token(who) | {"X-Purpose": purposes.get(operations["post"]["operationId"], "orientation")}
-            answers = [await referrals.client.post(path, json=body, headers=headers) for body in sought(other)]
+            answers = [await referrals.client.post(path, json=body, headers=headers) for body in await sought(referrals, other)]
             heard += [answer.text for answer in answers]
     assert reached > 3
     assert searches > 1
@@ -180,6 +181,7 @@ async def test_no_path_leads_the_partner_of_one_to_the_other(
         ("export_person", "the partner of one reads of the other"),
         ("export_person_document", "the partner of one reads of the other"),
         ("search_persons", "by the true ids two partners would find"),
+        ("search_referrals", "by the true ids two partners would find"),
     ],
 )
 async def test_planted_an_operation_that_lets_the_partner_of_one_across_is_seen(

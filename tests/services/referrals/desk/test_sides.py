@@ -18,6 +18,7 @@ from tests.services.referrals.test_sides import HERS, HIS, NARRATIVE, OFFENCE, o
 from tests.serving import app_of
 
 STEPS = ("accept", "reject", "start", "complete", "fail", "cancel", "contact", "close", "link")
+SEARCHES = {"find_person", "find_reference"}
 STAYS_OUT = {"ask_sign_out", "sign_out", "begin_sign_in", "finish_sign_in"}
 
 
@@ -30,7 +31,7 @@ def pages_of(desk: Desk, method: str) -> list[APIRoute]:
 
 async def everything_shown_to(desk: Desk, browser: Browser, ids: list[str], method: str, other: dict[str, str]) -> tuple[int, str]:
     """All pages with every id and step that could fit in their addresses; the search is for the other's true name. How many answered, and what they said."""
-    reached, heard = 0, []
+    reached, heard, looked_for = 0, [], await sought(desk, other)
     form = {"csrf": dict(browser.html.forms[-1].fields)["csrf"], "version": "1", "key": "k", "reason": "other", "outcome": "informed"}
     for route in pages_of(desk, method):
         names = list(route.param_convertors)
@@ -40,17 +41,15 @@ async def everything_shown_to(desk: Desk, browser: Browser, ids: list[str], meth
             told = [one for one in values if one in ids]
             if method == "GET":
                 answers = [await browser.desk.get(address)]
-            elif route.operation_id == "find_person":
-                answers = [await post(browser, address, form | names_typed) for names_typed in sought(other)]
-                told = list(sought(other)[0].values())
+            elif route.operation_id in SEARCHES:
+                answers = [await post(browser, address, form | typed) for typed in looked_for]
+                told = [value for typed in looked_for for value in typed.values()]
             else:
                 answers = [await post(browser, address, form | {"key": "".join(values)})]
             for answer in answers:
                 reached += answer.status_code in (200, 303)
                 heard.append(
-                    without(told, words_of(answer))
-                    if answer.status_code >= 400 or route.operation_id == "find_person"
-                    else words_of(answer)
+                    without(told, words_of(answer)) if answer.status_code >= 400 or route.operation_id in SEARCHES else words_of(answer)
                 )
     return reached, "\n".join(heard)
 
@@ -94,6 +93,7 @@ async def test_no_page_leads_the_partner_of_one_to_the_other(desk: Desk, who: st
         ("download_export", "the partner of one reads of the other"),
         ("download_export_data", "the partner of one reads of the other"),
         ("find_person", "by the true ids two partners would find"),
+        ("find_reference", "by the true ids two partners would find"),
     ],
 )
 async def test_planted_a_page_that_lets_the_partner_of_one_across_is_seen(
