@@ -84,7 +84,7 @@ async def show_worklist(
         shown = [*items, *unrouted]
         names = await called(
             session,
-            posts=[wanted.post_id, *(one.post_id for one in shown)],
+            posts=[one.post_id for one in shown],
             units=[wanted.unit_id],
             communes=[one.commune for one in shown],
         )

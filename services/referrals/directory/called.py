@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.security import Principal
+from libs.contracts.vocabularies import Role
 from services.referrals.directory.names import COMMUNES, POSTS, SERVICES, UNITS
 
 _NAMES = text(
@@ -78,8 +79,9 @@ _POSTS = text(
 
 
 async def posts_of(session: AsyncSession, caller: Principal) -> list[tuple[str, str]]:
-    """Id and name of each post of the caller's perimeter, closed ones too, by name; of the whole nation none."""
-    asked = {"departements": sorted(caller.departements() or ()), "posts": sorted(caller.ids("post"))}
+    """Id and name of each post of the caller's perimeter, closed ones too, by name; of the whole nation none. A social worker's are their own."""
+    departements = caller.departements() if caller.role is Role.COORDINATOR else None
+    asked = {"departements": sorted(departements or ()), "posts": sorted(caller.ids("post"))}
     return [(str(row.id), row.name or reference_of(row.id, "Poste")) for row in await session.execute(_POSTS, asked)]
 
 
