@@ -478,7 +478,8 @@ async def walk_of_lists(made: World) -> tuple[int, list[str]]:
     """No list shows whoever is outside an id of the Val-d'Oise that stands for a situation, its money or a subscription."""
     listed, findings = 0, []
     for name, up in made.services.items():
-        mine = {value for value in made.ids[name].values() if len(value) == 36} if name != "partners" else set()
+        # `name` is a post's: of the directory, as all ids of partners
+        mine = {value for part, value in made.ids[name].items() if len(value) == 36 and part != "name"} if name != "partners" else set()
         mine |= {made.ids[name]["subscription_id"]}
         for route in routes_of(name, up):
             rule = route.rule
