@@ -1,7 +1,7 @@
 """The relay on a real broker: everything said arrives, in order, with its numbers, whatever the broker does meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -256,6 +256,45 @@ async def test_sending_that_was_cancelled_by_nobody_ends_the_relay_and_is_begun_
 
     await ended(running)
     await speaker.close()
+
+
+async def test_sending_that_ends_by_itself_ends_the_stamping_too(
+    database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speaker, looked = database(database_url(None)), asyncio.Event()
+
+    async def cancelled(source: str, stream: str) -> streams.Record | None:
+        looked.set()
+        raise asyncio.CancelledError
+
+    async def over_or_stamping() -> bool:
+        async with speaker.transaction() as session:
+            return running.done() or (await streams.head(session, streams.INTERNAL)).sequence > 1
+
+    monkeypatch.setattr(bus, "last_record", cancelled)
+    await say(speaker, fact())
+    running = asyncio.create_task(Relay(speaker, bus, "partners").run())
+    try:
+        await asyncio.wait_for(looked.wait(), 30)
+        await asyncio.wait([running], timeout=1)
+        await say(speaker, fact())
+        await until(over_or_stamping)
+        assert running.done(), "stamping goes on, and nothing is sent"
+        assert running.exception() is not None
+    finally:
+        await ended(running)
+        await speaker.close()
+
+
+async def test_planted_sending_that_ends_in_silence_is_seen(database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def as_it_is(loop: Awaitable[None]) -> None:
+        await loop
+
+    monkeypatch.setattr(relay_module, "endless", as_it_is)
+
+    await seen_red(
+        test_sending_that_ends_by_itself_ends_the_stamping_too(database_url, bus, monkeypatch), "stamping goes on, and nothing is sent"
+    )
 
 
 async def test_a_stream_whose_topic_is_refused_stops_no_other_and_none_is_sent_twice(

@@ -3,8 +3,8 @@
 Several clients post referrals and work them through their whole life while relays, listeners, API processes, PostgreSQL and Apache Kafka are killed
 (SIGKILL), connections cut, the broker absent for a while, wiped, its topics deleted. At the end three independent accounts are compared (what clients were
 told, what the databases hold, what reporting counts), and each stream by each door: numbers, order, digests, what each audience was granted. The last line is JSON;
-exit code 1 unless its four numbers are 0; they are null, with a reason in `failed`, when it did not come to the comparison. A campaign that was
-large enough for every kind of fault and passed one over has failed too, whatever its numbers.
+exit code 1 (of `make proof`: make's own, 2) unless its four numbers are 0; they are null, with a reason in `failed`, when it did not come to the comparison.
+A campaign that was large enough for every kind of fault and passed one over has failed too, whatever its numbers.
 Needs Java 17+ and, the first time, Maven.
 """
 
