@@ -271,6 +271,7 @@ async def test_a_marker_in_every_personal_field_is_found_nowhere_but_in_authoris
         "table funding",
     }
     # PostgreSQL's folder, its write-ahead log and its own log included
+    assert _holding(postgres.folder.parent, (referral_id,)) != []
     assert _holding(postgres.folder.parent, NEEDLES) == []
     if folder := os.environ.get("KAFKA_DATA"):
         assert _holding(Path(folder), (referral_id,)) != []
@@ -334,7 +335,7 @@ LEAK = "zqxjvfuite"
 
 
 async def test_planted_a_leak_into_each_place_is_found(
-    lived: House, spans: InMemorySpanExporter, capfd: pytest.CaptureFixture[str]
+    lived: House, spans: InMemorySpanExporter, postgres: Postgres, capfd: pytest.CaptureFixture[str]
 ) -> None:
     referrals = lived["referrals"]
     hidden = urlsafe_b64encode(f"c{LEAK}".encode()).decode()
@@ -356,6 +357,8 @@ async def test_planted_a_leak_into_each_place_is_found(
     telemetry.REQUESTS.remove("referrals", LEAK, "200")
     assert {place.partition(" ")[0] for place in found} == {"table", "topic", "metrics", "answer", "address", "traces", "log"}
     assert {"table referrals.stream_events", "topic referrals/internal"} <= set(found)
+    postgres.psql("postgres", "CHECKPOINT")
+    assert _holding(postgres.folder.parent, (LEAK,)) != []
 
 
 # What each audience received
