@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import and_, or_, select, true, tuple_
+from sqlalchemy import select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -23,6 +23,7 @@ from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import OrientationNamed, OrientationOut
 from services.referrals.persons import hashes_sought, hashes_sought_of
 from services.referrals.receiving import repeats
+from services.referrals.receiving.references import of_reference
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, RoutingOut
 from services.referrals.schemas import PersonContent, PersonNumbered, PersonOut
 from services.referrals.working.duplicates import duplicates_of, told_original
@@ -161,18 +162,9 @@ def _is_named(content: PersonContent | None, names: Collection[str]) -> bool:
     return identity is not None and normalised_name(identity.family_name, identity.given_name) in names
 
 
-def _of_reference(external_reference: str, unit_id: UUID | None) -> Any:
-    """The condition that a referral carries this reference, of one unit when it is named, as it was received."""
-    reference, unit = col(Referral.external_reference) == external_reference, col(Referral.first_unit_id)
-    if unit_id is not None:
-        return and_(reference, unit == unit_id)
-    # each side is a range of one of the two unique indexes
-    return or_(and_(reference, unit.is_not(None)), and_(reference, unit.is_(None)))
-
-
 async def referenced(session: AsyncSession, caller: Principal, external_reference: str, unit_id: UUID | None) -> list[ReferralSummary]:
     """The referrals of the caller's perimeter that carry the police's reference, newest reception first; at most 100."""
-    query = select(col(Referral.id)).where(_of_reference(external_reference, unit_id), _perimeter(caller))
+    query = select(col(Referral.id)).where(of_reference(external_reference, unit_id), _perimeter(caller))
     found = await session.scalars(query.order_by(col(Referral.received_at).desc(), col(Referral.id).desc()).limit(100))
     return [ReferralSummary.model_validate(await summary_of(session, one)) for one in found.all()]
 
@@ -220,7 +212,7 @@ async def status(session: AsyncSession, caller: Principal, referral_id: UUID) ->
 
 async def statuses_of(session: AsyncSession, caller: Principal, external_reference: str, unit_id: UUID | None) -> list[StatusOut]:
     """The caller's own referrals of this reference, of one unit when it is named, as it was received; at most 100."""
-    query = _FOLLOWED.where(_of_reference(external_reference, unit_id), col(Referral.client_id) == caller.client_id)
+    query = _FOLLOWED.where(of_reference(external_reference, unit_id), col(Referral.client_id) == caller.client_id)
     return [status_of(row) for row in await session.execute(query.order_by(col(Referral.received_at), col(Referral.id)).limit(100))]
 
 

@@ -3,20 +3,19 @@
 Told to who works it, in no event: the police learns of no other referral, be it its own.
 """
 
-from collections.abc import Callable
 from typing import ClassVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from libs.chassis.refusals import Conflict, Invalid
 from libs.contracts.vocabularies import CloseReason, ReferralStatus
 from services.referrals.models import Referral
+from services.referrals.receiving.references import of_reference
+from services.referrals.receiving.repeats import Sees
 from services.referrals.working.schemas import CloseIn
-
-Sees = Callable[[Referral], bool]
 
 
 class UnknownOriginal(Invalid):
@@ -52,7 +51,10 @@ async def original_of(session: AsyncSession, referral: Referral, body: CloseIn, 
     if body.reason is not CloseReason.DUPLICATE or len(pointers) > 1:
         sentence = "La saisine d'origine s'indique pour un doublon seulement, et d'une seule façon."
         raise UnknownOriginal(sentence, pointers=[(pointer, sentence) for pointer in pointers])
-    named = col(Referral.id) == body.duplicate_of if body.duplicate_of is not None else _of_reference(referral, body.duplicate_reference)
+    if body.duplicate_reference is not None:
+        named = and_(of_reference(body.duplicate_reference), col(Referral.departement) == referral.departement)
+    else:
+        named = col(Referral.id) == body.duplicate_of
     found = await session.scalars(select(Referral).where(named, col(Referral.id) != referral.id).limit(_MOST).with_for_update(read=True))
     originals = [one for one in found if sees(one) and one.status != ReferralStatus.ERASED]
     if len(originals) != 1:
@@ -83,12 +85,6 @@ async def told_original(session: AsyncSession, original_id: UUID | None, sees: S
 
 _MOST = 100
 """Units of a département that may have used one reference."""
-
-
-def _of_reference(referral: Referral, reference: str | None) -> ColumnElement[bool]:
-    """In the same département; each side is a range of one of the two unique indexes."""
-    same = and_(col(Referral.external_reference) == reference, col(Referral.departement) == referral.departement)
-    return or_(and_(same, col(Referral.unit_id).is_not(None)), and_(same, col(Referral.unit_id).is_(None)))
 
 
 async def duplicates_of(session: AsyncSession, referral: Referral, sees: Sees) -> list[UUID]:

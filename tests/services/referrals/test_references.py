@@ -1,8 +1,14 @@
 """An external reference belongs to the unit that gave it, whoever sends it; without a unit, to the client."""
 
+import re
 from typing import Any
 
+from sqlalchemy import select, text
+from sqlmodel import col
+
 from libs.contracts import demonstration as d
+from services.referrals.models import Referral
+from services.referrals.receiving.references import of_reference
 from tests.services.referrals.conftest import Referrals
 
 NIL = "00000000-0000-0000-0000-000000000000"
@@ -105,3 +111,15 @@ async def test_a_referral_is_found_by_the_polices_reference_within_the_perimeter
     assert (await found("iscg-78"), await found("coordinator-78")) == (set(), set())
     for who in ("police-95", "partner-95"):
         assert (await referrals.post(who, "/v1/referral-searches", {"external_reference": REFERENCE})).status_code == 403
+
+
+async def test_a_reference_is_looked_for_in_the_indexes_of_references(referrals: Referrals) -> None:
+    """Of the unit as it was received: by that of today every referral of the département was read."""
+    asked = select(col(Referral.id)).where(of_reference("95-2026-0117"))
+
+    async with referrals.runtime.database.transaction() as session:
+        written = asked.compile((await session.connection()).sync_connection, compile_kwargs={"literal_binds": True})
+        await session.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = "\n".join(await session.scalars(text(f"EXPLAIN {written}".replace(":", "\\:"))))
+
+    assert set(re.findall(r"referrals_reference\w+", plan)) == {"referrals_reference_unit", "referrals_reference_client"}, plan
