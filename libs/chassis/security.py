@@ -156,9 +156,8 @@ class IssuerKeys:
         asked; it raises to wait for nothing. Raises KeysUnreachable when it cannot be known."""
         key = self._named(key_id)
         age = None if self._fetched_at is None else self._monotonic() - self._fetched_at
-        if (
-            key is not None and age is not None and (age < self._max_age or self._lock.locked())
-        ):  # one asks, the others go on by what they know
+        # one asks, the others go on by what they know
+        if key is not None and age is not None and (age < self._max_age or self._lock.locked()):
             return key
         if key is None:
             before_waiting()

@@ -1,10 +1,12 @@
 """A person's sealed content: how it is hashed for finding, sealed anew when it is corrected, and found again in other referrals."""
 
 from datetime import date, datetime
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.vault import Vault, keyed_hash
+from libs.contracts.referrals import number_of
 from libs.contracts.types import civil_day
 from libs.contracts.vocabularies import AgeBand, age_band_of
 from services.referrals.domain import age_on
@@ -57,3 +59,8 @@ async def reseal(
     person.identity_hash = identity_hash_of(search_key, content.identity)
     person.age_band = age_band_on(content, occurred_at)
     await session.flush()
+
+
+def told_as(person: Person) -> UUID:
+    """By which id events tell of a person: of who was erased by the number in the referral alone."""
+    return person.id if person.content else number_of(person.position + 1)

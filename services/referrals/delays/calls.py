@@ -48,13 +48,16 @@ def count(referral: Referral, calls: Calls, since: datetime | None) -> bool:
     what the police may know. `since`: when it was closed before it was last reopened (`closed_before`)."""
     referral.first_contact_at = first_contact(*calls)
     referral.awaits_contact = awaits_contact(*calls, since)
-    return any(one.result in SPOKEN_WITH for one in made_for(*calls, since))
+    return _reached(calls, since)
 
 
 async def reached(session: AsyncSession, referral: Referral) -> bool:
     """What `count` gives, before something is changed."""
-    made = made_for(*await calls_of(session, referral), await closed_before(session, referral.id))
-    return any(one.result in SPOKEN_WITH for one in made)
+    return _reached(await calls_of(session, referral), await closed_before(session, referral.id))
+
+
+def _reached(calls: Calls, since: datetime | None) -> bool:
+    return any(one.result in SPOKEN_WITH for one in made_for(*calls, since))
 
 
 async def recount(session: AsyncSession, referral: Referral, *, joined_at: datetime | None = None) -> bool:

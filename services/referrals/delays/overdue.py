@@ -62,7 +62,8 @@ async def _say(session: AsyncSession, rows: Sequence[Any], now: datetime) -> lis
     """Which of these referrals had this due time not said yet."""
     ids = [row.id for row in rows]
     new = set(await session.scalars(_SAY_ONCE, {"ids": ids, "said": [new_id() for _ in ids], "now": now}))
-    for row in (said := [row for row in rows if row.id in new]):
+    said = [row for row in rows if row.id in new]
+    for row in said:
         await outbox.append(
             session,
             ReferralOverdue(

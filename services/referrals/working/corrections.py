@@ -15,7 +15,7 @@ from libs.chassis.ids import new_id
 from libs.chassis.refusals import Invalid
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
-from libs.contracts.referrals import PersonCounted, ReferralCorrected, number_of
+from libs.contracts.referrals import PersonCounted, ReferralCorrected
 from libs.contracts.types import civil_day
 from libs.contracts.vocabularies import (
     AgeBand,
@@ -41,7 +41,7 @@ from services.referrals.orientations.domain import Unfounded
 from services.referrals.orientations.following import end_unagreed, tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.waiting import hasten
-from services.referrals.persons import NARRATIVE, PERSON, age_band_on, hashes_sought_of, identity_hash_of, reseal
+from services.referrals.persons import NARRATIVE, PERSON, age_band_on, hashes_sought_of, identity_hash_of, reseal, told_as
 from services.referrals.receiving import repeats, routing
 from services.referrals.receiving.domain import Verdict
 from services.referrals.receiving.home import check_stays
@@ -408,7 +408,7 @@ async def corrected_state(
         delay_minutes=minutes_between(referral.received_at, first) if first is not None else None,
         persons=tuple(
             PersonCounted(
-                person_id=person.id if person.content else number_of(person.position + 1),
+                person_id=told_as(person),
                 role=PersonRole(person.role),
                 sex=Sex(person.sex),
                 age_band=AgeBand(person.age_band),

@@ -14,8 +14,7 @@ from libs.chassis.audit import audit
 from libs.chassis.ids import new_id
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
-from libs.contracts.referrals import AssessmentRecorded, ContactAttempted, InterviewHeld
-from libs.contracts.units import police_id_of
+from libs.contracts.referrals import AssessmentRecorded, InterviewHeld
 from libs.contracts.vocabularies import ContactAgreement, ContactMode, ContactResult, InterviewPlace, OrientedContent
 from services.referrals.delays.calls import calls_of, count
 from services.referrals.delays.due import closed_before
@@ -30,6 +29,7 @@ from services.referrals.working.domain import SPOKEN_WITH, OverrideReason, check
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
 from services.referrals.working.helping import Attempt, first_contact
 from services.referrals.working.models import Assessment, ContactAttempt, Interview
+from services.referrals.working.reaching import say_attempted
 from services.referrals.working.schemas import AssessmentOut, ContactIn, ContactMadeOut, InterviewOut
 from services.referrals.working.work import content_of, contents_of, locked_for, people_of, person_of, post_of
 
@@ -78,29 +78,9 @@ async def contact(
     referral.version += 1
     await session.flush()
     await _audit_override(session, caller, referral, {"contact": str(attempt.id)}, body.override_reason, broken)
-    delay = minutes_between(referral.received_at, body.attempted_at)
-    await outbox.append(
-        session,
-        ContactAttempted(
-            referral_id=referral.id,
-            departement=referral.departement,
-            contact_id=attempt.id,
-            person_id=person.id,
-            post_id=attempt.post_id,
-            mode=body.mode,
-            result=body.result,
-            first=first,
-            delay_minutes=delay,
-            attempted_at=body.attempted_at,
-            police_id=police_id_of(referral.client_id) if referral.contacted and not told else None,
-        ),
-        occurred_at=body.attempted_at,
-    )
-    if body.agreement not in (
-        None,
-        ContactAgreement.NOT_ASKED,
-        person.agreement,
-    ):  # who was asked before, and not this time, said nothing else
+    await say_attempted(session, referral, attempt, person, first=first, to_police=referral.contacted and not told)
+    # who was asked before, and not this time, said nothing else
+    if body.agreement not in (None, ContactAgreement.NOT_ASKED, person.agreement):
         attempt.correction_id = (await note_agreement(session, caller, links, referral, person, body.agreement, now)).id
     if body.result is ContactResult.DECLINED and not await _reached_since(session, attempt):
         await end_declined(session, referral, person, now)
@@ -112,7 +92,7 @@ async def contact(
         result=body.result,
         attempted_at=body.attempted_at,
         first=first,
-        delay_minutes=delay,
+        delay_minutes=minutes_between(referral.received_at, body.attempted_at),
         override_reason=body.override_reason if broken else None,
     )
 

@@ -12,7 +12,7 @@ from sqlmodel import col
 from libs.chassis import outbox
 from libs.chassis.refusals import Conflict
 from libs.chassis.security import Principal
-from libs.contracts.referrals import AssessmentWithdrawn, ContactWithdrawn, InterviewWithdrawn, number_of
+from libs.contracts.referrals import AssessmentWithdrawn, ContactWithdrawn, InterviewWithdrawn
 from libs.contracts.units import police_id_of
 from libs.contracts.vocabularies import KnownToServices, OrientedContent
 from services.referrals.delays.calls import recount
@@ -22,6 +22,7 @@ from services.referrals.domain import Move, minutes_between
 from services.referrals.models import Person, Referral
 from services.referrals.orientations.following import tell_changed
 from services.referrals.orientations.links import Links
+from services.referrals.persons import told_as
 from services.referrals.rules import are_met
 from services.referrals.working.corrections import take_agreement_back
 from services.referrals.working.followup import reached, spoken_with
@@ -146,7 +147,7 @@ async def withdraw_assessment(
             referral_id=referral.id,
             departement=referral.departement,
             assessment_id=made.id,
-            person_id=person.id if person.content else number_of(person.position + 1),
+            person_id=told_as(person),
             post_id=made.post_id,
             known_to_services=known,
             withdrawn_at=now,
