@@ -2,15 +2,14 @@
 
 from datetime import UTC, datetime
 from typing import cast
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from libs.chassis.pagination import Page, page_of
+from libs.chassis.pagination import Page
 from libs.chassis.runtime import Run
 from libs.chassis.security import Caller
-from services.referrals.desk.pages import page
+from services.referrals.desk.pages import list_page
 from services.referrals.rights import retention
 from services.referrals.settings import Settings
 
@@ -24,15 +23,7 @@ async def show_announced_ends(request: Request, caller: Caller, runtime: Run, as
     async with runtime.database.transaction() as session:
         after = asked.after[0] if asked.after is not None else None
         rows = await retention.announced(session, caller, term, after=after, limit=asked.limit)
-    items, following = page_of(rows, asked, lambda row: (row.referral_id,))
-    return page(
-        request,
-        "desk_announced_ends.html",
-        items=items,
-        following=urlencode({"cursor": following}) if following else None,
-        first=asked.after is None,
-        beginning="",
-    )
+    return list_page(request, "desk_announced_ends.html", rows, asked, lambda row: (row.referral_id,))
 
 
 @router.get("/desk/held-ends", operation_id="show_held_ends", response_class=Response)
@@ -42,12 +33,4 @@ async def show_held_ends(request: Request, caller: Caller, runtime: Run, asked: 
     async with runtime.database.transaction() as session:
         after = asked.after[0] if asked.after is not None else None
         rows = await retention.held_ends(session, caller, datetime.now(UTC), term, after=after, limit=asked.limit)
-    items, following = page_of(rows, asked, lambda row: (row.referral_id,))
-    return page(
-        request,
-        "desk_held_ends.html",
-        items=items,
-        following=urlencode({"cursor": following}) if following else None,
-        first=asked.after is None,
-        beginning="",
-    )
+    return list_page(request, "desk_held_ends.html", rows, asked, lambda row: (row.referral_id,))

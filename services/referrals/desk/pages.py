@@ -1,14 +1,17 @@
 """How the desk's pages are made: templates, headers, and the few words that every page needs."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from libs.chassis.pagination import PageAsked, Row, page_of
 from libs.chassis.refusals import Refusal, Unauthenticated
 from libs.chassis.security import Principal
 from libs.contracts.types import PARIS, label_of
@@ -107,6 +110,13 @@ def form_page(request: Request, template: str, change: Change, typed: Form | Non
     return page(
         request, template, 200 if refusal is None else refusal.status, change=change, typed=typed, key=fresh_key(), wrongs=wrongs, **said
     )
+
+
+def list_page(request: Request, template: str, rows: Sequence[Row], asked: PageAsked, key: Callable[[Row], tuple[Any, ...]]) -> Response:
+    """One page of a list without filters, with the ways to the next one and back to the first."""
+    items, following = page_of(rows, asked, key)
+    further = urlencode({"cursor": following}) if following else None
+    return page(request, template, items=items, following=further, first=asked.after is None, beginning="")
 
 
 def message(request: Request, refusal: Refusal, to: str | None = None) -> Response:

@@ -3,7 +3,6 @@
 import json
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -11,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
 from libs.chassis.audit import audit
-from libs.chassis.pagination import Page, page_of
+from libs.chassis.pagination import Page
 from libs.chassis.refusals import Refusal
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
@@ -19,7 +18,7 @@ from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
 from services.referrals.desk.changes import is_for_the_form, make
 from services.referrals.desk.forms import Form
-from services.referrals.desk.pages import form_page, go_to, page
+from services.referrals.desk.pages import form_page, go_to, list_page, page
 from services.referrals.desk.referral_pages import REGISTERED, opened
 from services.referrals.desk.requisition_changes import requisition_change
 from services.referrals.desk.sign_in_pages import form_of
@@ -34,15 +33,7 @@ async def show_register(request: Request, caller: Caller, runtime: Run, asked: P
     """The register of the caller's perimeter, in codes only, oldest entry first."""
     async with runtime.database.transaction() as session:
         rows = await requisitions.register(session, caller, referral_id=None, after=asked.after, limit=asked.limit)
-    items, following = page_of(rows, asked, lambda row: (row.id,))
-    return page(
-        request,
-        "desk_register.html",
-        items=items,
-        following=urlencode({"cursor": following}) if following else None,
-        first=asked.after is None,
-        beginning="",
-    )
+    return list_page(request, "desk_register.html", rows, asked, lambda row: (row.id,))
 
 
 @router.get("/desk/requisitions/{requisition_id}", operation_id="show_requisition", response_class=Response)
