@@ -170,7 +170,10 @@ async def test_a_stand_by_takes_over_when_the_leader_dies(database_url: Database
 
 
 class _Stamping:
-    """The connection of a relay; the first of all to take rows out of the outbox holds them until the other one stamped, or stands before a lock."""
+    """The connection of a relay; the first of all to take rows out of the outbox holds them until the other one stands before its lock.
+
+    Without locks: until the other one stamped.
+    """
 
     def __init__(self, connection: RawConnection, speaker: Database, taken: asyncio.Event, *, locks: bool) -> None:
         self._connection, self._speaker, self._taken, self._locks = connection, speaker, taken, locks
@@ -188,9 +191,13 @@ class _Stamping:
         return found
 
     async def _the_other_came(self) -> bool:
-        waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        # before a lock of this very connection: others wait for each other for a moment, with NOTIFY for instance
+        behind = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE :mine = ANY (pg_blocking_pids(pid)))"
+        stamped = "SELECT EXISTS (SELECT FROM stream_events)"
         async with self._speaker.transaction() as session:
-            return bool(await session.scalar(text(f"SELECT EXISTS (SELECT FROM stream_events) OR EXISTS ({waits})")))
+            if self._locks:
+                return bool(await session.scalar(text(behind), {"mine": self._connection.get_server_pid()}))
+            return bool(await session.scalar(text(stamped)))
 
 
 async def _two_relays(database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch, *, locks: bool = True) -> None:
@@ -213,6 +220,7 @@ async def _two_relays(database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.M
 
         await until(partial(arrived_once, bus, 80))
         stamped = await everything(speaker)
+        assert not [task for task in running if task.done()], "a relay ended"
         assert broken_links(stamped) == []
         assert [record.data for record in stamped] == [one.model_dump_json().encode() for one in said], (
             "not in the order in which it was said"
