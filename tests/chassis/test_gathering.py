@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.database import Database
 from libs.chassis.gathering import Done, Gathering
-from libs.chassis.idempotency import Claim, InFlight, KeyReused, claim, claim_of
+from libs.chassis.idempotency import WAIT, Claim, InFlight, KeyReused, claim, claim_of
 from libs.chassis.problems import is_away
 from libs.chassis.refusals import Refusal
 from tests.chassis.answering import Taken, ThingOut
+from tests.planted import seen_red
 
 
 @dataclass
@@ -112,7 +115,7 @@ async def test_nobody_is_answered_before_the_commit(gathering: Gathering[str], d
 
     await asyncio.gather(*(ask(f"n-{number}") for number in range(8)))
 
-    assert seen == [True] * 8
+    assert seen == [True] * 8, "somebody was answered before the commit"
 
 
 async def test_a_refused_request_does_not_fail_its_neighbours_and_leaves_its_key_free(
@@ -120,19 +123,74 @@ async def test_a_refused_request_does_not_fail_its_neighbours_and_leaves_its_key
 ) -> None:
     outcomes = await asyncio.gather(*(gathering(key(name), name) for name in ("a", "closed", "b")), return_exceptions=True)
 
-    assert [type(one) for one in outcomes] == [Done, Taken, Done]
+    assert [type(one) for one in outcomes] == [Done, Taken, Done], "a refused request failed its neighbours"
     assert things.batches == [["a", "closed", "b"]]
-    assert await names(database, "idempotency_keys", "key") == ["key-a", "key-b"]
+    assert await names(database, "idempotency_keys", "key") == ["key-a", "key-b"], "a refused request keeps its key"
     assert not (await gathering(key("closed"), "another")).replayed
 
 
 async def test_what_fails_the_whole_batch_fails_only_the_guilty(gathering: Gathering[str], things: Things, database: Database) -> None:
     outcomes = await asyncio.gather(*(gathering(key(name), name) for name in ("a", "division", "b")), return_exceptions=True)
 
-    assert [isinstance(one, Done) for one in outcomes] == [True, False, True]
+    assert [isinstance(one, Done) for one in outcomes] == [True, False, True], "what failed took its neighbours with it"
     assert "division by zero" in str(outcomes[1])
     assert await names(database) == ["a", "b"]
     assert await names(database, "idempotency_keys", "key") == ["key-a", "key-b"]
+
+
+async def test_planted_an_answer_before_the_commit_is_seen(
+    gathering: Gathering[str], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as uncommitted:
+
+        @asynccontextmanager
+        async def left_open() -> AsyncIterator[AsyncSession]:
+            yield await uncommitted.enter_async_context(database.transaction())
+
+        monkeypatch.setattr(gathering, "_database", SimpleNamespace(transaction=left_open))
+
+        await seen_red(test_nobody_is_answered_before_the_commit(gathering, database), "somebody was answered before the commit")
+
+
+async def test_planted_a_refusal_that_is_everybodys_is_seen(
+    gathering: Gathering[str], things: Things, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = things.make
+
+    async def all_or_none(session: AsyncSession, names: Sequence[str]) -> list[ThingOut | Refusal]:
+        made = await make(session, names)
+        refused = next((one for one in made if isinstance(one, Refusal)), None)
+        return [refused or one for one in made]
+
+    monkeypatch.setattr(gathering, "_command", all_or_none)
+
+    await seen_red(
+        test_a_refused_request_does_not_fail_its_neighbours_and_leaves_its_key_free(gathering, things, database),
+        "a refused request failed its neighbours",
+    )
+
+
+async def test_planted_a_key_that_a_refused_request_keeps_is_seen(
+    gathering: Gathering[str], things: Things, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def keep(*_: object) -> None: ...
+
+    monkeypatch.setattr("libs.chassis.gathering.release", keep)
+
+    await seen_red(
+        test_a_refused_request_does_not_fail_its_neighbours_and_leaves_its_key_free(gathering, things, database),
+        "a refused request keeps its key",
+    )
+
+
+async def test_planted_a_failed_batch_that_nobody_takes_apart_is_seen(
+    gathering: Gathering[str], things: Things, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("libs.chassis.gathering._SHORT_WAIT", WAIT)  # as if each had been alone already
+
+    await seen_red(
+        test_what_fails_the_whole_batch_fails_only_the_guilty(gathering, things, database), "what failed took its neighbours with it"
+    )
 
 
 async def test_twins_that_gather_are_one_request_with_equal_answers(gathering: Gathering[str], things: Things) -> None:

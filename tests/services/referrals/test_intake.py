@@ -2,16 +2,21 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis.refusals import Refusal
 from libs.client.receipts import ReceiptInvalid, verify_receipt
 from libs.contracts import demonstration as d
 from libs.contracts.units import police_id_of
+from services.referrals.receiving.intake import Intakes
+from tests.planted import seen_red
 from tests.services.referrals.conftest import MORNING, Referrals
 
 TABLES = ("referrals", "persons", "vault_keys", "outbox", "idempotency_keys")
@@ -201,8 +206,20 @@ async def test_a_refused_request_does_not_fail_its_neighbours(referrals: Referra
     async with referrals.runtime.database.transaction() as session:
         outcomes = await referrals.intakes().receive(session, [referrals.intake(body) for body in bodies], MORNING)
 
-    assert [isinstance(outcome, Refusal) for outcome in outcomes] == [False, True, False]
+    assert [isinstance(outcome, Refusal) for outcome in outcomes] == [False, True, False], "a refused request failed its neighbours"
     assert len(await referrals.rows("SELECT 1 FROM referrals")) == 2
+
+
+async def test_planted_referrals_that_are_stored_all_or_none_are_seen(referrals: Referrals, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Intakes._store_referrals
+
+    async def all_or_none(self: Intakes, session: AsyncSession, received: Sequence[Any], now: datetime) -> set[UUID]:
+        stored = await store(self, session, received, now)
+        return stored if len(stored) == len(received) else set()
+
+    monkeypatch.setattr(Intakes, "_store_referrals", all_or_none)
+
+    await seen_red(test_a_refused_request_does_not_fail_its_neighbours(referrals), "a refused request failed its neighbours")
 
 
 @pytest.mark.parametrize(
