@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ import pytest
 from libs.embedded.broker import free_port
 from libs.embedded.errors import CannotStart
 from libs.embedded.journey import referral
+from libs.embedded.postgres import Postgres
 from services.__main__ import plan_of
 from tests.needles import held
+from tests.planted import red
 
 MARKER = "zqxjvmaison"
 ROOT = Path(__file__).parents[1]
@@ -98,16 +101,70 @@ def test_one_referral_plays_its_journey_and_the_run_ends_well(played: Run) -> No
         assert fact in printed
     assert "1 saisine(s), 2 personne(s), 1 orientation(s)" in printed
     assert "il manque 10\u202f000 €" in printed
-    personal = _personal(referral("x")["persons"][0])
-    found = _files_with(played.folder, ["couple_violence", *personal])
-    # the search is not blind: the clear and the sealed part of the same referral lie in the folder, and only the clear one is read there
-    assert found.pop("couple_violence") != []
-    assert found == {value: [] for value in personal}
-    assert held(printed, personal) == []
+
+
+def test_what_the_run_leaves_in_its_folder_and_prints_tells_nothing_of_the_persons(played: Run) -> None:
+    _tells_nothing_of(_personal(referral("x")["persons"][0]), played)
+
+
+def _tells_nothing_of(values: list[str], run: Run) -> None:
+    """The clear and the sealed part of the same referral lie in the folder, and only the clear one is read there."""
+    found = _files_with(run.folder, ["couple_violence", *values])
+    assert found.pop("couple_violence") != [], "the search is blind"
+    assert found == {value: [] for value in values}, "somebody can be read in the folder"
+    assert held(run.printed(), values) == [], "somebody was printed"
 
 
 def _personal(person: dict[str, Any]) -> list[str]:
     return [*person["identity"].values(), *(phone.removeprefix("+33") for phone in person["contact"]["phones"])]
+
+
+def _into_a_log(run: Run, value: str) -> None:
+    _write(run.folder / "logs" / "referrals.log", value)
+
+
+def _into_a_database(run: Run, value: str) -> None:
+    """And out of it again: the file of the table is gone with it, the write-ahead log is not."""
+    postgres = Postgres.start(run.folder / "postgres")
+    try:
+        postgres.psql("referrals", f"CREATE TABLE leaked AS SELECT convert_to('{value}', 'UTF8') AS value")
+        postgres.psql("referrals", "DROP TABLE leaked")
+    finally:
+        postgres.stop()
+
+
+def _into_what_is_printed(run: Run, value: str) -> None:
+    _write(run.output, value)
+
+
+def _write(file: Path, value: str) -> None:
+    with file.open("a", encoding="utf-8") as open_file:
+        open_file.write(f"{value}\n")
+
+
+@pytest.mark.parametrize(
+    ("leak", "because"),
+    [
+        (_into_a_log, "somebody can be read in the folder"),
+        (_into_a_database, "somebody can be read in the folder"),
+        (_into_what_is_printed, "somebody was printed"),
+    ],
+    ids=["a log", "a database", "what is printed"],
+)
+def test_planted_a_leak_of_the_run_is_found(played: Run, tmp_path: Path, leak: Callable[[Run, str], None], because: str) -> None:
+    subprocess.run(["cp", "-a", str(played.folder), str(tmp_path / "data")], check=True)  # with the owners of its files
+    run = replace(played, folder=tmp_path / "data", output=tmp_path / "printed")
+    run.output.write_text(played.printed(), encoding="utf-8")
+
+    leak(run, _personal(referral("x")["persons"][0])[0])
+
+    with red(because):
+        test_what_the_run_leaves_in_its_folder_and_prints_tells_nothing_of_the_persons(run)
+
+
+def test_planted_a_search_that_reads_nothing_is_seen(run: Run) -> None:
+    with red("the search is blind"):
+        test_what_the_run_leaves_in_its_folder_and_prints_tells_nothing_of_the_persons(run)
 
 
 def _files_with(folder: Path, words: list[str]) -> dict[str, list[str]]:
@@ -144,8 +201,7 @@ def test_a_killed_service_comes_back_and_nothing_is_lost_over_a_restart_of_every
     assert run.situations() == 3
     assert stop(again) == 0
     assert refused == [400, 404, 422, 422]
-    assert _files_with(run.folder, [MARKER]) == {MARKER: []}
-    assert held(run.printed(), [MARKER]) == []
+    _tells_nothing_of([MARKER], run)
 
 
 def test_a_port_in_use_is_said_in_a_sentence(run: Run) -> None:
