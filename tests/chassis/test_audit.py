@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -407,6 +408,10 @@ def _without_data(previous: bytes, epoch: int, sequence: int, attributes: bytes,
     return hashlib.sha256(previous + struct.pack(">IQI", epoch, sequence, len(attributes)) + attributes).digest()
 
 
+def _without_predecessor(previous: bytes, epoch: int, sequence: int, attributes: bytes, data: bytes) -> bytes:
+    return hashlib.sha256(attributes + data).digest()
+
+
 async def test_planted_a_digest_that_does_not_cover_the_data_misses_an_edit(
     database: Database, connection: RawConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,12 +426,28 @@ async def test_planted_a_digest_that_does_not_cover_the_data_misses_an_edit(
 async def test_planted_a_digest_without_its_predecessor_misses_exchanged_entries(
     database: Database, connection: RawConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        streams, "digest", lambda _previous, _epoch, _sequence, attributes, data: hashlib.sha256(attributes + data).digest()
-    )
+    monkeypatch.setattr(streams, "digest", _without_predecessor)
     await eight_entries(database, connection)
 
     await exchange_with_digests(connection)
+
+    assert (await verified(connection)).intact
+
+
+async def test_planted_a_verifier_that_looks_at_each_entry_by_itself_misses_a_deletion(
+    database: Database, connection: RawConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = log._Verification._link
+
+    def without_counting(self: log._Verification, row: Any) -> None:
+        self._sequence = row["sequence"] - 1
+        link(self, row)
+
+    monkeypatch.setattr(streams, "digest", _without_predecessor)
+    monkeypatch.setattr(log._Verification, "_link", without_counting)
+    await eight_entries(database, connection)
+
+    await by(DELETE)(connection)
 
     assert (await verified(connection)).intact
 

@@ -17,7 +17,7 @@ from libs.chassis import streams, worker
 from libs.chassis.bus import Bus, BusError, record_of, stop_client
 from libs.chassis.database import Database, RawConnection
 from libs.chassis.outbox import SESSION_KEY, Speaker
-from libs.chassis.relay import Relay, send, stamp
+from libs.chassis.relay import Relay, RelayDiverged, send, stamp
 from libs.contracts.envelope import Projection
 from libs.embedded.broker import Broker
 from tests.chassis.speaking import MORNING, broken_links, database, everything, fact, say, stamp_all
@@ -440,6 +440,39 @@ async def test_a_topic_that_holds_more_than_the_database_stops_the_relay(databas
     await ended(restarted)
     await speaker.close()
     await restored.close()
+
+
+async def test_a_diverged_service_sends_nothing(database_url: DatabaseUrl, bus: Bus) -> None:
+    """Not even what was stamped before."""
+    speaker = database(database_url(None))
+    await say(speaker, fact())
+    await stamp_all(speaker)
+    async with speaker.transaction() as session:
+        await streams.mark_diverged(session, streams.INTERNAL, "test", epoch=1)
+    connection = await speaker.connect()
+
+    try:
+        with pytest.raises(RelayDiverged, match="test"):
+            await send(connection, bus, "partners")
+        assert not await sent_up_to(speaker, "departement:95", 1)
+    finally:
+        await connection.close()
+        await speaker.close()
+
+
+async def test_planted_a_relay_that_sends_whatever_is_marked_is_seen(
+    database_url: DatabaseUrl, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = RawConnection.fetch
+
+    async def unmarked(self: RawConnection, statement: str, *given: Any, **how: Any) -> Any:
+        return await fetch(
+            self, statement.replace(" AND NOT EXISTS (SELECT FROM streams WHERE diverged_at IS NOT NULL)", ""), *given, **how
+        )
+
+    monkeypatch.setattr(RawConnection, "fetch", unmarked)
+
+    await seen_red(test_a_diverged_service_sends_nothing(database_url, bus), "DID NOT RAISE")
 
 
 async def test_the_feed_grows_while_the_broker_is_absent_and_all_is_sent_when_it_comes(database_url: DatabaseUrl) -> None:

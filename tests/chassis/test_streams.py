@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,13 +15,14 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
 from cloudevents.core.formats.json import JSONFormat
 from sqlalchemy import text
 
-from libs.chassis import purging, streams
+from libs.chassis import purging, relay, streams
 from libs.chassis.bus import headers_of, record_of
 from libs.chassis.database import Database, RawConnection
 from libs.chassis.outbox import append
 from libs.chassis.relay import RelayDiverged, divergence, stamp
 from libs.contracts.partners import UnitClosed
 from tests.chassis.speaking import MORNING, broken_links, database, drain, everything, fact, say, stamp_all
+from tests.planted import seen_red
 
 DatabaseUrl = Callable[[str | None], str]
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "digests.json").read_text())
@@ -213,6 +215,12 @@ async def test_a_diverged_service_stamps_nothing_until_a_new_epoch_is_opened(dat
     assert broken_links(records) == []
     await connection.close()
     await speaker.close()
+
+
+async def test_planted_a_stamp_that_does_not_look_at_the_mark_is_seen(database_url: DatabaseUrl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "_LOCKED", re.sub(r"coalesce\(.*\) AS", "NULL AS", relay._LOCKED))
+
+    await seen_red(test_a_diverged_service_stamps_nothing_until_a_new_epoch_is_opened(database_url), "DID NOT RAISE")
 
 
 async def test_what_was_found_just_before_a_new_epoch_was_opened_stops_nothing_any_more(database_url: DatabaseUrl) -> None:

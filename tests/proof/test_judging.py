@@ -307,17 +307,23 @@ def test_a_kind_of_fault_that_a_campaign_passed_over_is_told(kind: str) -> None:
     assert never_done(done | {kind: 0}, 10) == [], "too few kills for each kind"
 
 
-def test_a_campaign_that_found_nothing_and_passed_a_fault_over_has_failed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ({}, 0),
+        *(({count: 1}, 1) for count in CLEAN),
+        *(({count: None}, 1) for count in CLEAN),
+        ({"failed": "never done: PostgreSQL"}, 1),
+    ],
+    ids=str,
+)
+def test_the_exit_code_is_1_unless_all_four_numbers_are_0_and_every_fault_was_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: dict[str, int | str | None], code: int
 ) -> None:
-    ended = dict[str, int | str | None](CLEAN)
-
     async def campaign(chosen: object, folder: Path, found: dict[str, int | str | None]) -> None:
-        found.update(ended)
+        found.update(CLEAN | fault)
 
     monkeypatch.setattr(proof, "campaign", campaign)
-    assert main(["--keep", str(tmp_path)]) == 0
 
-    ended["failed"] = "never done: PostgreSQL"
-    assert main(["--keep", str(tmp_path)]) == 1
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["failed"] == "never done: PostgreSQL"
+    assert main(["--keep", str(tmp_path)]) == code
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"commits": 0, "kills": 0, "events": 0, **CLEAN, **fault}
