@@ -5,25 +5,21 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # schemathesis brings it, without stubs
 from prometheus_client.parser import text_string_to_metric_families
 
 from libs.chassis import consumer
+from libs.chassis.runtime import Runtime
 from libs.chassis.telemetry import REGISTRY
 from libs.contracts.audiences import KINDS
+from tests.alerting import ALERTS, RULES, firing, rules
 from tests.chassis.answering import Issuer, app_of, calling, service
+from tests.planted import seen_red
 
 import_module("services.referrals.app")  # with metrics of its own
-ALERTS = Path("deploy/observability/alerts.yaml").read_text(encoding="utf-8")
 REASON = "the topic of internal holds number 15, this database only 14"
-
-
-def rules(text: str = ALERTS) -> dict[str, dict[str, Any]]:
-    return {rule["alert"]: rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]}
 
 
 def labels_of() -> dict[str, set[str]]:
@@ -45,9 +41,9 @@ def unknown_of(rule: dict[str, Any]) -> set[str]:
     return (metrics - known.keys()) | ((selected | shown) - labels) | ({"no metric"} if not metrics else set())
 
 
-@pytest.mark.parametrize("alert", rules())
+@pytest.mark.parametrize("alert", RULES)
 def test_an_alert_looks_at_what_is_measured(alert: str) -> None:
-    assert unknown_of(rules()[alert]) == set()
+    assert unknown_of(RULES[alert]) == set()
 
 
 @pytest.mark.parametrize(
@@ -61,14 +57,14 @@ def test_planted_an_alert_on_what_nothing_measures_is_seen(written: str, instead
 def test_the_alert_of_a_listener_looks_for_states_that_the_consumer_has() -> None:
     states = set(re.findall(r"_ill\(\w+, \"(\w+)\"", inspect.getsource(consumer)))
 
-    [looked_for] = re.findall(r"\(([\w|]+)\):", rules()["ListenerStopped"]["expr"])
+    [looked_for] = re.findall(r"\(([\w|]+)\):", RULES["ListenerStopped"]["expr"])
 
     assert set(looked_for.split("|")) <= states
 
 
 async def test_a_counter_whose_increase_is_an_alert_is_there_before_it_first_counts(database_url: Callable[[str | None], str]) -> None:
     """Prometheus sees no increase in a series that begins at 1."""
-    counters = {name for rule in rules().values() for name in re.findall(r"\bincrease\((\w+)", rule["expr"])}
+    counters = {name for rule in RULES.values() for name in re.findall(r"\bincrease\((\w+)", rule["expr"])}
 
     async with calling(app_of(Issuer(), of=replace(service(), name="before"), database_url=database_url("partners"))) as client:
         families = text_string_to_metric_families((await client.get("/metrics")).text)
@@ -81,29 +77,56 @@ async def test_a_counter_whose_increase_is_an_alert_is_there_before_it_first_cou
 
 async def test_the_alert_of_a_stopped_stream_says_why_until_it_goes_on(database_url: Callable[[str | None], str]) -> None:
     app = app_of(Issuer(), database_url=database_url("partners"))
-    rule = rules()["StreamDiverged"]
-    name = rule["expr"].partition(" ")[0]
 
-    async def firing() -> list[dict[str, str]]:
+    async def said() -> list[str]:
         async with calling(app) as client:
-            families = text_string_to_metric_families((await client.get("/metrics")).text)
-        return [
-            one.labels
-            for family in families
-            for one in family.samples
-            if one.name == name and one.labels["service"] == "partners" and one.value > 0
-        ]
+            return firing("StreamDiverged", (await client.get("/metrics")).text, "partners")
 
     raw = await app.state.runtime.database.connect()
     await raw.execute(
         "INSERT INTO streams (stream, digest, purged_digest, diverged_at, diverged_reason) VALUES ('internal', ''::bytea, ''::bytea, now(), $1)",
         REASON,
     )
-    [labels] = await firing()
+    stopped = await said()
     await raw.execute("UPDATE streams SET diverged_at = NULL, diverged_reason = NULL")
-    afterwards = await firing()
+    afterwards = await said()
     await raw.close()
 
-    said = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: labels[found[1]], rule["annotations"]["summary"])
-    assert all(word in said for word in ("partners", "internal", REASON)), said
-    assert afterwards == []
+    assert len(stopped) == 1, "no alert of a stopped stream"
+    assert all(word in stopped[0] for word in ("partners", "internal", REASON)), f"it says not what stopped and why: {stopped[0]}"
+    assert afterwards == [], "it goes on and the alert as well"
+
+
+async def test_planted_an_alert_without_its_rule_is_seen(
+    database_url: Callable[[str | None], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(RULES, "StreamDiverged")
+
+    await seen_red(test_the_alert_of_a_stopped_stream_says_why_until_it_goes_on(database_url), "no alert of a stopped stream")
+
+
+@pytest.mark.parametrize(
+    ("measured", "because"),
+    [
+        (lambda found, before: {}, "no alert of a stopped stream"),
+        (lambda found, before: dict.fromkeys(found, ""), "it says not what stopped and why"),
+        (lambda found, before: found or before, "it goes on and the alert as well"),
+    ],
+    ids=["nothing", "no reason", "for ever"],
+)
+async def test_planted_a_stopped_stream_that_is_measured_wrongly_is_seen(
+    database_url: Callable[[str | None], str],
+    monkeypatch: pytest.MonkeyPatch,
+    measured: Callable[[dict[str, str], dict[str, str]], dict[str, str]],
+    because: str,
+) -> None:
+    rightly, before = Runtime.diverged, dict[str, str]()
+
+    async def wrongly(self: Runtime) -> dict[str, str]:
+        found = measured(await rightly(self), before)
+        before.update(found)
+        return found
+
+    monkeypatch.setattr(Runtime, "diverged", wrongly)
+
+    await seen_red(test_the_alert_of_a_stopped_stream_says_why_until_it_goes_on(database_url), because)

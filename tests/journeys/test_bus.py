@@ -24,15 +24,11 @@ from tests.chassis.kafka_over_tls import certificate, tls, tls_broker
 from tests.journeys.house import House, house
 from tests.journeys.posts import (
     POSTS,
-    backup,
     copied_posts,
-    diverged,
     equals,
     heard_all,
     looked,
     parked,
-    restore,
-    restored_states,
     state_is,
 )
 from tests.journeys.territory import register_territory
@@ -227,29 +223,6 @@ async def test_a_broker_that_forgot_everything_loses_nothing(database_url: Datab
         broker.stop()
 
 
-async def test_a_restored_speaker_stops_and_goes_on_in_a_new_epoch_with_its_listeners_right(two: House, tmp_path: Path) -> None:
-    """The database of partners is restored from before a post was closed; the topics and the listeners know better."""
-    await register_territory(two["partners"])
-    await until(lambda: heard_all(two))
-    await backup(two, "partners", tmp_path / "night")
-    [before] = await two["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
-    await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/close", version=1)
-    await until(lambda: state_is(two, d.POST_CERGY, "closed"))
-    await two.stop("partners")
-    await restore(two, "partners", tmp_path / "night")
-    await two.start("partners")
-
-    await looked(two)
-    assert await diverged(two), "a restored speaker went on"
-    await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_SARCELLES}/vacate", version=1)
-    [stopped] = await two["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
-    assert stopped.sequence == before.sequence
-    async with two["partners"].runtime.database.transaction() as session:
-        await streams.new_epoch(session, "restored from a backup")
-
-    await until(lambda: restored_states(two), seconds=60)
-
-
 async def test_who_was_away_longer_than_the_retention_lists_then_follows(two: House) -> None:
     await two.stop("referrals")
     await register_territory(two["partners"])
@@ -266,16 +239,6 @@ async def test_who_was_away_longer_than_the_retention_lists_then_follows(two: Ho
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_CERGY}/vacate", version=1)
 
     await until(lambda: state_is(two, d.POST_CERGY, "vacant"))
-
-
-async def test_planted_a_restored_speaker_that_goes_on_is_seen(two: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    async def not_at_all(*_: object, **__: object) -> None: ...
-
-    monkeypatch.setattr(streams, "mark_diverged", not_at_all)
-
-    await seen_red(
-        test_a_restored_speaker_stops_and_goes_on_in_a_new_epoch_with_its_listeners_right(two, tmp_path), "a restored speaker went on"
-    )
 
 
 async def test_planted_a_listener_that_begins_where_the_feed_begins_misses_what_is_gone(

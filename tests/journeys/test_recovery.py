@@ -1,6 +1,8 @@
 """What heals by itself, and what waits for an operator: lost tails, wiped topics, a newer speaker. Runs on Apache Kafka too."""
 
 import asyncio
+import re
+import shlex
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
@@ -8,13 +10,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from libs.chassis import projector, streams
 from libs.chassis.consumer import Consumer
+from libs.chassis.projector import Projector
 from libs.client.cli import app
 from libs.contracts import demonstration as d
 from libs.contracts.partners import PostVacant
+from tests.alerting import firing
 from tests.chassis import speaking
 from tests.journeys.house import House, house
 from tests.journeys.posts import (
@@ -36,6 +40,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 DatabaseUrl = Callable[[str | None], str]
+LISTENERS = ("referrals", "reporting")
 
 
 @pytest.fixture
@@ -59,10 +64,11 @@ async def test_a_lost_tail_is_noticed_and_healed_without_a_later_event(two: Hous
     assert await heard_all(two)
 
 
-async def test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listener_and_goes_on_by_the_command(
-    two: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("topics", ["kept", "wiped"])
+async def test_a_restored_speaker_stops_says_why_and_goes_on_by_the_documented_command_with_its_listeners_right(
+    two: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, topics: str
 ) -> None:
-    """No topic remembers what the backup does not hold; the listener does, says so, and the documented command opens a new epoch."""
+    """The backup is of before a post was closed. The topics know better; where they are wiped as well the listener does, and says so."""
     await register_territory(two["partners"])
     await until(lambda: heard_all(two))
     await backup(two, "partners", tmp_path / "night")
@@ -71,27 +77,37 @@ async def test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listen
     await until(lambda: state_is(two, d.POST_CERGY, "closed"))
     await two.stop("partners")
     await restore(two, "partners", tmp_path / "night")
-    two.settings["kafka_topic_prefix"] += "-wiped"
+    if topics == "wiped":
+        two.settings["kafka_topic_prefix"] += "-wiped"
     await two.start("partners")
 
     await looked(two)
     assert await diverged(two), "a restored speaker went on"
     await two["partners"].post("coordinator-95", f"/v1/posts/{d.POST_SARCELLES}/vacate", version=1)
-    [stopped] = await two["partners"].rows("SELECT sequence FROM streams WHERE stream = 'internal'")
+    [stopped] = await two["partners"].rows("SELECT sequence, diverged_reason FROM streams WHERE stream = 'internal'")
     assert stopped.sequence == before.sequence
     assert "stream-diverged:internal" in (await two["partners"].client.get("/readyz")).json()["troubles"]
-    told = (await two["partners"].get("administrator", "/metrics")).text
-    assert 'trouble="stream-diverged:internal"} 1.0' in told
+    alerts = firing("StreamDiverged", (await two["partners"].get("administrator", "/metrics")).text, "partners")
+    assert [alert for alert in alerts if stopped.diverged_reason in alert], alerts
+
     monkeypatch.setenv("MAILLON_ENVIRONMENT", "development")
     monkeypatch.setenv("PARTNERS_DATABASE_URL", two.urls["partners"])
-    command = ["streams", "new-epoch", "--service", "partners", "--reason", "restauration"]
-    opened = await asyncio.to_thread(lambda: CliRunner().invoke(app, command, input="y\n"))
+    opened = await asyncio.to_thread(_answered, "y")
     assert opened.exit_code == 0, opened.output
-    assert "Divergents : internal." in opened.output
-    again = await asyncio.to_thread(lambda: CliRunner().invoke(app, command, input="n\n"))
+    assert re.search(r"Divergents : .*\binternal\b", opened.output)
+    assert not await diverged(two), "the command opened no epoch"
+    again = await asyncio.to_thread(_answered, "n")
     assert (again.exit_code, "Aucun flux n'est divergent" in again.output) == (1, True)
 
-    await until(lambda: restored_states(two), seconds=60)
+    await until(lambda: caught_up(two, "referrals"), seconds=60)
+    assert await restored_states(two), "a listener kept what the backup does not hold"
+
+
+def _answered(confirmation: str) -> Result:
+    """What the command says that deploy/README.md gives to whoever restored a database."""
+    [documented] = re.findall(r"`maillon (streams new-epoch [^`]*)`", Path("deploy/README.md").read_text(encoding="utf-8"))
+    command = shlex.split(documented.replace("NAME", "partners").replace("…", "restauration"))
+    return CliRunner().invoke(app, command, input=f"{confirmation}\n")
 
 
 @pytest.mark.parametrize(("lost", "numbered"), [(1, 1), (1, 3), (2, 1)])
@@ -139,10 +155,10 @@ async def acknowledged_all(up: House) -> bool:
     return len(rows) == 2
 
 
-async def caught_up(up: House) -> bool:
-    """Whether nothing waits for its number, and both listeners stand where partners does."""
+async def caught_up(up: House, *listeners: str) -> bool:
+    """Whether nothing waits for its number, and the listeners (both, when none is named) stand where partners does."""
     heads = await up["partners"].rows("SELECT epoch, sequence FROM streams WHERE stream = 'internal' AND NOT EXISTS (SELECT FROM outbox)")
-    cursors = [await up[name].rows("SELECT epoch, sequence FROM cursors WHERE source = 'partners'") for name in ("referrals", "reporting")]
+    cursors = [await up[name].rows("SELECT epoch, sequence FROM cursors WHERE source = 'partners'") for name in listeners or LISTENERS]
     return bool(heads) and all(heard == heads for heard in cursors)
 
 
@@ -157,11 +173,11 @@ async def facts_equal(up: House) -> bool:
 
 async def troubled(up: House, code: str) -> bool:
     """Both listeners say so."""
-    return all([code in await up[name].runtime.troubles() for name in ("referrals", "reporting")])
+    return all([code in await up[name].runtime.troubles() for name in LISTENERS])
 
 
 async def well(up: House) -> bool:
-    return not [code for name in ("partners", "referrals", "reporting") for code in await up[name].runtime.troubles()]
+    return not [code for name in ("partners", *LISTENERS) for code in await up[name].runtime.troubles()]
 
 
 async def test_a_newer_speaker_is_parked_and_heard_after_the_upgrade(two: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,12 +212,36 @@ async def test_planted_a_listener_that_asks_nobody_for_what_is_missing_never_see
     await seen_red(test_a_lost_tail_is_noticed_and_healed_without_a_later_event(two), "the lost tail stayed lost")
 
 
-async def test_planted_a_restored_speaker_that_nobody_stops_is_seen(two: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(streams, "mark_diverged", _not_at_all)
+async def _no_epoch(session: AsyncSession, _: str) -> list[streams.Head]:
+    return await streams.heads(session)
+
+
+async def _goes_back_only(self: Projector, source: str, heard: streams.Place, last: streams.Place, *_: object) -> None:
+    async with self._database.transaction() as session:
+        if await self.cursor(session, source, lock=True) == heard:
+            await self._move(session, source, last)
+
+
+@pytest.mark.parametrize(
+    ("topics", "owner", "name", "instead", "because"),
+    [
+        ("kept", streams, "mark_diverged", _not_at_all, "a restored speaker went on"),
+        ("wiped", streams, "mark_diverged", _not_at_all, "a restored speaker went on"),
+        ("kept", streams, "new_epoch", _no_epoch, "the command opened no epoch"),
+        ("kept", Projector, "enter_epoch", _goes_back_only, "a listener kept what the backup does not hold"),
+    ],
+    ids=["topics kept, nobody stops it", "topics wiped, nobody stops it", "a command for nothing", "a listener that takes nothing back"],
+)
+async def test_planted_what_goes_wrong_after_a_restore_is_seen(
+    two: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, topics: str, owner: object, name: str, instead: object, because: str
+) -> None:
+    monkeypatch.setattr(owner, name, instead)
 
     await seen_red(
-        test_a_speaker_restored_with_its_topics_wiped_is_stopped_by_its_listener_and_goes_on_by_the_command(two, monkeypatch, tmp_path),
-        "a restored speaker went on",
+        test_a_restored_speaker_stops_says_why_and_goes_on_by_the_documented_command_with_its_listeners_right(
+            two, monkeypatch, tmp_path, topics
+        ),
+        because,
     )
 
 
