@@ -25,6 +25,8 @@ from tests.planted import red
 
 MARKER = "zqxjvmaison"
 ROOT = Path(__file__).parents[1]
+PATIENCE = 60.0
+"""Seconds: on a machine ten times too busy an answer took longer than the five of httpx."""
 ROOMS = ("referrals", "partners", "funding", "reporting", "issuer")
 
 
@@ -55,7 +57,7 @@ class Run:
             time.sleep(0.1)
 
     def token(self, who: str) -> dict[str, str]:
-        answer = httpx.post(f"http://127.0.0.1:{self.ports['issuer']}/token", data={"client_id": who})
+        answer = httpx.post(f"http://127.0.0.1:{self.ports['issuer']}/token", data={"client_id": who}, timeout=PATIENCE)
         return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
     def refused(self) -> list[int]:
@@ -63,14 +65,14 @@ class Run:
         url = f"http://127.0.0.1:{self.ports['referrals']}/v1/referrals"
         headers = self.token("police-95") | {"Idempotency-Key": "refused", "Content-Type": "application/json"}
         bodies = [f'{{"narrative": "{MARKER}', json.dumps(referral(MARKER) | {MARKER: MARKER}), json.dumps({"persons": [MARKER]})]
-        broken, unknown, wrong = (httpx.post(url, content=body, headers=headers) for body in bodies)
-        answers = [broken, httpx.get(f"{url}/{MARKER}/{MARKER}", headers=headers), unknown, wrong]
+        broken, unknown, wrong = (httpx.post(url, content=body, headers=headers, timeout=PATIENCE) for body in bodies)
+        answers = [broken, httpx.get(f"{url}/{MARKER}/{MARKER}", headers=headers, timeout=PATIENCE), unknown, wrong]
         assert [answer.text for answer in answers if held(answer.text, [MARKER])] == []
         return [answer.status_code for answer in answers]
 
     def situations(self) -> int:
         url = f"http://127.0.0.1:{self.ports['reporting']}/v1/figures?measure=situations&departement=95"
-        return int(httpx.get(url, headers=self.token("coordinator-95")).json()["total"]["value"])
+        return int(httpx.get(url, headers=self.token("coordinator-95"), timeout=PATIENCE).json()["total"]["value"])
 
 
 def _run_in(folder: Path) -> Run:
@@ -181,7 +183,7 @@ def test_a_killed_service_comes_back_and_nothing_is_lost_over_a_restart_of_every
     process = run.start()
     run.wait_for("est en marche", process)
     assert f":{run.ports['referrals']}/desk/" in run.printed()
-    sign_in = httpx.get(f"http://127.0.0.1:{run.ports['referrals']}/desk/sign-in")
+    sign_in = httpx.get(f"http://127.0.0.1:{run.ports['referrals']}/desk/sign-in", timeout=PATIENCE)
     assert sign_in.headers["location"].startswith(f"http://127.0.0.1:{run.ports['issuer']}/authorize?")
     refused = run.refused()
     [victim] = _processes(process.pid, "services.reporting")
