@@ -69,7 +69,7 @@ async def lines(request: Request, longest: int, seconds: float) -> AsyncIterator
             if not passing:
                 found.append(_too_long(longest))
             rest, passing = b"", True
-        if any(not isinstance(line, bytes) or line.strip() for line in found):
+        if any(_is_a_line(line) for line in found):
             waited = 0.0
         if found:
             yield found
@@ -115,6 +115,11 @@ async def read_ahead(came: AsyncIterator[Sequence[S]], read: Callable[[S], T], m
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _is_a_line(found: bytes | LineTooLong) -> bool:
+    """Blank ones gain no time."""
+    return not isinstance(found, bytes) or bool(found.strip())
 
 
 def _too_long(longest: int) -> LineTooLong:

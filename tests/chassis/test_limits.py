@@ -12,11 +12,13 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from libs.chassis import limits
-from libs.chassis.limits import BoundedProtocol, Limits
+from libs.chassis.limits import BoundedProtocol, Limits, TooSlow
 from tests.chassis.answering import Issuer, app_of
-from tests.planted import seen_red
+from tests.planted import red, seen_red
+from tests.skipping import Another, at_once
 from tests.waiting import until
 
 ISSUER = Issuer()
@@ -162,54 +164,187 @@ async def test_headers_that_come_too_slowly_are_given_up(port: int, monkeypatch:
         assert await connection.closed()
 
 
+class Wire(asyncio.Transport):
+    """What a protocol says, and whether it has hung up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said, self.closed = b"", False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.said += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+BEGUN = b"GET /livez HTTP/1.1\r\nX-Slow: "
+UNFINISHED = {"silent": [], "half a header, then silent": [BEGUN], "a byte a second": [BEGUN, *[b"a"] * 100]}
+
+
+async def _in_time(parts: list[bytes], most: int) -> Wire:
+    """What is sent, a part a second; the connection after so many seconds."""
+    wire = Wire()
+    protocol = BoundedProtocol(uvicorn.Config(_never, interface="asgi3", log_config=None), ServerState(), {})
+    protocol.connection_made(wire)
+    for second in range(most):
+        assert not wire.closed, f"after {second} s"
+        for part in parts[second : second + 1]:
+            protocol.data_received(part)
+        await asyncio.sleep(1)
+    return wire
+
+
+async def _never(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("no request is whole")
+
+
+@pytest.mark.parametrize("case", UNFINISHED)
+def test_headers_have_fifteen_seconds_however_they_come(case: str) -> None:
+    wire = at_once(_in_time(UNFINISHED[case], 15))
+
+    assert wire.said.startswith(b"HTTP/1.1 408 "), "is still waited for"
+    assert wire.closed
+
+
+@pytest.mark.parametrize("case", UNFINISHED)
 @pytest.mark.parametrize(
-    ("raw", "status", "type"),
-    [
-        (_head(**{f"X-{number}": "a" for number in range(101)}), 431, "headers-too-large"),
-        (_head(X_Long="a" * 40_000), 431, "headers-too-large"),
-        (_head("/" + "a" * 9000), 414, "url-too-long"),
-        (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed"),
-        (b"nonsense\r\n\r\n", 400, "malformed"),
-        (b"GET / HTTP/1.1\r\nHost x\r\n\r\n", 400, "malformed"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "malformed"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "malformed"),
-        (b"GET / HTTP/1.1\r\n\r\n", 400, "malformed"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nhost: x\r\n\r\n", 400, "malformed"),
-        (b"GET / HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", 400, "malformed"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, "malformed"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "malformed"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400, "malformed"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX-Nul: a\x00b\r\n\r\n", 400, "malformed"),
-        (b"CONNECT evil:80 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed"),
-        (_head(Transfer_Encoding="chunked") + b"zz\r\n", 400, "malformed"),
-    ],
-    ids=[
-        "many headers",
-        "long headers",
-        "a long address",
-        "bytes in the address",
-        "no HTTP",
-        "a header without colon",
-        "two lengths",
-        "a length and chunks",
-        "no host",
-        "two hosts",
-        "two hosts in HTTP/1.0",
-        "another coding before chunks",
-        "another coding in a header before",
-        "a negative length",
-        "NUL in a header",
-        "CONNECT",
-        "a bad chunk",
-    ],
+    ("of", "name", "wrong"), [(BoundedProtocol, "_start_header_timer", lambda _: None), (limits, "HEADER_SECONDS", 60)]
 )
-async def test_what_is_not_a_request_is_a_problem_too(port: int, raw: bytes, status: int, type: str) -> None:
+def test_planted_headers_that_have_all_the_time_are_seen(
+    monkeypatch: pytest.MonkeyPatch, of: Any, name: str, wrong: Any, case: str
+) -> None:
+    monkeypatch.setattr(of, name, wrong)
+
+    with red("is still waited for"):
+        test_headers_have_fifteen_seconds_however_they_come(case)
+
+
+def test_planted_headers_that_gain_time_by_each_byte_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = BoundedProtocol.data_received
+
+    def gaining(protocol: BoundedProtocol, data: bytes) -> None:
+        plain(protocol, data)
+        protocol._start_header_timer()
+
+    monkeypatch.setattr(BoundedProtocol, "data_received", gaining)
+
+    with red("is still waited for"):
+        test_headers_have_fifteen_seconds_however_they_come("a byte a second")
+
+
+def _coming(parts: list[bytes], pause: float) -> limits.Receive:
+    left = list(parts)
+
+    async def receive() -> limits.Message:
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    return receive
+
+
+async def _read_whole(scope: limits.Scope, receive: limits.Receive, send: limits.Send) -> None:
+    while (await receive())["more_body"]:
+        pass
+
+
+async def _bounded(parts: list[bytes], pause: float) -> None:
+    """A body has ten seconds."""
+    scope = {"type": "http", "path": "/v1/x", "raw_path": b"/v1/x", "query_string": b"", "headers": []}
+    await Limits(_read_whole, body_bytes=1000, body_seconds=10, concurrency=1)(scope, _coming(parts, pause), _unsaid)
+
+
+async def _unsaid(message: limits.Message) -> None:
+    raise AssertionError("nothing is said")
+
+
+LATE = {"silent": ([b"a"], 11), "a byte a second": ([b"a"] * 11, 1)}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_a_body_has_its_seconds_however_it_comes(case: str) -> None:
+    parts, pause = LATE[case]
+
+    with pytest.raises(TooSlow):
+        at_once(_bounded(parts, pause))
+
+
+def test_a_body_that_is_whole_in_its_seconds_is_read() -> None:
+    at_once(_bounded([b"a"] * 9, 1))
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_planted_a_body_that_has_all_the_time_is_seen(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    monkeypatch.setattr(limits, "asyncio", Another(asyncio, timeout_at=lambda _: asyncio.timeout(None)))
+
+    with red("DID NOT RAISE"):
+        test_a_body_has_its_seconds_however_it_comes(case)
+
+
+def test_planted_a_body_that_gains_time_by_each_byte_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "asyncio", Another(asyncio, timeout_at=lambda _: asyncio.timeout(10)))
+
+    with red("DID NOT RAISE"):
+        test_a_body_has_its_seconds_however_it_comes("a byte a second")
+
+
+NOT_REQUESTS: dict[str, tuple[bytes, int, str]] = {
+    "many headers": (_head(**{f"X-{number}": "a" for number in range(101)}), 431, "headers-too-large"),
+    "long headers": (_head(X_Long="a" * 40_000), 431, "headers-too-large"),
+    "a long address": (_head("/" + "a" * 9000), 414, "url-too-long"),
+    "bytes in the address": (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed"),
+    "no HTTP": (b"nonsense\r\n\r\n", 400, "malformed"),
+    "a header without colon": (b"GET / HTTP/1.1\r\nHost x\r\n\r\n", 400, "malformed"),
+    "two lengths": (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "malformed"),
+    "a length and chunks": (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "malformed"),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400, "malformed"),
+    "two hosts": (b"GET / HTTP/1.1\r\nHost: x\r\nhost: x\r\n\r\n", 400, "malformed"),
+    "two hosts in HTTP/1.0": (b"GET / HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", 400, "malformed"),
+    "another coding before chunks": (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, "malformed"),
+    "another coding in a header before": (
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+        "malformed",
+    ),
+    "a negative length": (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400, "malformed"),
+    "NUL in a header": (b"GET / HTTP/1.1\r\nHost: x\r\nX-Nul: a\x00b\r\n\r\n", 400, "malformed"),
+    "CONNECT": (b"CONNECT evil:80 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed"),
+    "a bad chunk": (_head(Transfer_Encoding="chunked") + b"zz\r\n", 400, "malformed"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_REQUESTS)
+async def test_what_is_not_a_request_is_a_problem_too(port: int, case: str) -> None:
+    raw, status, type = NOT_REQUESTS[case]
     connection = await Connection.open(port)
 
     await connection.send(raw)
 
     _problem(await connection.answer(), status, type)
     assert await connection.closed()
+
+
+@pytest.mark.parametrize(
+    ("bound", "case"), [("MOST_HEADERS", "many headers"), ("MOST_HEADER_BYTES", "long headers"), ("LONGEST_URL", "a long address")]
+)
+async def test_planted_a_bound_on_headers_that_is_not_kept_is_seen(
+    port: int, monkeypatch: pytest.MonkeyPatch, bound: str, case: str
+) -> None:
+    monkeypatch.setattr(limits, bound, 10**9)
+
+    await seen_red(test_what_is_not_a_request_is_a_problem_too(port, case), f"== {NOT_REQUESTS[case][1]}")
+
+
+@pytest.mark.parametrize("case", ["two hosts", "another coding before chunks"])
+async def test_planted_a_request_that_two_servers_may_read_differently_is_seen(
+    port: int, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.setattr(BoundedProtocol, "_is_plain", lambda _: True)
+
+    await seen_red(test_what_is_not_a_request_is_a_problem_too(port, case), "== 400")
 
 
 ENDLESS = {
@@ -221,6 +356,10 @@ ENDLESS = {
 }
 
 
+MORE_THAN_KEPT = 8_000_000
+"""More than the kernel's buffers hold, besides our bound."""
+
+
 @pytest.mark.parametrize("case", ENDLESS)
 async def test_what_never_ends_is_cut_off_before_it_fills_the_memory(port: int, case: str) -> None:
     begin, more = ENDLESS[case]
@@ -228,13 +367,19 @@ async def test_what_never_ends_is_cut_off_before_it_fills_the_memory(port: int, 
     await connection.send(begin)
     sent = 0
 
-    with pytest.raises(ConnectionError):
-        async with asyncio.timeout(5):
-            while True:
-                await connection.send(more * 16_384)
-                sent += 16_384
+    with suppress(ConnectionError):
+        while sent < MORE_THAN_KEPT:
+            await connection.send(more * 16_384)
+            sent += 16_384
 
-    assert sent < 8_000_000  # what the kernel's buffers hold, besides our bound
+    assert sent < MORE_THAN_KEPT, "never cut off"
+
+
+@pytest.mark.parametrize("case", sorted(ENDLESS.keys() - {"address"}))  # it has a bound of its own
+async def test_planted_what_never_ends_and_is_kept_is_seen(port: int, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    monkeypatch.setattr(BoundedProtocol, "data_received", HttpToolsProtocol.data_received)
+
+    await seen_red(test_what_never_ends_is_cut_off_before_it_fills_the_memory(port, case), "never cut off")
 
 
 async def test_a_body_in_many_small_chunks_is_read(port: int) -> None:

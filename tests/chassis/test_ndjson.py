@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from fastapi import Request
 
 from libs.chassis import ndjson
 from libs.chassis.limits import TooSlow
+from tests.planted import red
+from tests.skipping import Another, at_once
 
 SECONDS = 0.3
 
@@ -44,31 +47,45 @@ NEVER_WHOLE = {
 }
 
 
-@pytest.mark.parametrize("case", NEVER_WHOLE)
-async def test_bytes_that_complete_no_line_gain_no_time(case: str) -> None:
-    request = _coming(NEVER_WHOLE[case](), SECONDS / 10)
-
-    with pytest.raises(TooSlow):
-        async with asyncio.timeout(SECONDS * 20):
-            async for _ in ndjson.lines(request, 100, SECONDS):
-                pass
-
-
-async def test_lines_that_keep_coming_may_take_any_time() -> None:
-    parts = [b"a", b"b\n"] * 6
-    request = _coming(iter(parts), SECONDS / 4)
-
-    found = [line async for some in ndjson.lines(request, 100, SECONDS) for line in some]
-
-    assert found == [b"ab"] * 6
-
-
-async def test_what_the_sender_waits_for_us_is_not_counted() -> None:
-    request = _coming(iter([b"a\nb", b"c", b"d\n"]), SECONDS / 10)
+async def _read(request: Request, pause: float = 0) -> list[Any]:
+    """`pause`: what is done with each part of the lines takes so long."""
     found: list[Any] = []
-
     async for some in ndjson.lines(request, 100, SECONDS):
         found += some
-        await asyncio.sleep(2 * SECONDS)
+        await asyncio.sleep(pause)
+    return found
 
-    assert found == [b"a", b"bcd"]
+
+@pytest.mark.parametrize("case", NEVER_WHOLE)
+def test_bytes_that_complete_no_line_gain_no_time(case: str) -> None:
+    request = _coming(islice(NEVER_WHOLE[case](), 100), SECONDS / 10)
+
+    with pytest.raises(TooSlow):
+        at_once(_read(request))
+
+
+def test_planted_bytes_that_gain_time_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ndjson, "asyncio", Another(asyncio, timeout_at=lambda _: asyncio.timeout(SECONDS)))
+
+    for case in NEVER_WHOLE:
+        with red("DID NOT RAISE"):
+            test_bytes_that_complete_no_line_gain_no_time(case)
+
+
+def test_planted_blank_lines_that_gain_time_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ndjson, "_is_a_line", lambda _: True)
+
+    with red("DID NOT RAISE"):
+        test_bytes_that_complete_no_line_gain_no_time("blank lines")
+
+
+def test_lines_that_keep_coming_may_take_any_time() -> None:
+    parts = [b"a", b"b\n"] * 6
+
+    assert at_once(_read(_coming(iter(parts), SECONDS / 4))) == [b"ab"] * 6
+
+
+def test_what_the_sender_waits_for_us_is_not_counted() -> None:
+    parts = [b"a\nb", b"c", b"d\n"]
+
+    assert at_once(_read(_coming(iter(parts), SECONDS / 10), 2 * SECONDS)) == [b"a", b"bcd"]
