@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from joserfc.jwk import ECKey
 from limits.strategies import FixedWindowRateLimiter
 
+from libs.chassis import app as application
+from libs.chassis import rates
 from libs.chassis.limits import LEAVE
 from libs.chassis.rates import RATE_HEADERS, Rates, TooManyRequests, Windows, _address, _Share
 from libs.chassis.refusals import Unauthenticated, Unavailable
@@ -44,12 +46,14 @@ async def test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_nei
         neighbour = await _echo(client, issuer, "police-78")
 
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-    assert [answer.headers["ratelimit"].partition(";t=")[0] for answer in answers] == [f'"client";r={left}' for left in (2, 1, 0, 0)]
-    assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"client";q=3;w=600'}
+    assert [answer.headers.get("ratelimit", "").partition(";t=")[0] for answer in answers] == [
+        f'"client";r={left}' for left in (2, 1, 0, 0)
+    ]
+    assert {answer.headers.get("ratelimit-policy") for answer in answers} == {'"client";q=3;w=600'}
     refusal = answers[-1]
     assert refusal.headers["content-type"] == "application/problem+json"
     assert refusal.json()["type"].endswith("/too-many-requests")
-    assert 1 <= int(refusal.headers["retry-after"]) <= 600
+    assert 1 <= int(refusal.headers.get("retry-after", "0")) <= 600
     assert neighbour.status_code == 200
     assert neighbour.headers["ratelimit"].startswith('"client";r=2;')
 
@@ -78,6 +82,25 @@ async def test_planted_a_limit_that_is_told_and_not_kept_is_seen(monkeypatch: py
     await seen_red(test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_neighbour_is_not_disturbed(), "429")
 
 
+async def test_planted_a_limit_that_is_kept_and_not_told_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "RATE_HEADERS", "nowhere")
+
+    await seen_red(test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_neighbour_is_not_disturbed(), '"client";r=2')
+
+
+async def test_planted_a_refusal_that_does_not_say_when_to_come_back_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "TooManyRequests", lambda detail, headers: TooManyRequests(detail))
+
+    await seen_red(test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_neighbour_is_not_disturbed(), "1 <= 0")
+
+
+async def test_planted_one_rate_for_all_clients_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Rates.spend
+    monkeypatch.setattr(Rates, "spend", lambda self, scope, owner: plain(self, scope, "everybody"))
+
+    await seen_red(test_a_client_that_asks_too_much_is_told_when_to_come_back_and_its_neighbour_is_not_disturbed(), "429 == 200")
+
+
 async def test_a_refused_request_counts_too_and_carries_the_headers() -> None:
     issuer = Issuer()
     async with calling(app_of(issuer, rate_limit_requests=2)) as client:
@@ -100,6 +123,12 @@ async def test_bad_tokens_are_limited_by_address_and_a_valid_one_from_there_stil
     assert strangers[-1].headers["ratelimit-policy"] == '"stranger";q=2;w=600'
     assert "retry-after" in strangers[-1].headers
     assert valid.status_code == 200
+
+
+async def test_planted_bad_tokens_that_nobody_counts_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Rates, "refuse", lambda self, scope, refusal: refusal)
+
+    await seen_red(test_bad_tokens_are_limited_by_address_and_a_valid_one_from_there_still_passes(), "[401, 401, 401, 401]")
 
 
 async def test_public_addresses_are_not_counted() -> None:
