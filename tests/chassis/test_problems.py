@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from libs.chassis import limits
 from libs.chassis.problems import failed, refused
 from libs.chassis.refusals import Conflict, Invalid
 from tests.chassis.answering import MARKER, Issuer, app_of, calling
+from tests.planted import seen_red
 
 ISSUER = Issuer()
 
@@ -159,6 +161,12 @@ async def test_query_parameters_are_strict(client: httpx.AsyncClient, query: str
 @pytest.mark.parametrize("address", ["/v1/things?cursor=%FF", "/v1/things?cursor=%00", "/v1/%E9", "/v1/things/%00", "/v1/things?a=%0A"])
 async def test_an_address_that_is_not_text_is_malformed(client: httpx.AsyncClient, address: str) -> None:
     problem(await client.get(address), 400, "malformed")
+
+
+async def test_planted_an_address_that_nobody_looks_at_is_seen(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_readable", lambda _: True)
+
+    await seen_red(test_an_address_that_is_not_text_is_malformed(client, "/v1/%E9"), "== 400")
 
 
 async def test_an_id_in_the_path_that_is_none_is_named_by_its_parameter() -> None:

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from libs.chassis import strict
 from libs.chassis.refusals import Malformed
 from libs.chassis.strict import MOST_COMMAS, MOST_FIELDS, Answer, Body, QueryBool, QueryInt, line, prose, read_json
+from tests.planted import red
 
 LINE: TypeAdapter[str] = TypeAdapter(Annotated[str, line(10)])
 PROSE: TypeAdapter[str] = TypeAdapter(Annotated[str, prose(20)])
@@ -117,3 +119,17 @@ def test_json_as_wide_as_may_be_is_read(value: Any) -> None:
 def test_a_byte_order_mark_is_refused_by_name() -> None:
     with pytest.raises(Malformed, match="marque d'ordre des octets"):
         read_json(b"\xef\xbb\xbf{}")
+
+
+def test_planted_a_byte_order_mark_that_is_not_named_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strict, "BOM_UTF8", b"no mark")
+
+    with red("marque d'ordre des octets"):
+        test_a_byte_order_mark_is_refused_by_name()
+
+
+def test_planted_control_characters_that_are_let_through_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strict, "_BAD_IN_LINE", re.compile("(?!)"))
+
+    with red("DID NOT RAISE"):
+        test_a_line_refuses("a\x00b")

@@ -25,22 +25,12 @@ shows_memory = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason
 
 
 @dataclass
-class Served:
-    process: subprocess.Popen[bytes]
+class Reached:
+    """What listens on a port of this machine, and who signs the tokens that it takes."""
+
     port: int
     issuer: Issuer
     client_id: str
-    log: Path
-
-    def memory(self, line: str) -> int:
-        """`VmRSS`: resident now, `VmHWM`: the most since `forget`; in bytes."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return next(int(one.split()[1]) * 1024 for one in status.splitlines() if one.startswith(f"{line}:"))
-
-    def forget(self) -> int:
-        """Start measuring: the most memory from now on. Gives what is resident now."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-        return self.memory("VmRSS")
 
     def token(self, who: str | None = None) -> str:
         return f"Bearer {self.issuer.issue(who or self.client_id)}"
@@ -84,6 +74,22 @@ class Served:
                 return status, headers, content
 
 
+@dataclass
+class Served(Reached):
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def memory(self, line: str) -> int:
+        """`VmRSS`: resident now, `VmHWM`: the most since `forget`; in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(one.split()[1]) * 1024 for one in status.splitlines() if one.startswith(f"{line}:"))
+
+    def forget(self) -> int:
+        """Start measuring: the most memory from now on. Gives what is resident now."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        return self.memory("VmRSS")
+
+
 def started(program: Sequence[str], environment: dict[str, str], written: IO[bytes], folder: Path | None = None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(program, env=environment, stdout=written, stderr=subprocess.STDOUT, cwd=folder)
 
@@ -117,7 +123,7 @@ async def serving(
         process = started(
             program or [sys.executable, "-m", f"services.{service}"], environment | more, written, folder if program else None
         )
-        one = Served(process, port, issuer, client_id, log)
+        one = Served(port, issuer, client_id, process, log)
         try:
             await until(lambda: alive(one), 90)
             yield one

@@ -2,14 +2,24 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.hostile.process import MB, Served, alive, shows_memory
-
-pytestmark = shows_memory
+from libs.chassis import app as application
+from libs.chassis import strict
+from libs.chassis.app import create_app
+from libs.chassis.security import IssuerKeys
+from libs.embedded.issuer import Issuer
+from libs.embedded.issuer import create_app as create_issuer
+from services.referrals.app import SERVICE
+from tests.hostile.process import MB, Reached, Served, alive, shows_memory
+from tests.hostile.schema_fuzz import listening
+from tests.planted import red
+from tests.settings import NOWHERE, settings_for
 
 BODY = 100 * MB
 MOST_GROWTH = 50 * MB
@@ -61,6 +71,7 @@ UNREADABLE: dict[str, tuple[dict[str, str], bytes, set[int]]] = {
     "lists that never close": ({}, b"[" * 1_000_000, {400}),
     "objects that never close": ({}, b'{"a":' * 200_000, {400}),
     "fields without end": ({}, unknown(95_000), {400}),
+    "more fields than anybody asks for": ({}, unknown(1_000), {400}),
     "a person of fields without end": ({}, b'{"persons":[' + unknown(95_000) + b"]}", {400}),
     "persons without end": ({}, b'{"persons":[' + b",".join([b'{"a":1}'] * 130_000) + b"]}", {400}),
     "lists without end": ({}, b'{"themes":[' + b",".join([b"[1]"] * 250_000) + b"]}", {400}),
@@ -92,6 +103,14 @@ def problem(answer: tuple[int, dict[str, str], bytes], *statuses: int) -> dict[s
     return said
 
 
+def refuses_what_cannot_be_read(reached: Reached) -> None:
+    for what, (headers, body, statuses) in UNREADABLE.items():
+        answer = reached.ask([reached.head(Content_Length=str(len(body)), **headers), body])
+        assert answer[0] in statuses, what
+        problem(answer, *statuses)
+
+
+@shows_memory
 async def test_nothing_of_any_size_shape_or_slowness_makes_a_served_process_grow(served: Served) -> None:
     before = served.forget()
 
@@ -105,11 +124,7 @@ async def test_nothing_of_any_size_shape_or_slowness_makes_a_served_process_grow
     status, _, content = served.ask(as_lines(served, b"[" * (MB - 1) + b"\n"))
     assert (status, content.count(b"\n"), content.count(b"/malformed")) == (200, 100, 100)
 
-    # what cannot be read
-    for what, (headers, body, statuses) in UNREADABLE.items():
-        answer = served.ask([served.head(Content_Length=str(len(body)), **headers), body])
-        assert answer[0] in statuses, what
-        problem(answer, *statuses)
+    refuses_what_cannot_be_read(served)
 
     # floods of headers
     flood = served.head(**{f"X-{number}": "a" for number in range(200)})
@@ -135,11 +150,57 @@ async def test_nothing_of_any_size_shape_or_slowness_makes_a_served_process_grow
     assert {json.loads(line)["level"] for line in served.log.read_text().splitlines() if "operation" in json.loads(line)} == {"info"}
 
 
-@pytest.mark.parametrize("served", [{"BODY_LIMIT_BYTES": str(2 * BODY)}], indirect=True)
+@shows_memory
+@pytest.mark.parametrize("served", [{"BODY_LIMIT_BYTES": str(2 * BODY), "BODY_TIMEOUT_SECONDS": "60"}], indirect=True)
 async def test_planted_a_body_that_is_read_whole_is_seen_in_the_memory(served: Served) -> None:
     before = served.forget()
 
     status, *_ = served.ask(announced(served))
 
-    assert status != 413
+    assert status == 400  # it came whole, and is no JSON
     assert served.memory("VmHWM") - before > MOST_GROWTH
+
+
+@pytest.fixture(scope="module")
+def within() -> Iterator[Reached]:
+    """The referrals in this process, where a guard can be taken away; what is refused needs no database."""
+    app, issuer = create_app(SERVICE, settings_for("referrals", SERVICE.settings), roles=("api",)), Issuer(NOWHERE)
+    app.state.runtime.tokens.keys = IssuerKeys(f"{NOWHERE}/jwks", httpx.AsyncClient(transport=httpx.ASGITransport(create_issuer(issuer))))
+    with listening(app) as url:
+        yield Reached(int(url.rpartition(":")[2]), issuer, "police-95")
+
+
+read_json = strict.read_json
+
+
+def guessing(body: bytes) -> Any:
+    return read_json(body.decode(json.detect_encoding(body), "replace").encode())
+
+
+def mending(body: bytes) -> Any:
+    return read_json(body.decode("utf-8", "replace").encode())
+
+
+class Nothing(Exception):
+    """Is never raised."""
+
+
+UNGUARDED: dict[str, tuple[Any, str, Any, str]] = {
+    # the fault: where it is planted, what is in its place there, what is read then
+    "depth that nobody expects": (strict, "RecursionError", Nothing, "nested lists"),
+    "objects of any width": (strict, "MOST_FIELDS", 10**9, "more fields than anybody asks for"),
+    "bodies of any width": (strict, "MOST_COMMAS", 10**9, "persons without end"),
+    "an encoding that is guessed": (strict, "read_json", guessing, "UTF-16"),
+    "an encoding that is mended": (strict, "read_json", mending, "Latin-1"),
+    "any charset": (application, "_JSON", re.compile("application/json.*"), "a charset"),
+    "any kind of body": (application, "_check_content_type", lambda _: None, "a charset"),
+}
+
+
+@pytest.mark.parametrize("fault", UNGUARDED)
+def test_planted_a_body_that_is_read_though_it_should_not_be_is_seen(within: Reached, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    where, name, wrong, what = UNGUARDED[fault]
+    monkeypatch.setattr(where, name, wrong, raising=False)
+
+    with red(f"{what}\n"):
+        refuses_what_cannot_be_read(within)

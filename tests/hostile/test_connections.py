@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -11,11 +12,14 @@ import pytest
 
 from libs.chassis.limits import MOST_WAITING
 from tests.hostile.process import MB, Served, alive, serving, shows_memory
+from tests.planted import seen_red
 from tests.waiting import ended, until
 
 pytestmark = shows_memory
 
 MOST_GROWTH = 50 * MB
+UNBOUNDED = "from libs.chassis import limits; limits.MOST_HEADERS = limits.MOST_HEADER_BYTES = 10**9; from libs.chassis.serve import main; "
+UNBOUNDED += "from services.referrals.app import SERVICE; main(SERVICE, [])"
 FLOOD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -140,15 +144,25 @@ async def test_answers_that_nobody_reads_are_few_and_disturb_nobody(served: Serv
     assert await until(lambda: has_public_status(served, 200))
 
 
-async def test_floods_of_headers_on_many_connections_at_once_are_refused(served: Served) -> None:
+async def floods_of_headers_are_refused(served: Served, connections: int) -> None:
     before = served.forget()
-    flood = b"GET /livez HTTP/1.1\r\n" + b"X: aaaaaaaa\r\n" * 90
     with ExitStack() as stack:
-        flooding = await asyncio.to_thread(sent_at_once, stack, served, 200, flood)
+        flooding = await asyncio.to_thread(sent_at_once, stack, served, connections, b"GET /livez HTTP/1.1\r\n" + b"X: aaaaaaaa\r\n" * 90)
         for _ in range(20):
-            await asyncio.to_thread(more_of, flooding, b"X: aaaaaaaa\r\n" * 2_000)
+            await asyncio.to_thread(more_of, flooding, b"X: %b\r\n" % (b"a" * 1_000) * 200)
+        await asyncio.to_thread(more_of, flooding, b"\r\n")
         answers = await asyncio.to_thread(lambda: [first_of(one) for one in flooding])
 
+    assert served.memory("VmHWM") - before < MOST_GROWTH, "it grows with the headers"
     assert {answer.split()[1] if answer else b"cut off" for answer in answers} <= {b"431", b"cut off"}
-    assert served.memory("VmHWM") - before < MOST_GROWTH
     assert await alive(served)
+
+
+async def test_floods_of_headers_on_many_connections_at_once_are_refused(served: Served) -> None:
+    await floods_of_headers_are_refused(served, 200)
+
+
+async def test_planted_headers_without_a_bound_are_seen_in_the_memory(database_url: Callable[[str | None], str], tmp_path: Path) -> None:
+    program = [sys.executable, "-c", UNBOUNDED]
+    async with serving("referrals", "police-95", database_url("referrals"), tmp_path, program=program) as served:
+        await seen_red(floods_of_headers_are_refused(served, 20), "it grows with the headers")
