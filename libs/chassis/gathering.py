@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -36,8 +36,7 @@ Command = Callable[[AsyncSession, Sequence[T]], Awaitable[Sequence[BaseModel | R
 """Does many at once, in the order given. What it refuses has left nothing in the session's transaction."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """`replayed`: an earlier request with the same key had done it."""
 
     stored: Stored
@@ -48,9 +47,9 @@ class Done:
 class _Asked(Generic[T]):
     claim: Claim
     item: T
-    outcome: asyncio.Future[Done | BaseException]
+    outcome: asyncio.Future[Done | Exception]
 
-    def settle(self, outcome: Done | BaseException) -> None:
+    def settle(self, outcome: Done | Exception) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 
@@ -80,24 +79,43 @@ class Gathering(Generic[T]):
 
     async def __call__(self, claim: Claim, item: T) -> Done:
         """Raises the request's own refusal, KeyReused, InFlight, or what failed. Who is cancelled meanwhile may find it done when it asks again."""
-        name = claim.client, claim.key
-        while (twin := self._known.get(name)) is not None:
+        while (twin := self._known.get((claim.client, claim.key))) is not None:
             await asyncio.wait([twin.outcome])
             result = None if twin.outcome.cancelled() else twin.outcome.result()
             if isinstance(result, Done) and twin.claim == claim:
                 return Done(result.stored, replayed=True)
-            if isinstance(result, BaseException) and not isinstance(result, Refusal):
+            if isinstance(result, Exception) and not isinstance(result, Refusal):
                 raise result  # the database is away: asking once more for each twin would not bring it back
+        result = await asyncio.shield(self._ask(claim, item))
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def each(self, asked: Sequence[tuple[Claim, T]]) -> list[Done | Exception]:
+        """As so many calls at once, and what each of them gives or raises; without a task for each, but for twins."""
+        outcomes = [
+            asyncio.ensure_future(self._outcome(claim, item)) if (claim.client, claim.key) in self._known else self._ask(claim, item)
+            for claim, item in asked
+        ]
+        if outcomes:
+            await asyncio.wait(outcomes)
+        return [outcome.result() for outcome in outcomes]
+
+    async def _outcome(self, claim: Claim, item: T) -> Done | Exception:
+        try:
+            return await self(claim, item)
+        except Exception as error:
+            return error
+
+    def _ask(self, claim: Claim, item: T) -> asyncio.Future[Done | Exception]:
+        name = claim.client, claim.key
         asked = self._known[name] = _Asked(claim, item, asyncio.get_running_loop().create_future())
         asked.outcome.add_done_callback(lambda _: self._known.pop(name))
         self._waiting.append(asked)
         if self._at_work < self._at_once and self._is_worth_it(self._at_work):
             self._at_work += 1
             self._start(self._work())
-        result = await asyncio.shield(asked.outcome)
-        if isinstance(result, BaseException):
-            raise result
-        return result
+        return asked.outcome
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         # a context of its own: the transaction is nobody's request

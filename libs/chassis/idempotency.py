@@ -12,9 +12,8 @@ of what became of the object. What is not in the stored answer (a secret) is loo
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 from fastapi import Depends, Request
 from pydantic import BaseModel
@@ -54,8 +53,7 @@ class InFlight(Conflict):
     title: ClassVar[str] = "Demande en cours"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Claim:
+class Claim(NamedTuple):
     """One request: whose (`Principal.owner`), which key, and what exactly is asked (operation, path and body)."""
 
     client: str
@@ -64,8 +62,7 @@ class Claim:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """An answer as it was sent."""
 
     status: int

@@ -17,7 +17,7 @@ from libs.chassis.ids import new_id
 from libs.chassis.streams import INTERNAL, canonical
 from libs.chassis.telemetry import Trace, current_trace
 from libs.contracts.envelope import Event, Projection
-from libs.contracts.types import day_of
+from libs.contracts.types import day_of, write_instant
 
 SESSION_KEY = "speaker"
 
@@ -46,36 +46,40 @@ def source_uri(source: str) -> str:
     return f"urn:maillon:{source}"
 
 
-def _instant(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def write(speaker: Speaker, event: Event, occurred_at: datetime | None, trace: Trace | None = None) -> list[Said]:
     """What each audience is told of an event, as the rows to insert. Only `internal` learns how facts hang together (correlation, causation, trace)."""
-    now = _instant(datetime.now(UTC))
+    now = write_instant(datetime.now(UTC))
+    time = now if occurred_at is None else write_instant(occurred_at)
     trace = trace or current_trace()
-    common = {
-        "specversion": "1.0",
-        "source": source_uri(speaker.source),
-        "type": event.type,
-        "time": now if occurred_at is None else _instant(occurred_at),
-        "recordedtime": now,
-        "datacontenttype": "application/json",
-        "dataclassification": event.classification,
-    }
+    source, schema = source_uri(speaker.source), f"urn:maillon:schema:{event.type}"
     said = []
     for told in speaker.project(event, new_id()):
-        attributes = {**common, "id": told.event_id, "subject": told.subject, "dataschema": f"urn:maillon:schema:{event.type}"}
-        if told.audience == INTERNAL:
-            attributes |= {"correlationid": trace.correlation_id, "traceparent": trace.traceparent}
-            if trace.causation_id is not None:
-                attributes["causationid"] = trace.causation_id
-        else:
-            if told.by_day:
-                attributes |= {name: day_of(attributes[name]) for name in ("time", "recordedtime")}
-            attributes["dataschema"] += f":{told.audience.partition(':')[0]}"
+        inside = told.audience == INTERNAL
+        # in the order of `canonical`, which sorts what is not
+        attributes = {
+            "datacontenttype": "application/json",
+            "dataclassification": event.classification,
+            "dataschema": schema if inside else f"{schema}:{told.audience.partition(':')[0]}",
+            "id": told.event_id,
+            "recordedtime": day_of(now) if told.by_day else now,
+            "source": source,
+            "specversion": "1.0",
+            "subject": told.subject,
+            "time": day_of(time) if told.by_day else time,
+        }
+        if inside:
+            attributes = _woven(attributes, trace)
+        attributes["type"] = event.type
         said.append(Said(told.audience, told.event_id, event.type, told.subject, canonical(attributes), told.data))
     return said
+
+
+def _woven(attributes: dict[str, str], trace: Trace) -> dict[str, str]:
+    """With how the fact hangs together with others."""
+    before = {"correlationid": trace.correlation_id}
+    if trace.causation_id is not None:
+        before = {"causationid": trace.causation_id, **before}
+    return {**before, **attributes, "traceparent": trace.traceparent}
 
 
 async def append(session: AsyncSession, *events: Event, occurred_at: datetime | None = None) -> list[Said]:
@@ -95,7 +99,7 @@ def written(session: AsyncSession, events: Iterable[tuple[Event, Trace | None]])
 async def append_raw(session: AsyncSession, *, stream: str, type: str, subject: str, data: bytes) -> None:
     """Write an entry of the chassis' own (the audit log) to a stream that is no audience's: numbered and chained like any other."""
     speaker: Speaker = session.info[SESSION_KEY]
-    now = _instant(datetime.now(UTC))
+    now = write_instant(datetime.now(UTC))
     event_id = str(new_id())
     attributes = canonical(
         {

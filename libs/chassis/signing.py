@@ -11,13 +11,18 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
 
 _ALGORITHMS = ("ES256",)
 _REGISTRY = jws.JWSRegistry(algorithms=list(_ALGORITHMS))
-_ES256 = jws.JWSRegistry.algorithms["ES256"]
+_ES256 = ECDSA(SHA256())
+_COORDINATE = 32
+"""Bytes of each half of an ES256 signature (RFC 7518 §3.4)."""
 
 
 def _base64url(value: bytes) -> bytes:
@@ -40,9 +45,10 @@ class Signer:
             key = ECKey.import_key(json.loads(jwk) if isinstance(jwk, str) else dict(jwk))
         except (JoseError, ValueError, TypeError, KeyError):
             raise ValueError("the signing key is not a JWK with a private EC key on P-256") from None
-        if key.curve_name != "P-256" or not key.is_private:
+        private = key.private_key
+        if key.curve_name != "P-256" or private is None:
             raise ValueError("the signing key is not a JWK with a private EC key on P-256")
-        self._key = key
+        self._private = private
         self.key_id: str = key.kid or key.thumbprint()
         self._headers: dict[str | None, bytes] = {}
         public = {**key.as_dict(private=False), "kid": self.key_id, "use": "sig", "alg": "ES256"}
@@ -52,15 +58,17 @@ class Signer:
     def sign_detached(self, payload: bytes, *, media_type: str | None = None) -> str:
         """`header..signature` over exactly these bytes. `media_type` (`typ`, RFC 7515 §4.1.9): what it is, so that it is taken for nothing else."""
         header = self._header(media_type)
-        signature = _ES256.sign(header + b"." + _base64url(payload), self._key)
-        return (header + b".." + _base64url(signature)).decode("ascii")
+        return (header + b".." + self._signature(header + b"." + _base64url(payload))).decode("ascii")
 
     def sign(self, payload: bytes) -> str:
         """`header.payload.signature`: carries what it signs, to be kept or sent alone."""
-        payload_part = _base64url(payload)
-        header = self._header(None)
-        signature = _ES256.sign(header + b"." + payload_part, self._key)
-        return b".".join((header, payload_part, _base64url(signature))).decode("ascii")
+        signed = self._header(None) + b"." + _base64url(payload)
+        return (signed + b"." + self._signature(signed)).decode("ascii")
+
+    def _signature(self, signed: bytes) -> bytes:
+        # joserfc looks the key up and writes the halves by way of hexadecimal text for each signature: 25 µs beside OpenSSL's 38
+        halves = decode_dss_signature(self._private.sign(signed, _ES256))
+        return _base64url(b"".join(half.to_bytes(_COORDINATE, "big") for half in halves))
 
     def _header(self, media_type: str | None) -> bytes:
         # serialised once: jws.serialize_compact checks and serialises the same header again for each signature, a third of its time

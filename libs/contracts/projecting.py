@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, get_origin
 from uuid import UUID
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from libs.contracts.audiences import AUDIENCES, INTERNAL, Audience
 from libs.contracts.envelope import Event, Projection
@@ -83,9 +83,10 @@ def project(event: Event, event_id: UUID, keys: PseudonymKeys) -> list[Projectio
     if plans is None:
         raise LookupError(f"{type(event).__name__} is not among the events of libs.contracts")
     collection, id_field = event.aggregate
-    data: dict[str, Any] = event.__pydantic_serializer__.to_python(event, mode="json")
+    inside = event.__pydantic_serializer__.to_json(event)
+    data: dict[str, Any] = from_json(inside)
     own_id = str(event_id)
-    told = [Projection(INTERNAL, own_id, f"{collection}/{data[id_field]}", to_json(data))]
+    told = [Projection(INTERNAL, own_id, f"{collection}/{data[id_field]}", inside)]
     for plan in plans:
         for stream in _streams(plan, data):
             name = keys.namer(stream + plan.realm)

@@ -52,4 +52,4 @@ def _identity(name: str, birth_date: date) -> str:
 
 def _letters(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name.replace("œ", "oe").replace("Œ", "oe").replace("æ", "ae").replace("Æ", "ae").casefold())
-    return "".join(letter for letter in plain if letter.isalpha())
+    return plain if plain.isalpha() else "".join(letter for letter in plain if letter.isalpha())

@@ -40,6 +40,18 @@ def hashes_sought_of(search_key: bytes, identity: Identity | None) -> list[bytes
     return hashes_sought(search_key, identity.family_name, identity.given_name, identity.birth_on)
 
 
+def hashes_of(search_key: bytes, identity: Identity | None) -> tuple[bytes | None, list[bytes]]:
+    """`identity_hash_of`, and `hashes_sought_of` where there is one: for most people it is the same hash, made once."""
+    if identity is None or identity.birth_on is None:
+        return None, []
+    own = normalised_identity(identity.family_name, identity.given_name, identity.birth_on)
+    if own is None:
+        return None, []
+    others = [one for one in identities_sought(identity.family_name, identity.given_name, identity.birth_on) if one != own]
+    hashes = [keyed_hash(search_key, one) for one in (own, *others)]
+    return hashes[0], hashes
+
+
 def age_band_on(content: PersonContent, occurred_at: datetime) -> AgeBand:
     """The age band on the day it happened, as figures count it."""
     birth_on = content.identity.birth_on if content.identity is not None else None

@@ -1,12 +1,10 @@
 """Many referrals in one request: the same command as POST /v1/referrals, one line each."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -117,8 +115,7 @@ async def receive_referrals(request: Request, caller: Caller, runtime: Run) -> R
     return Lines(_answers(request, caller, runtime, rates))
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     """One line, read: what it asks for under its key, or why it is refused."""
 
     key: str | None
@@ -168,26 +165,19 @@ def _read(runtime: Runtime, caller: Principal, trace: Trace, line: bytes | LineT
 
 async def _receive(runtime: Runtime, number: int, part: Sequence[_Line | None]) -> tuple[bytes, bool]:
     """The results of lines, and whether the database is away. `number`: lines before them."""
-    outcomes = await asyncio.gather(*(_outcome(runtime, line) for line in part if line is not None))
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Exception) and not isinstance(outcome, Refusal)]
-    for failure in failures:
-        _log.warning("bulk.line_failed", exc_info=failure)
-    read = [(place, line.key) for place, line in enumerate(part, number + 1) if line is not None]
-    said = [_said(place, key, outcome) for (place, key), outcome in zip(read, outcomes, strict=True)]
-    return b"".join(said), any(is_away(failure) for failure in failures)
-
-
-async def _outcome(runtime: Runtime, line: _Line) -> Done | Exception:
-    if isinstance(line.asked, Exception):
-        return line.asked
-    try:
-        return await desk(runtime)(*line.asked)
-    except Refusal as refusal:
-        # the intake speaks of the referral, which is a part of the line
-        refusal.pointers = tuple((f"/referral{pointer}", sentence) for pointer, sentence in refusal.pointers)
-        return refusal
-    except Exception as error:
-        return error
+    read = [(place, line) for place, line in enumerate(part, number + 1) if line is not None]
+    received = iter(await desk(runtime).each([line.asked for _, line in read if not isinstance(line.asked, Exception)]))
+    said, away = [], False
+    for place, line in read:
+        outcome = line.asked if isinstance(line.asked, Exception) else next(received)
+        if isinstance(outcome, Refusal) and outcome is not line.asked:
+            # the intake speaks of the referral, which is a part of the line
+            outcome.pointers = tuple((f"/referral{pointer}", sentence) for pointer, sentence in outcome.pointers)
+        elif isinstance(outcome, Exception) and not isinstance(outcome, Refusal):
+            _log.warning("bulk.line_failed", exc_info=outcome)
+            away = away or is_away(outcome)
+        said.append(_said(place, line.key, outcome))
+    return b"".join(said), away
 
 
 def _key_of(raw: Any) -> str | None:

@@ -1,8 +1,8 @@
 """Receiving referrals: one command for a list, one statement per table, an outcome for each. A request that is refused does not fail its neighbours."""
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from pydantic_core import to_json
@@ -33,8 +33,7 @@ from services.referrals.rules import check_birth, check_past
 from services.referrals.working.helping import Concerned, awaits_contact
 
 
-@dataclass(frozen=True, slots=True)
-class _Referral:
+class _Referral(NamedTuple):
     intake: Intake
     departement: str
     routing: Decision
@@ -138,11 +137,11 @@ class Intakes:
                 person.id,
                 referral.id,
                 place,
-                person.counted.role.value,
-                person.counted.sex.value,
-                person.counted.age_band.value,
-                person.counted.agreement.value,
-                person.counted.known_to_services.value,
+                person.counted.role,
+                person.counted.sex,
+                person.counted.age_band,
+                person.counted.agreement,
+                person.counted.known_to_services,
                 person.fresh.key.id,
                 person.content,
                 person.identity_hash,
@@ -201,9 +200,9 @@ def _row(referral: _Referral, now: datetime) -> dict[str, object]:
         "units": request.unit_id,
         "communes": request.commune,
         "departements": referral.departement,
-        "channels": request.channel.value,
-        "urgencies": request.urgency.value,
-        "principal_themes": request.principal_theme.value,
+        "channels": request.channel,
+        "urgencies": request.urgency,
+        "principal_themes": request.principal_theme,
         "themes": ",".join(request.themes),
         "penals": request.penal,
         "natinfs": ",".join(str(number) for number in request.natinf),
@@ -216,7 +215,7 @@ def _row(referral: _Referral, now: datetime) -> dict[str, object]:
         "digests": referral.intake.digest,
         "narrative_keys": referral.intake.narrative[0].key.id if referral.intake.narrative else None,
         "narratives": referral.intake.narrative[1] if referral.intake.narrative else None,
-        "statuses": referral.status.value,
+        "statuses": referral.status,
         "posts": referral.routing.post_id,
         "routings": to_json(routing.stored(referral.routing, now)).decode(),
     }

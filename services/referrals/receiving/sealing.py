@@ -1,21 +1,20 @@
 """What can be done of a request to receive before its transaction begins: its personal content is sealed, each person and the narrative by a key of their own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 from uuid import UUID
 
 from libs.chassis.ids import new_id
 from libs.chassis.telemetry import Trace
 from libs.chassis.vault import FreshKey, Vault
 from libs.contracts.referrals import PersonCounted
-from services.referrals.persons import NARRATIVE, PERSON, age_band_on, hashes_sought_of, identity_hash_of
+from services.referrals.persons import NARRATIVE, PERSON, age_band_on, hashes_of
 from services.referrals.receiving.schemas import ReferralIn
 from services.referrals.schemas import PersonContent, PersonIn
 
 
-@dataclass(frozen=True, slots=True)
-class SealedPerson:
+class SealedPerson(NamedTuple):
     id: UUID
     counted: PersonCounted
     fresh: FreshKey
@@ -25,8 +24,7 @@ class SealedPerson:
     """The hashes by which an earlier referral may hold the same person."""
 
 
-@dataclass(frozen=True, slots=True)
-class Intake:
+class Intake(NamedTuple):
     """One request to receive, its personal content sealed (`sealed`): what could be done of it before its transaction begins is done."""
 
     client_id: str
@@ -78,7 +76,7 @@ def _person(vault: Vault, search_key: bytes, person: PersonIn, request: Referral
         known_to_services=person.known_to_services,
     )
     content_sealed = key.key.seal(content.model_dump_json().encode(), context=PERSON)
-    found_by, sought = identity_hash_of(search_key, person.identity), hashes_sought_of(search_key, person.identity)
+    found_by, sought = hashes_of(search_key, person.identity)
     return SealedPerson(person_id, counted, key, content_sealed, found_by, sought)
 
 

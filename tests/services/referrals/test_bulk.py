@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from typing import Any, cast
 
@@ -225,14 +225,13 @@ async def test_a_reference_taken_names_the_first_referral(referrals: Referrals) 
 
 async def test_the_answer_ends_where_the_database_went_away(referrals: Referrals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk_api, "_AT_ONCE", 2)
-    ask = Gathering.__call__
+    each = Gathering.each
 
-    async def away(self: Gathering[Any], claim: Claim, item: Any) -> Any:
-        if claim.key == "k-3":
-            raise ConnectionRefusedError
-        return await ask(self, claim, item)
+    async def away(self: Gathering[Any], asked: Sequence[tuple[Claim, Any]]) -> list[Any]:
+        outcomes = await each(self, [one for one in asked if one[0].key != "k-3"])
+        return outcomes if len(outcomes) == len(asked) else [*outcomes, ConnectionRefusedError()]
 
-    monkeypatch.setattr(Gathering, "__call__", away)
+    monkeypatch.setattr(Gathering, "each", away)
     sent = b"".join(line(referrals, f"k-{number}") for number in range(8))
 
     said = results(await send(referrals, sent))
