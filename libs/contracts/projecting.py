@@ -83,10 +83,10 @@ def project(event: Event, event_id: UUID, keys: PseudonymKeys) -> list[Projectio
     if plans is None:
         raise LookupError(f"{type(event).__name__} is not among the events of libs.contracts")
     collection, id_field = event.aggregate
-    inside = event.__pydantic_serializer__.to_json(event)
-    data: dict[str, Any] = from_json(inside)
+    whole = event.__pydantic_serializer__.to_json(event)
+    data: dict[str, Any] = from_json(whole)
     own_id = str(event_id)
-    told = [Projection(INTERNAL, own_id, f"{collection}/{data[id_field]}", inside)]
+    told = [Projection(INTERNAL, own_id, f"{collection}/{data[id_field]}", whole)]
     for plan in plans:
         for stream in _streams(plan, data):
             name = keys.namer(stream + plan.realm)
