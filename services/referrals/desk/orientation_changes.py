@@ -6,6 +6,7 @@ from typing import Any, Final, cast
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.chassis.settings import secret_bytes
 from libs.contracts.vocabularies import (
     ContactAgreement,
     LegalGround,
@@ -70,7 +71,8 @@ def replaceable(shown: Shown) -> Choices:
 
 async def _request(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
     answer_times = cast(Settings, it.runtime.settings).answer_times()
-    return await asking.request(session, it.caller, Links.of(it.runtime), it.id, body, it.now, answer_times)
+    search_key = secret_bytes(it.runtime.settings.search_key)
+    return await asking.request(session, it.caller, it.runtime.vault, search_key, Links.of(it.runtime), it.id, body, it.now, answer_times)
 
 
 async def _accept(session: AsyncSession, it: Doing, _: Any) -> BaseModel:

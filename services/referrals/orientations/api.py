@@ -15,6 +15,7 @@ from libs.chassis.pagination import Page, page_of
 from libs.chassis.problems import problems
 from libs.chassis.runtime import Run, Runtime
 from libs.chassis.security import Caller, Principal, Purpose
+from libs.chassis.settings import secret_bytes
 from libs.contracts.demonstration import ORIENTATION, REFERRAL, VICTIM, VICTIM_SUPPORT_SERVICE
 from libs.contracts.types import Id, Instant
 from libs.contracts.vocabularies import OrientationStatus, Urgency
@@ -76,8 +77,11 @@ def _told(
 async def request_orientation(referral_id: Id, body: OrientationIn, caller: Caller, runtime: Run, once: Once) -> Response:
     """Ask a partner's service to take a person over. `warnings` say what may not fit: the social worker decides."""
     answer_times = cast(Settings, runtime.settings).answer_times()
+    search_key = secret_bytes(runtime.settings.search_key)
     return await once(
-        lambda session: asking.request(session, caller, Links.of(runtime), referral_id, body, _now(), answer_times),
+        lambda session: asking.request(
+            session, caller, runtime.vault, search_key, Links.of(runtime), referral_id, body, _now(), answer_times
+        ),
         status=201,
         location="/v1/orientations/{id}",
     )

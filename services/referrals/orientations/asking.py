@@ -6,7 +6,6 @@ from uuid import UUID
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from libs.chassis import outbox
@@ -14,6 +13,7 @@ from libs.chassis.audit import audit
 from libs.chassis.ids import new_id
 from libs.chassis.refusals import NotFound
 from libs.chassis.security import Principal
+from libs.chassis.vault import Vault
 from libs.contracts.referrals import OrientationRequested
 from libs.contracts.vocabularies import AgeBand, Need, OrientationStatus, PartnerKind, PersonRole, Sex, Urgency
 from services.referrals import notices
@@ -45,12 +45,15 @@ from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import LinkMade, OrientationIn, OrientationRequestedOut
 from services.referrals.orientations.telling import facts_of, hears, summary, to_partner
 from services.referrals.orientations.waiting import until
-from services.referrals.working.work import locked_for, may_see, person_of, post_of
+from services.referrals.persons import hashes_sought_of
+from services.referrals.working.work import contents_of, locked_for, may_see, person_of, post_of
 
 
 async def request(
     session: AsyncSession,
     caller: Principal,
+    vault: Vault,
+    search_key: bytes,
     links: Links,
     referral_id: UUID,
     body: OrientationIn,
@@ -59,7 +62,7 @@ async def request(
 ) -> OrientationRequestedOut:
     """Ask a service of the directory. Refused for who refused to be contacted; what may not fit is a warning.
 
-    `answer_times`: how long an answer is waited for, by urgency.
+    `search_key`: of the hashes of identities. `answer_times`: how long an answer is waited for, by urgency.
     """
     referral = await locked_for(session, caller, referral_id, Move.ORIENT)
     person = await person_of(session, referral.id, body.person_id)
@@ -79,7 +82,8 @@ async def request(
     )
     if asked is not None:
         raise OrientedAlready("Cette personne est déjà orientée vers ce service.", more={"orientation_id": str(asked)})
-    check_sides(person.role, [one.role for one in await _asked(session, referral.id, service.organization_id)])
+    asked_of_it = await _asked(session, vault, search_key, referral.id, service.organization_id)
+    check_sides(person.role, [one.role for one in asked_of_it])
     if body.replaces_id is not None:
         await _check_replaced(session, referral.id, person.id, body.replaces_id)
     offer = Offer(
@@ -144,25 +148,38 @@ async def request(
     return OrientationRequestedOut(**summary(orientation).model_dump(), warnings=doubts)
 
 
-async def _asked(session: AsyncSession, referral_id: UUID, organization_id: UUID | None = None) -> list[Asked]:
-    """What was asked for the persons of a referral, here or in another that knows them by the same name and birth: a duplicate, an earlier one."""
-    here, there = aliased(Person), aliased(Person)
-    asked = (
-        select(col(Orientation.organization_id), col(here.role), col(Orientation.status), col(Orientation.referral_id) == referral_id)
-        .select_from(here)
-        .join(there, or_(col(there.id) == col(here.id), col(there.identity_hash) == col(here.identity_hash)))
-        .join(Orientation, and_(col(Orientation.referral_id) == col(there.referral_id), col(Orientation.person_id) == col(there.id)))
-        .where(col(here.referral_id) == referral_id)
+async def _asked(
+    session: AsyncSession, vault: Vault, search_key: bytes, referral_id: UUID, organization_id: UUID | None = None
+) -> list[Asked]:
+    """What was asked for the persons of a referral, here or in another that may hold them by their names and birth (`hashes_sought_of`): a duplicate, an
+    earlier one."""
+    persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral_id))).all()
+    contents = await contents_of(session, vault, persons)
+    sought = {id: frozenset(hashes_sought_of(search_key, content.identity)) for id, content in contents.items()}
+    found = (
+        select(
+            col(Orientation.organization_id),
+            col(Orientation.status),
+            col(Orientation.referral_id),
+            col(Person.id),
+            col(Person.identity_hash),
+        )
+        .join(Person, and_(col(Person.referral_id) == col(Orientation.referral_id), col(Person.id) == col(Orientation.person_id)))
+        .where(or_(col(Person.referral_id) == referral_id, col(Person.identity_hash).in_(frozenset().union(*sought.values()))))
     )
     if organization_id is not None:
-        asked = asked.where(col(Orientation.organization_id) == organization_id)
-    rows = await session.execute(asked)
-    return [Asked(organization, role, OrientationStatus(status), own) for organization, role, status, own in rows]
+        found = found.where(col(Orientation.organization_id) == organization_id)
+    return [
+        Asked(organization, person.role, OrientationStatus(status), at == referral_id)
+        for organization, status, at, asked_for, identity in await session.execute(found)
+        for person in persons
+        if person.id == asked_for or identity in sought.get(person.id, ())
+    ]
 
 
-async def check_sides_of(session: AsyncSession, referral_id: UUID) -> None:
+async def check_sides_of(session: AsyncSession, vault: Vault, search_key: bytes, referral_id: UUID) -> None:
     """After a role was corrected, its row locked and flushed. Raises BothSides."""
-    check_sides_apart(await _asked(session, referral_id))
+    check_sides_apart(await _asked(session, vault, search_key, referral_id))
 
 
 async def _check_replaced(session: AsyncSession, referral_id: UUID, person_id: UUID, replaced_id: UUID) -> None:

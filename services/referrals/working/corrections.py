@@ -140,7 +140,7 @@ async def correct(
         if referral.awaits_contact:
             await delays.settle(session, referral)
         if any(field.endswith("/role") for field in fields):
-            await check_sides_of(session, referral.id)
+            await check_sides_of(session, vault, search_key, referral.id)
         await outbox.append(session, await corrected_state(session, referral, persons, now, returning))
         await say_late(session, referral, now)
         await tell_reached(session, referral, reached=now_reached and not was_reached)

@@ -241,6 +241,22 @@ async def test_no_organization_is_asked_for_both_over_two_referrals_of_one_situa
     assert other.json()["type"].endswith("both-sides")
 
 
+@pytest.mark.parametrize(
+    ("then", "now"), [("Jean Pierre", "Jean-Pierre"), ("Jean-Pierre", "Jean Pierre"), ("Jean-Pierre", "jean pierre, marie")]
+)
+async def test_nor_over_two_that_write_a_double_name_otherwise(referrals: Referrals, then: str, now: str) -> None:
+    def couple(given_name: str) -> list[dict[str, Any]]:
+        his = person("alleged_perpetrator", "male", HIS)
+        return [person("victim", "female", HERS), his | {"identity": his["identity"] | {"given_name": given_name}}]
+
+    one, again = await referrals.accepted(persons=couple(then)), await referrals.accepted(persons=couple(now))
+    assert (await ask(referrals, one, d.VICTIM_SUPPORT_SERVICE, place=1)).status_code == 201
+
+    hers = await ask(referrals, again, d.LEGAL_ADVICE_SERVICE)
+
+    assert (hers.status_code, hers.json()["type"].rpartition("/")[2]) == (409, "both-sides")
+
+
 async def test_who_was_accused_before_may_be_helped_as_a_victim_by_who_took_them_then(referrals: Referrals) -> None:
     then = await referrals.accepted(persons=[person("alleged_perpetrator", "male", HIS)])
     assert (await ask(referrals, then, d.LEGAL_ADVICE_SERVICE)).status_code == 201
