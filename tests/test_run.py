@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,16 @@ class Run:
             return subprocess.Popen(
                 [sys.executable, "-m", "services", *options], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
             )
+
+    @contextmanager
+    def running(self) -> "Iterator[subprocess.Popen[bytes]]":
+        """A house that is not left standing where the test fails."""
+        process = self.start()
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                stop(process)
 
     def printed(self) -> str:
         return self.output.read_text(encoding="utf-8")
@@ -180,28 +191,28 @@ def _files_with(folder: Path, words: list[str]) -> dict[str, list[str]]:
 
 def test_a_killed_service_comes_back_and_nothing_is_lost_over_a_restart_of_everything(played: Run, tmp_path: Path) -> None:
     run = replace(played, output=tmp_path / "printed")  # what the first run printed says nothing of this one
-    process = run.start()
-    run.wait_for("est en marche", process)
-    assert f":{run.ports['referrals']}/desk/" in run.printed()
-    sign_in = httpx.get(f"http://127.0.0.1:{run.ports['referrals']}/desk/sign-in", timeout=PATIENCE)
-    assert sign_in.headers["location"].startswith(f"http://127.0.0.1:{run.ports['issuer']}/authorize?")
-    refused = run.refused()
-    [victim] = _processes(process.pid, "services.reporting")
-    os.kill(victim, signal.SIGKILL)
-    run.wait_for("reporting", process)
-    deadline = time.monotonic() + 60
-    while not (found := _processes(process.pid, "services.reporting")) or found == [victim]:
-        assert time.monotonic() < deadline, run.printed()
-        time.sleep(0.1)
-    process.kill()  # the whole house, without a word
-    process.wait(10)
+    with run.running() as process:
+        run.wait_for("est en marche", process)
+        assert f":{run.ports['referrals']}/desk/" in run.printed()
+        sign_in = httpx.get(f"http://127.0.0.1:{run.ports['referrals']}/desk/sign-in", timeout=PATIENCE)
+        assert sign_in.headers["location"].startswith(f"http://127.0.0.1:{run.ports['issuer']}/authorize?")
+        refused = run.refused()
+        [victim] = _processes(process.pid, "services.reporting")
+        os.kill(victim, signal.SIGKILL)
+        run.wait_for("reporting", process)
+        deadline = time.monotonic() + 60
+        while not (found := _processes(process.pid, "services.reporting")) or found == [victim]:
+            assert time.monotonic() < deadline, run.printed()
+            time.sleep(0.1)
+        process.kill()  # the whole house, without a word
+        process.wait(10)
 
-    again = run.start()
-    run.wait_for("3 saisine(s)", again)
-    run.wait_for("est en marche", again)
+    with run.running() as again:
+        run.wait_for("3 saisine(s)", again)
+        run.wait_for("est en marche", again)
 
-    assert run.situations() == 3
-    assert stop(again) == 0
+        assert run.situations() == 3
+        assert stop(again) == 0
     assert refused == [400, 404, 422, 422]
     _tells_nothing_of([MARKER], run)
 

@@ -22,6 +22,18 @@ def test_it_exists(path: str, name: str) -> None:
     assert name in _there(path)
 
 
+def test_every_plant_has_its_row() -> None:
+    planted = {
+        (str(path), name)
+        for path in sorted(Path("tests").rglob("test_*.py"))
+        for name in _there(str(path))
+        if name.startswith("test_planted_")
+    }
+
+    assert len(planted) > 100
+    assert sorted(planted - set(NAMED)) == []
+
+
 ROWS = [line.strip("|").split(" | ") for line in Path("docs/proofs.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
 
 
