@@ -1,8 +1,13 @@
-"""Clients that post referrals and work them through their whole life (lives.py), repeating what was not acknowledged with the same key."""
+"""Clients that post referrals and work them through their whole life (lives.py), repeating what was not acknowledged with the same key.
+
+What a fault of the campaign explains is repeated and counted; what none explains (500, a valid token refused) is repeated, kept and a finding; when
+nothing at all is acknowledged any more, `watch` ends it.
+"""
 
 import asyncio
 import json
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -14,7 +19,10 @@ from libs.embedded.network import CallFailed, Network
 from tests.proof.told import Told
 
 _ANYTHING = tuple(range(200, 600))
-_AGAIN = frozenset({401, 408, 425, 429, 500, 502, 503, 504})
+_AGAIN = frozenset({408, 429, 503})
+"""The database is away, or busy; the body came too slowly, on a machine that is."""
+_QUIET_SECONDS = 300.0
+"""A killed broker is back in a minute and a half on a machine ten times too slow, PostgreSQL sooner; and neither keeps all clients from all services."""
 _NDJSON = "application/x-ndjson"
 Answer = TypeVar("Answer")
 
@@ -25,6 +33,31 @@ class Refused(Exception):
 
 class Late(Refused):
     """Somebody else changed it first."""
+
+
+class Stuck(Exception):
+    """For minutes nothing was acknowledged to anybody."""
+
+
+class Again(Exception):
+    """Not this time. `why`: a status, or what came in its place."""
+
+    def __init__(self, why: str, *, broken: str = "") -> None:
+        super().__init__(why)
+        self.why = why
+        self.broken = broken
+        """What no fault of the campaign explains."""
+
+
+async def watch(told: Told, seconds: float = _QUIET_SECONDS) -> None:
+    """Until it is cancelled. Raises Stuck, with what is waited for, when nothing was acknowledged for so long."""
+    seen, since = told.commits, time.monotonic()
+    while True:
+        await asyncio.sleep(1)
+        if told.commits != seen:
+            seen, since = told.commits, time.monotonic()
+        elif time.monotonic() - since >= seconds:
+            raise Stuck(f"nothing acknowledged for {seconds:g} s; waiting for {'; '.join(told.waiting.values()) or 'what no client knows'}")
 
 
 class Client:
@@ -46,64 +79,72 @@ class Client:
         """NDJSON, each line under a key of its own. All lines are sent again until each has its result."""
         sent = "".join(json.dumps({"key": uuid4().hex, "referral": body}) + "\n" for body in bodies)
 
-        async def attempt(replica: Network) -> list[dict[str, Any]] | None:
+        async def attempt(replica: Network) -> list[dict[str, Any]]:
             async with await replica.client("referrals", who) as client:
                 answer = await client.post(path, content=sent, headers={"Content-Type": _NDJSON})
-            if not _is_answer(answer, path):
-                return None
+            _check(answer.status_code, answer.text, path)
             results = [json.loads(line) for line in answer.text.splitlines() if line]
             for result in results:
-                if result["problem"] is not None and not _comes_again(result["problem"]["status"], json.dumps(result["problem"])):
-                    raise Refused(f"line {result['line']} of {path}: {result['problem']}")
+                if result["problem"] is not None:
+                    _check(result["problem"]["status"], json.dumps(result["problem"]), f"line {result['line']} of {path}")
             received = [result["referral"] for result in results if result["referral"] is not None]
-            return received if len(received) == len(bodies) else None
+            if len(received) != len(bodies):
+                raise Again("part of an answer")
+            return received
 
-        return await self._patiently(attempt)
+        return await self._patiently(path, attempt)
 
     async def fill(self, url: str, fields: dict[str, str], is_done: Callable[[], Awaitable[bool]]) -> None:
         """Send a form that answers once. It has no key: whether a first try was heard, `is_done` says."""
 
-        async def attempt(replica: Network) -> bool | None:
+        async def attempt(replica: Network) -> None:
             async with httpx.AsyncClient(base_url=replica.urls["referrals"], timeout=15, trust_env=False) as browser:
                 answer = await browser.post(urlsplit(url).path, data=fields)
-            if answer.status_code in {409, 410, 412} and await is_done():
-                return True
-            return True if _is_answer(answer, "an answer link") else None
+            if not (answer.status_code in {409, 410, 412} and await is_done()):
+                _check(answer.status_code, answer.text, "an answer link")
 
-        await self._patiently(attempt)
+        await self._patiently("an answer link", attempt)
 
     async def _call(self, who: str, method: str, path: str, body: Any, headers: dict[str, str], key: str | None) -> dict[str, Any]:
-        async def attempt(replica: Network) -> dict[str, Any] | None:
+        async def attempt(replica: Network) -> dict[str, Any]:
             answer = await replica.call("referrals", who, method, path, body=body, key=key, headers=headers, accepted=_ANYTHING)
-            found: dict[str, Any] | None = answer.json() if _is_answer(answer, f"{method} {path}") else None
+            _check(answer.status_code, answer.text, f"{method} {path}")
+            found: dict[str, Any] = answer.json()
             return found
 
-        return await self._patiently(attempt)
+        return await self._patiently(f"{method} {path}", attempt)
 
-    async def _patiently(self, attempt: Callable[[Network], Awaitable[Answer | None]]) -> Answer:
+    async def _patiently(self, what: str, attempt: Callable[[Network], Awaitable[Answer]]) -> Answer:
         await asyncio.sleep(self.dice.uniform(0, 0.1))
+        question = object()
         while True:
             # now and then a client loses its patience: its connection is cut, and whether it was heard is not known
-            patience = self.dice.uniform(0.001, 0.05) if self.dice.random() < 0.04 else 15
+            is_impatient = self.dice.random() < 0.04
+            patience = self.dice.uniform(0.001, 0.05) if is_impatient else 15
             try:
                 async with asyncio.timeout(patience):
                     found = await attempt(self.dice.choice(self._replicas))
-            except (CallFailed, TimeoutError, httpx.HTTPError):
-                found = None
-            if found is not None:
+            except Again as again:
+                why = again.why
+                if again.broken:
+                    self.told.broken.append(again.broken)
+            except (CallFailed, TimeoutError, httpx.HTTPError) as error:
+                why = "cut by the client" if is_impatient else type(error.__cause__ or error).__name__
+            else:
+                self.told.waiting.pop(question, None)
                 return found
-            self.told.repeated += 1
+            self.told.again[why] += 1
+            self.told.waiting[question] = f"{what} ({why})"
             await asyncio.sleep(self.dice.uniform(0.05, 0.4))
 
 
-def _is_answer(answer: httpx.Response, what: str) -> bool:
-    """False when it is to be asked again. Raises Refused."""
-    if answer.status_code < 300:
-        return True
-    if _comes_again(answer.status_code, answer.text):
-        return False
-    raise (Late if answer.status_code == 412 else Refused)(f"{answer.status_code} to {what}: {answer.text[:500]}")
-
-
-def _comes_again(status: int, text: str) -> bool:
-    return status in _AGAIN or "idempotency-in-flight" in text
+def _check(status: int, text: str, what: str) -> None:
+    """Raises Again or Refused unless it is a success."""
+    if status < 300:
+        return
+    said = f"{status} to {what}: {text[:500]}"
+    if status in _AGAIN or "idempotency-in-flight" in text:
+        raise Again(str(status))
+    if status == 401 or status >= 500:
+        raise Again(str(status), broken=said)
+    raise (Late if status == 412 else Refused)(said)

@@ -74,6 +74,9 @@ def judge(told: Told, held: Held, *, wiped: bool) -> Verdict:
 
 def _stream(verdict: Verdict, service: str, stream: Stream, *, whole: bool) -> None:
     where = f"{service}, {stream.name}"
+    unread = max(1, len(stream.kept))
+    verdict.add(f"{where}, a topic that nobody read", missing=unread * (stream.topic is None and streams.has_topic(stream.name)))
+    verdict.add(f"{where}, a feed that nobody read", missing=unread * (stream.feed is None and stream.name != streams.AUDIT))
     verdict.stream(f"{where}, database", stream.kept, stream.head, stream.begin)
     if stream.topic is not None:
         by_number = {record.sequence: record for record in stream.kept}

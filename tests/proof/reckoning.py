@@ -20,11 +20,10 @@ from libs.embedded.network import Network
 from services.reporting.rebuild import rebuild
 from tests.proof.accounts import Verdict
 from tests.proof.judging import Held, Stream, judge
+from tests.proof.readers import Tokens
 from tests.proof.standing import SERVICES, Kafka, Standing
 from tests.proof.told import BREAKDOWNS, Told
 
-READERS = {"internal": "reporting", "departement:95": "coordinator-95", "interior": "interior", "justice": "justice"}
-"""Stream → who reads its feed."""
 _EVERYTHING = 10_000_000
 
 
@@ -78,9 +77,10 @@ async def reckon(house: Standing, kafka: Kafka, network: Network, told: Told, *,
 
 async def _gathered(house: Standing, kafka: Kafka, network: Network) -> Held:
     databases = {name: Database(house.url(name), pool_size=2) for name in SERVICES}
+    tokens = Tokens(f"http://127.0.0.1:{house.plan.issuer_port}", house.folder / "issuer")
     try:
         held = Held(
-            said={name: await _streams(name, database, kafka, network) for name, database in databases.items()},
+            said={name: await _streams(name, database, kafka, network, tokens) for name, database in databases.items()},
             keys={name: PseudonymKeys(b64decode(house.environments[name][f"{name.upper()}_PSEUDONYM_KEY"])) for name in SERVICES},
             waiting={},
             referrals={},
@@ -114,7 +114,7 @@ async def _gathered(house: Standing, kafka: Kafka, network: Network) -> Held:
             await database.close()
 
 
-async def _streams(service: str, database: Database, kafka: Kafka, network: Network) -> list[Stream]:
+async def _streams(service: str, database: Database, kafka: Kafka, network: Network, tokens: Tokens) -> list[Stream]:
     found = []
     async with database.transaction() as session:
         heads = await streams.heads(session)
@@ -128,8 +128,8 @@ async def _streams(service: str, database: Database, kafka: Kafka, network: Netw
         )
         if streams.has_topic(head.stream):
             made.topic = await _on_topic(kafka, service, head.stream)
-        if head.stream in READERS:
-            made.feed = await _on_feed(network, service, head.stream)
+        if (token := tokens.of(head.stream)) is not None:
+            made.feed = await _on_feed(network, service, head.stream, token)
         found.append(made)
     return found
 
@@ -180,12 +180,12 @@ async def _uncommitted(kafka: Kafka, listener: str, sources: list[str], seconds:
         await admin.close()
 
 
-async def _on_feed(network: Network, service: str, stream: str) -> list[streams.Record]:
+async def _on_feed(network: Network, service: str, stream: str, token: str) -> list[streams.Record]:
     found: list[streams.Record] = []
     while True:
         after = found[-1].sequence if found else 0
         path = f"/v1/streams/{stream}/events?after={after}&limit=1000"
-        page = (await network.call(service, READERS[stream], "GET", path)).json()["events"]
+        page = (await network.call(service, "reporting", "GET", path, headers={"Authorization": f"Bearer {token}"})).json()["events"]
         if not page:
             return found
         found += [streams.Record.of_cloudevent(stream, event) for event in page]

@@ -1,5 +1,6 @@
 """The judgement of `make proof` is red for each thing that can be wrong at the end, and green for a house in which nothing is."""
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -7,6 +8,7 @@ from pathlib import Path
 from uuid import UUID, uuid5
 
 import pytest
+import structlog
 
 from libs.chassis import streams
 from libs.contracts import demonstration as d
@@ -15,7 +17,7 @@ from libs.contracts.projecting import project
 from libs.contracts.pseudonyms import PseudonymKeys
 from libs.contracts.registry import EVENTS
 from tests.proof import __main__ as proof
-from tests.proof.__main__ import main, progress
+from tests.proof.__main__ import failures, main, progress, quiet, telling
 from tests.proof.faults import KINDS, never_done
 from tests.proof.judging import Held, Stream, judge
 from tests.proof.told import Told
@@ -128,6 +130,14 @@ def not_on_the_topic(held: Held) -> None:
     del topic[2]
 
 
+def a_feed_that_nobody_read(held: Held) -> None:
+    stream(held, "organization").feed = None
+
+
+def a_topic_that_nobody_read(held: Held) -> None:
+    stream(held, "departement").topic = None
+
+
 def not_in_the_feed(held: Held) -> None:
     feed = stream(held, "justice").feed
     assert feed
@@ -217,6 +227,8 @@ ONE_OF_EACH = {"missing": 1, "doubled": 1}
         (changed_in_the_database, ONE_OF_EACH | {"chain_breaks": 3}),
         (not_on_the_topic, {"missing": 1}),
         (not_in_the_feed, {"missing": 1}),
+        (a_feed_that_nobody_read, {"missing": 2}),
+        (a_topic_that_nobody_read, {"missing": 10}),
         (an_audience_that_was_not_told, {"missing": 1}),
         (an_audience_that_was_told_twice, {"doubled": 1}),
         (an_audience_told_in_another_order, {"out_of_order": 1}),
@@ -294,17 +306,49 @@ def test_the_last_line_is_json_and_the_exit_code_1_when_it_comes_to_no_compariso
 
 
 def test_progress_says_how_long_it_may_still_take() -> None:
-    assert progress(2500, 10_000, 30, 30, 60) == " 2500 of 10000 commits,  30 of 30 kills,  3.0 min left | "[:-3]
-    assert progress(0, 300, 0, 30, 2) == "    0 of 300 commits,   0 of 30 kills"
+    assert progress(2500, 10_000, 30, 30, 60) == " 2500 of 10000 commits,    30 kills (30 are enough),  3.0 min left"
+    assert progress(0, 300, 0, 30, 2) == "    0 of 300 commits,     0 of 30 kills"
+    assert progress(270, 60, 3, 6, 60) == "  270 commits (60 are enough),     3 of 6 kills,  1.0 min left"
+
+
+async def test_what_takes_long_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, twice = list[str](), asyncio.Event()
+
+    def say(what: str) -> None:
+        said.append(what)
+        if len(said) == 3:
+            twice.set()
+
+    async with telling("starting the broker", say, every=0):
+        await twice.wait()
+    heard = len(said)
+    await asyncio.sleep(0)
+
+    assert said[:3] == ["starting the broker", "still starting the broker", "still starting the broker"]
+    assert len(said) == heard
+
+
+def test_the_account_is_not_mixed_with_what_a_part_of_the_house_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    before = structlog.get_config()
+    try:
+        quiet()
+        structlog.get_logger().info("rebuild.done", events=1033)
+        structlog.get_logger().warning("rebuild.differs")
+    finally:
+        structlog.configure(**before)
+
+    written = capsys.readouterr()
+    assert (written.out, "rebuild.done" in written.err, "rebuild.differs" in written.err) == ("", False, True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_of_fault_that_a_campaign_passed_over_is_told(kind: str) -> None:
     done = dict.fromkeys(KINDS, 1)
 
-    assert never_done(done, 30) == []
-    assert never_done(done | {kind: 0}, 30) == [kind]
-    assert never_done(done | {kind: 0}, 10) == [], "too few kills for each kind"
+    assert never_done(done) == []
+    assert never_done(done | {kind: 0}) == [kind]
+    assert failures(Told(), done | {kind: 0}, 30) == [f"never done: {kind}"]
+    assert failures(Told(), done | {kind: 0}, 10) == [], "too few kills for each kind"
 
 
 @pytest.mark.parametrize(

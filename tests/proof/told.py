@@ -24,7 +24,12 @@ class Told:
     unfair: int = 0
     """How often two, who changed one version of a referral at the same time, were both told that it is done, or neither."""
     commits: int = 0
-    repeated: int = 0
+    again: Counter[str] = field(default_factory=Counter)
+    """Why what was asked had to be asked again: by status, or what came in its place."""
+    broken: list[str] = field(default_factory=list)
+    """Each answer that no fault of the campaign explains, in a few words: asked again, and a finding all the same."""
+    waiting: dict[object, str] = field(default_factory=dict)
+    """By question: what is asked for again, and why."""
 
     def note(self, referral_id: str, *facts: str, status: str | None = None) -> None:
         """One acknowledged change, with the facts it is."""
@@ -32,6 +37,10 @@ class Told:
         self.facts.setdefault(referral_id, []).extend(facts)
         if status is not None:
             self.statuses[referral_id] = status
+
+    @property
+    def repeated(self) -> str:
+        return f"{self.again.total()} times repeated ({', '.join(f'{number} × {why}' for why, number in sorted(self.again.items()))})"
 
     def note_orientation(self, referral_id: str, orientation_id: str, service_id: str, status: str) -> None:
         """One acknowledged change of an orientation. `status`: its FHIR Task state, after which the fact is called."""
