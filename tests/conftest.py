@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from libs.chassis import operations_api
 from libs.chassis.database import migrate
 from libs.embedded.broker import Broker
 from libs.embedded.postgres import Postgres
@@ -20,6 +21,7 @@ _numbers = itertools.count(1)
 
 settings.register_profile("maillon", deadline=None)  # 200 ms an example by default: a flake on a machine that is busy
 settings.load_profile("maillon")
+operations_api._DATABASE_SECONDS = 60  # 3 s otherwise: on a machine that is busy the first look takes longer, and /readyz says 503
 
 
 LONGEST = (

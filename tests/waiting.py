@@ -9,11 +9,11 @@ T = TypeVar("T")
 
 
 @overload
-async def until(condition: Callable[[], Awaitable[T]], seconds: float = 30) -> T: ...
+async def until(condition: Callable[[], Awaitable[T]], seconds: float = 90) -> T: ...
 @overload
-async def until(condition: Callable[[], T], seconds: float = 30) -> T: ...
-async def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """The first truthy value of a condition, looked at every 50 ms. Raises TimeoutError."""
+async def until(condition: Callable[[], T], seconds: float = 90) -> T: ...
+async def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    """The first truthy value of a condition, looked at every 50 ms. Raises TimeoutError, long after what a busy machine takes."""
     async with asyncio.timeout(seconds):
         while True:
             value = condition()

@@ -8,6 +8,7 @@ import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.chassis import idempotency
@@ -158,17 +159,19 @@ async def test_a_twin_that_takes_too_long_is_told_to_come_back(
     assert answer.headers["retry-after"] == "1"
 
 
-async def test_a_twin_whose_first_one_failed_does_the_work_itself(client: httpx.AsyncClient, database: Database) -> None:
+async def test_a_twin_whose_first_one_failed_does_the_work_itself(
+    client: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "WAIT", "60s")
     waiting = asyncio.Event()
+    behind = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))")
 
     async def first() -> None:
         async with database.transaction() as session:
             await claim(session, [claim_of("police-95", "k-1", "make_thing", "/v1/things", b"")])
             waiting.set()
-            raw = await database.connect()
-            while not await raw.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110  # it happens in PostgreSQL
+            while not await session.scalar(behind):  # noqa: ASYNC110  # it happens in PostgreSQL
                 await asyncio.sleep(0.01)
-            await raw.close()
             raise RuntimeError("killed")
 
     failing = asyncio.create_task(first())

@@ -39,6 +39,14 @@ async def listening(app: Any) -> AsyncIterator[int]:
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
+    """A body has more time than any test takes."""
+    async with listening(app_of(ISSUER, body_limit_bytes=20_000, body_timeout_seconds=600)) as port:
+        yield port
+
+
+@pytest.fixture
+async def impatient() -> AsyncIterator[int]:
+    """The port of who gives a body no time."""
     async with listening(app_of(ISSUER, body_limit_bytes=20_000, body_timeout_seconds=0.4)) as port:
         yield port
 
@@ -48,12 +56,12 @@ class Answering:
 
     def __init__(self) -> None:
         self.bounded = Limits(self, body_bytes=10, body_seconds=1, concurrency=2)
-        self.answered = self.left = False
+        self.answered = self.left = self.left_at_first = False
 
     async def __call__(self, scope: limits.Scope, receive: limits.Receive, send: limits.Send) -> None:
         scope[limits.LEAVE] = self._leave
         await PlainTextResponse(b"a" * LARGE)(scope, receive, send)
-        self.answered = True
+        self.answered, self.left_at_first = True, self.left
 
     def _leave(self) -> None:
         self.left = True
@@ -129,8 +137,8 @@ async def test_a_route_may_have_a_limit_of_its_own(port: int) -> None:
     assert answers == [413, 400]  # the second was read, and is no JSON
 
 
-async def test_a_body_that_comes_too_slowly_is_given_up(port: int) -> None:
-    connection = await Connection.open(port)
+async def test_a_body_that_comes_too_slowly_is_given_up(impatient: int) -> None:
+    connection = await Connection.open(impatient)
 
     await connection.send(_head(Content_Length="100") + b'{"name"')
 
@@ -138,8 +146,8 @@ async def test_a_body_that_comes_too_slowly_is_given_up(port: int) -> None:
     assert await connection.closed()
 
 
-async def test_a_body_that_drips_does_not_gain_time(port: int) -> None:
-    connection = await Connection.open(port)
+async def test_a_body_that_drips_does_not_gain_time(impatient: int) -> None:
+    connection = await Connection.open(impatient)
     await connection.send(_head(Content_Length="1000"))
 
     async def drip() -> None:
@@ -495,13 +503,11 @@ async def test_who_reads_nothing_of_a_large_answer_is_cut_off_and_keeps_its_shar
     async with listening(answering.bounded) as port:
         asking = await _ask_for_a_large_answer(port)
         await until(lambda: answering.answered)
-        left_at_first = answering.left
-
         await until(lambda: answering.left)
         with asking:
             read = await _read(asking)
 
-    assert not left_at_first
+    assert not answering.left_at_first
     assert 0 < read < LARGE
 
 

@@ -143,14 +143,19 @@ class Waiting:
     """Requests of one client whose bodies do not end before they are let go."""
 
     def __init__(self, client: httpx.AsyncClient, headers: dict[str, str], count: int) -> None:
-        self._gate = asyncio.Event()
+        self._gate, self._begun, self._count = asyncio.Event(), asyncio.Semaphore(0), count
         headers = {"Content-Type": "application/json", **headers}
         self._asked = [asyncio.create_task(client.post("/v1/echo", content=self._body(), headers=headers)) for _ in range(count)]
 
     async def _body(self) -> AsyncIterator[bytes]:
         yield b'{"name": '
+        self._begun.release()  # the rest is asked for: it is in work
         await self._gate.wait()
         yield b'"a"}'
+
+    async def begun(self) -> None:
+        for _ in range(self._count):
+            await self._begun.acquire()
 
     async def answers(self) -> list[int]:
         self._gate.set()
@@ -161,7 +166,7 @@ async def test_one_client_takes_its_share_of_the_places_and_no_more() -> None:
     issuer = Issuer()
     async with calling(app_of(issuer, concurrency_limit=4, client_concurrency_limit=2)) as client:
         waiting = Waiting(client, issuer.headers(client_id="police-95"), 2)
-        await asyncio.sleep(0.05)
+        await waiting.begun()
         beyond = await _echo(client, issuer, "police-95")
         neighbour = await _echo(client, issuer, "police-78")
         answers = await waiting.answers()
@@ -203,7 +208,7 @@ async def test_who_waits_for_the_issuers_keys_takes_a_share_of_its_address_and_s
         refused = await asyncio.gather(*strangers)
         issuer.keys.append(ECKey.generate_key("P-256", {"kid": "second"}))
         waiting = Waiting(client, issuer.headers(client_id="police-93"), 2)
-        await asyncio.sleep(0.05)
+        await waiting.begun()
         another = await client.post("/v1/echo", json=ECHO, headers=_unknown(3))
 
         assert (await beyond).status_code == 503

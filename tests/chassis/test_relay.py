@@ -38,7 +38,7 @@ async def on_topic(bus: Bus, stream: str = streams.INTERNAL, at_least: int = 0) 
         consumer.assign([place])
         await consumer.seek_to_beginning(place)
         found: list[streams.Record] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(found) < at_least or await consumer.position(place) < (await consumer.end_offsets([place]))[place]:
                 for messages in (await consumer.getmany(timeout_ms=200)).values():
                     found += [record_of(stream, message.headers, message.value) for message in messages]
@@ -144,7 +144,7 @@ async def test_a_message_bears_no_finer_time_than_its_event(database_url: Databa
     await consumer.start()
     try:
         consumer.assign([TopicPartition(bus.topic("partners", "interior"), 0)])
-        message = await asyncio.wait_for(consumer.getone(), 20)
+        message = await asyncio.wait_for(consumer.getone(), 60)
     finally:
         await stop_client(consumer)
     assert message.timestamp == datetime(2026, 11, 23, 23, tzinfo=UTC).timestamp() * 1000

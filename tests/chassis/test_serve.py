@@ -16,6 +16,7 @@ import pytest
 from libs.chassis.serve import CannotStart, _wait_for_database, documentary_settings
 from libs.chassis.settings import development_secrets
 from libs.embedded import children, nursery
+from libs.embedded.broker import free_port
 from libs.embedded.nursery import Nursery
 from libs.embedded.postgres import Postgres
 from tests.chassis.answering import ThingSettings
@@ -55,7 +56,7 @@ class Programs:
     def run(self, *arguments: str, environment: dict[str, str]) -> tuple[int, str]:
         """Its exit code, and what it printed."""
         before = len(self.printed())
-        code = self.start(*arguments, environment=environment).wait(60)
+        code = self.start(*arguments, environment=environment).wait(300)
         printed = self.printed()[before:]
         assert "Traceback" not in printed
         assert "hunter2" not in printed
@@ -82,8 +83,7 @@ def programs(tmp_path: Path, _grown_in: Nursery | None) -> Programs:
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

@@ -437,7 +437,7 @@ async def test_a_stopped_replica_gives_its_leases_back(house: Served, theirs: Re
     port = silent.sockets[0].getsockname()[1]
     await change(house, f"UPDATE subscriptions SET url = 'http://127.0.0.1:{port}/'")
     replica = asyncio.create_task(Deliverer(house.runtime).run())
-    await asyncio.wait_for(hanging.wait(), 10)
+    await asyncio.wait_for(hanging.wait(), 60)
 
     await ended(replica)
 

@@ -157,7 +157,9 @@ async def test_requests_are_counted_by_operation_never_by_path() -> None:
 def _log_of(program: str) -> list[dict[str, Any]]:
     """What a process writes, line by line; every line is JSON."""
     setup = "from libs.chassis.telemetry import start_logging\nstart_logging('partners')\n"
-    done = subprocess.run([sys.executable, "-c", setup + textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", setup + textwrap.dedent(program)], capture_output=True, text=True, timeout=300, check=False
+    )
     assert MARKER not in done.stdout + done.stderr
     assert done.stderr == ""
     return [json.loads(line) for line in done.stdout.splitlines()]

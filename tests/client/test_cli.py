@@ -358,12 +358,12 @@ def live(operator: Operator, database_url: Callable[[str | None], str]) -> Itera
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert started.wait(20)
+    assert started.wait(120)
     operator.sets(MAILLON_PARTNERS_URL=f"http://127.0.0.1:{ports[0]}", MAILLON_TOKEN_URL=f"http://127.0.0.1:{ports[1]}/token")
     with capture_logs():  # the server's log lines are not what the command prints
         yield operator
     ending.set()
-    thread.join(20)
+    thread.join(120)
 
 
 def follow(operator: Operator, *more: str) -> Result:

@@ -25,7 +25,7 @@ def server(tmp_path: Path) -> Iterator[Postgres]:
 
 
 def _connections_close(process: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while Path(f"/proc/{process}").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from libs.chassis.settings import development_secrets
+from libs.embedded.broker import free_port
 from libs.embedded.issuer import Issuer
 from libs.embedded.issuer import create_app as create_issuer
 from tests.hostile.schema_fuzz import listening
@@ -50,7 +51,7 @@ class Reached:
         opened = socket.socket()
         if room is not None:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-        opened.settimeout(30)
+        opened.settimeout(120)
         opened.connect(("127.0.0.1", self.port))
         return opened
 
@@ -102,9 +103,7 @@ async def serving(
 
     `program`: started in its place, in `folder`; `code`: with which it ends.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    issuer, log, prefix = Issuer(NOWHERE), folder / "log", service.upper()
+    port, issuer, log, prefix = free_port(), Issuer(NOWHERE), folder / "log", service.upper()
     with listening(create_issuer(issuer)) as url, log.open("wb") as written:
         environment = {
             "PATH": os.environ["PATH"],
@@ -125,16 +124,16 @@ async def serving(
         )
         one = Served(port, issuer, client_id, process, log)
         try:
-            await until(lambda: alive(one), 90)
+            await until(lambda: alive(one), 300)
             yield one
         finally:
             process.terminate()
-        assert process.wait(30) == code
+        assert process.wait(120) == code
 
 
 async def alive(served: Served) -> bool:
     assert served.process.poll() is None, served.log.read_text()
-    async with httpx.AsyncClient(base_url=served.url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=served.url, timeout=60) as client:
         try:
             return (await client.get("/livez")).status_code == 200
         except httpx.TransportError:

@@ -101,6 +101,7 @@ def _configured(
             "seed": seed,
             "base-url": url,
             "workers": 1,
+            "request-timeout": 60,  # 10 s otherwise
             "generation": {"max-examples": examples, "no-shrink": True, "database": "none"},
             "checks": {"enabled": False} | {name: {"enabled": True} for name in CHECKS},
             "phases": {name: {"enabled": name in phases} for name in PHASES},

@@ -21,7 +21,7 @@ print(drawn)
 
 def drawn(**seed: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "MAILLON_FUZZ_SEED"} | seed
-    return subprocess.run([sys.executable, "-c", DRAW], env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run([sys.executable, "-c", DRAW], env=environment, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
 def test_a_seed_of_ci_draws_other_inputs_and_draws_them_again() -> None:

@@ -26,8 +26,9 @@ def _where_cores_are_kept(*words: str) -> list[str]:
 
 
 async def _crash(database_url: str, folder: Path, *words: str) -> None:
+    waits = {"BODY_TIMEOUT_SECONDS": "60"}  # for the last byte, until it is killed
     async with serving(
-        "referrals", "police-95", database_url, folder, program=_where_cores_are_kept(*words), code=-signal.SIGABRT
+        "referrals", "police-95", database_url, folder, program=_where_cores_are_kept(*words), code=-signal.SIGABRT, **waits
     ) as served:
         body = json.dumps(referral("crash") | {"narrative": f"Une dispute, {MARK}."}, default=str).encode()
         with served.connect() as connection:

@@ -195,7 +195,7 @@ async def _consumed(up: House) -> dict[str, list[tuple[dict[str, bytes], bytes, 
                 consumer.assign([place])
                 consumer.seek(place, 0)
                 got: list[Any] = []
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(90):
                     while len(got) < row.sent_sequence:
                         got.append(await consumer.getone(place))
             finally:

@@ -285,7 +285,7 @@ async def test_a_sender_that_never_ends_a_line_is_told_and_its_place_is_free(ref
             await asyncio.sleep(0.05)
             yield b" "
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         said = results(await send(referrals, content()))
 
     assert [(one["line"], one["key"], one["outcome"]) for one in said] == [(1, "a", "created"), (2, "b", "created"), (3, None, "refused")]

@@ -289,7 +289,9 @@ async def test_a_batch_in_work_when_tables_change_places_is_in_the_new_ones(data
     async with database.transaction() as session:
         await handlers.on_batch(session, telling.heard("referrals", telling.a_life(2, "95", 2), after=4))
         waiting = asyncio.create_task(rebuild.rebuild(database))
-        while not await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+        while not await session.scalar(
+            text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))")
+        ):
             assert not waiting.done()
             await asyncio.sleep(0.01)
 

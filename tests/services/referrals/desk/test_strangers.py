@@ -98,7 +98,7 @@ async def test_who_waits_until_it_is_known_whose_session_it_is_takes_a_share_tha
         await looked.acquire()
     beyond = asyncio.create_task(ask(desk, secret))
     token = await desk.client.get("/v1/referrals", headers={"Authorization": f"Bearer {desk.issuer.issue('iscg-95')}"})
-    await asyncio.sleep(0.2)
+    await asyncio.wait([beyond], timeout=5)
     refused = beyond.done()
     known.set()
 
