@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.responses import Response
 
-from libs.chassis import audit_api, dead_letters_api, operations_api, problems, streams_api, subscriptions_api, telemetry
+from libs.chassis import audit, audit_api, dead_letters_api, operations_api, problems, streams_api, subscriptions_api, telemetry
 from libs.chassis.access import AccessTable, RouteWithoutRule, Rule, check_complete
 from libs.chassis.direct import again, direct_of
 from libs.chassis.docs import API_VERSION, depends_on, write_openapi
@@ -57,6 +57,7 @@ def create_app(service: Service, settings: Settings, *, roles: Collection[str] =
         routers = [*service.routers, *routers, streams_api.router, dead_letters_api.router, audit_api.router, subscriptions_api.router]
         access = access | streams_api.ACCESS | dead_letters_api.ACCESS | audit_api.ACCESS | subscriptions_api.ACCESS | service.access
         streams_api.count_from_zero(service.name)
+    audit.count_from_zero(service.name)
 
     app = FastAPI(
         title=service.title,

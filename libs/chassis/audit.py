@@ -4,8 +4,8 @@ An entry is written in the transaction of what it tells about, so that nothing i
 minimal, apart, append-only). What keeps the log honest:
 
 - the chain: each entry's digest covers its bytes, its place and its predecessor's digest; the stream's head holds the last one;
-- checkpoints: the head, signed with its time, kept in `stream_checkpoints` and written to the service's own log, so that an
-  archive outside the database holds them too. Who rewrites the whole chain and its head cannot rewrite a signature there;
+- checkpoints: the head, signed with its time, written to the service's own log, whatever the database holds or refuses, and kept
+  in `stream_checkpoints`. Who rewrites the whole chain and its head cannot rewrite a signature in an archive of that log;
 - `verify_stream`, which recomputes all of it from the stored bytes.
 """
 
@@ -22,7 +22,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.chassis import streams
+from libs.chassis import streams, telemetry
 from libs.chassis.database import RawConnection
 from libs.chassis.outbox import append_raw
 from libs.chassis.security import Principal
@@ -87,6 +87,9 @@ async def audit(
 
 # Checkpoints
 
+Place = tuple[int, int, bytes]
+"""Where a stream stands: epoch, number, digest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -98,6 +101,10 @@ class Checkpoint:
     sequence: int
     digest: bytes
     at: datetime
+
+    @property
+    def head(self) -> Place:
+        return self.epoch, self.sequence, self.digest
 
     def statement(self) -> bytes:
         return streams.canonical(
@@ -129,24 +136,51 @@ class Checkpoint:
             raise SignatureInvalid("the signed text is not a checkpoint") from None
 
 
-_KEEP_CHECKPOINT = text("""
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A checkpoint and its signature."""
+
+    checkpoint: Checkpoint
+    jws: str
+
+
+_KEEP = text("""
     INSERT INTO stream_checkpoints (stream, epoch, sequence, digest, jws, at)
-    VALUES (:stream, :epoch, :sequence, :digest, :jws, :at) ON CONFLICT DO NOTHING RETURNING sequence
+    VALUES (:stream, :epoch, :sequence, :digest, :jws, :at) ON CONFLICT DO NOTHING
 """)
+_KEPT = text(
+    "SELECT epoch, sequence, digest, jws, at FROM stream_checkpoints WHERE (stream, epoch, sequence) = (:stream, :epoch, :sequence)"
+)
 
 
-async def checkpoint(session: AsyncSession, signer: Signer, source: str, stream: str = streams.AUDIT) -> str | None:
-    """Sign where the stream stands and keep it. Gives the JWS, or None when the stream did not move since the last one."""
+async def checkpoint(session: AsyncSession, signer: Signer, source: str, stream: str = streams.AUDIT) -> Signed | None:
+    """Sign where the stream stands; `keep` is what stores it. None: it is empty."""
     head = await streams.head(session, stream)
     if head.sequence == 0:
         return None
-    at = datetime.now(UTC)
-    jws = signer.sign(Checkpoint(source, stream, head.epoch, head.sequence, head.digest, at).statement())
-    kept = await session.scalar(
-        _KEEP_CHECKPOINT,
-        {"stream": stream, "epoch": head.epoch, "sequence": head.sequence, "digest": head.digest, "jws": jws, "at": at},
-    )
-    return jws if kept is not None else None
+    one = Checkpoint(source, stream, head.epoch, head.sequence, head.digest, datetime.now(UTC))
+    return Signed(one, signer.sign(one.statement()))
+
+
+async def keep(session: AsyncSession, signer: Signer, signed: Signed) -> bool:
+    """Store it, unless one of the same head is stored. False: the database holds something else in its place, which stays."""
+    one = signed.checkpoint
+    place = {"stream": one.stream, "epoch": one.epoch, "sequence": one.sequence}
+    await session.execute(_KEEP, place | {"digest": one.digest, "jws": signed.jws, "at": one.at})
+    row = (await session.execute(_KEPT, place)).one_or_none()
+    kept = _stored(signer.public_jwks(), one.source, one.stream, *row) if row is not None else None
+    return kept is not None and kept.digest == one.digest
+
+
+def _stored(
+    jwks: Mapping[str, Any], source: str, stream: str, epoch: int, sequence: int, digest: bytes, jws: str, at: datetime
+) -> Checkpoint | None:
+    """A row of `stream_checkpoints`; None where it is not what its signature says."""
+    shown = Checkpoint(source, stream, epoch, sequence, bytes(digest), at)
+    try:
+        return shown if Checkpoint.signed(jws, jwks) == shown else None
+    except SignatureInvalid:
+        return None
 
 
 _FORGET_CHECKPOINTS = text("""
@@ -157,15 +191,34 @@ _FORGET_CHECKPOINTS = text("""
 
 
 async def checkpoint_audit(runtime: "Runtime") -> None:
-    """The job: a signed checkpoint into the database and, through the log, out of it.
+    """The job: the head that moved since this process last signed it, through the log out of the database, and into it.
 
     Checkpoints are kept a month longer than what they vouch for, and the one that vouches for what is purged longer still.
     """
     async with runtime.database.transaction() as session:
-        jws = await checkpoint(session, runtime.signer, runtime.service.name)
+        signed = await checkpoint(session, runtime.signer, runtime.service.name)
+    if signed is not None and signed.checkpoint.head != runtime.signed_head:
+        # before the database is asked for anything: who administers it has no say in what is known outside
+        _log.info("audit.checkpoint", source=runtime.service.name, stream=streams.AUDIT, jws=signed.jws)
+        async with runtime.database.transaction() as session:
+            kept = await keep(session, runtime.signer, signed)
+        if kept:
+            runtime.signed_head = signed.checkpoint.head
+        else:
+            _tell_operator(runtime, signed.checkpoint)
+    async with runtime.database.transaction() as session:
         await session.execute(_FORGET_CHECKPOINTS, {"days": KEEP_DAYS + 31})
-    if jws is not None:
-        _log.info("audit.checkpoint", source=runtime.service.name, stream=streams.AUDIT, jws=jws)
+
+
+def _tell_operator(runtime: "Runtime", one: Checkpoint) -> None:
+    """By the log and a counter, for which there is an alert: again at each turn, until the head moves on or the database holds what was signed."""
+    _log.error("audit.checkpoint_contradicted", source=one.source, stream=one.stream, epoch=one.epoch, sequence=one.sequence)
+    telemetry.CHECKPOINTS_CONTRADICTED.labels(runtime.service.name).inc()
+
+
+def count_from_zero(service: str) -> None:
+    """For the alert: Prometheus sees no increase in a series that begins at 1."""
+    telemetry.CHECKPOINTS_CONTRADICTED.labels(service)
 
 
 # Verification
@@ -206,6 +259,11 @@ class Verified:
     entries: int
     vouched_sequence: int
     """The highest number that a signed checkpoint confirmed: what comes after it is proved by the chain alone. 0: none was compared."""
+    vouched_outside: int
+    """The same by those that were given: who administers the database can delete the others, and what they confirm with them."""
+    compared_outside: int
+    compared_inside: int
+    """How many were given, and how many more were found in the database, signed and of what is not purged."""
     findings: tuple[Finding, ...]
 
     @property
@@ -238,7 +296,7 @@ async def verify_stream(
     if any((one.source, one.stream) != (source, stream) for one in given):
         raise SignatureInvalid("a given checkpoint is another stream's, or another service's")
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        return await _Verification(connection, source, stream, jwks, sorted(given, key=lambda one: one.sequence)).run(keep_days)
+        return await _Verification(connection, source, stream, jwks, sorted(set(given), key=lambda one: one.sequence)).run(keep_days)
 
 
 _LIMITS = "SELECT epoch, sequence, digest, purged_sequence, purged_digest, now() AS now FROM streams WHERE stream = $1"
@@ -264,7 +322,9 @@ class _Verification:
         self._connection, self._source, self._stream, self._jwks, self._given = connection, source, stream, jwks, given
         self._findings = _Findings()
         self._epochs: list[asyncpg.Record] = []
-        self._first = self._sequence = self._entries = self._vouched = 0
+        self._outside = frozenset(given)
+        self._first = self._sequence = self._entries = self._vouched = self._vouched_outside = 0
+        self._compared = {True: 0, False: 0}
         self._digest = streams.GENESIS
         self._vouched_since: datetime | None = None
         """When the oldest checkpoint was signed that agrees with the log: all before it was there then."""
@@ -318,6 +378,9 @@ class _Verification:
             digest=self._digest,
             entries=self._entries,
             vouched_sequence=self._vouched,
+            vouched_outside=self._vouched_outside,
+            compared_outside=self._compared[True],
+            compared_inside=self._compared[False],
             findings=tuple(self._findings),
         )
 
@@ -327,16 +390,12 @@ class _Verification:
         async for row in self._connection.cursor(_CHECKPOINTS, self._stream, prefetch=500):
             while given and given[0].sequence <= row["sequence"]:
                 yield given.popleft()
-            kept = Checkpoint(self._source, self._stream, row["epoch"], row["sequence"], bytes(row["digest"]), row["at"])
-            try:
-                one = Checkpoint.signed(row["jws"], self._jwks)
-            except SignatureInvalid:
-                one = None
-            if one == kept:
-                yield one
-            else:
+            one = _stored(self._jwks, self._source, self._stream, *row)
+            if one is None:
                 sentence = f"La signature du point de contrôle n° {row['sequence']} gardé dans la base n'est pas valable."
                 self._findings.note("checkpoint-invalid", row["sequence"], sentence)
+            elif one not in self._outside:  # each once
+                yield one
         while given:
             yield given.popleft()
 
@@ -369,10 +428,14 @@ class _Verification:
                 self._findings.note("epoch-unexplained", self._sequence, sentence)
 
     def _compare(self, one: Checkpoint) -> None:
+        outside = one in self._outside
+        self._compared[outside] += 1
         if one.sequence < self._sequence:
             return  # the entry itself is missing, which was noted
         if one.digest == self._digest:
             self._vouched = one.sequence
+            if outside:
+                self._vouched_outside = one.sequence
             self._vouched_since = one.at if self._vouched_since is None else min(one.at, self._vouched_since)
         elif self._is_replaced(one):
             self._replaced(one)
@@ -381,6 +444,7 @@ class _Verification:
             self._findings.note("checkpoint-contradicted", one.sequence, sentence)
 
     def _ahead(self, one: Checkpoint) -> None:
+        self._compared[one in self._outside] += 1
         if self._is_replaced(one):
             self._replaced(one)
         else:

@@ -11,7 +11,7 @@ import getpass
 import json
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from sqlalchemy.exc import DBAPIError
 
 from libs.chassis import streams
-from libs.chassis.audit import KEEP_DAYS, Verified, audit, checkpoint, verify_stream
+from libs.chassis.audit import KEEP_DAYS, Signed, Verified, audit, checkpoint, keep, verify_stream
 from libs.chassis.database import Database, sqlstate
 from libs.chassis.outbox import SESSION_KEY, Speaker
 from libs.chassis.security import Principal
@@ -215,32 +215,59 @@ def _report(seen: Verified) -> bool:
 
 
 def _report_vouched(seen: Verified) -> None:
-    if not seen.entries:
+    """Say what proves it, and whose word that is."""
+    outside, inside = seen.compared_outside, seen.compared_inside
+    _say(f"  Points de contrôle signés comparés : {outside} gardés hors de la base, {inside} de la base seule.")
+    if not outside:
+        if seen.entries:
+            hidden = "une fin coupée avec les points de contrôle qui l'attestaient, ou un journal entièrement réécrit, ne se verrait pas"
+        else:
+            hidden = "un journal effacé avec sa tête et ses points de contrôle paraîtrait vide lui aussi"
+        _say(f"  Attention : rien d'extérieur à la base n'a été comparé ; {hidden}. Donnez --archive ou --checkpoint.", "yellow")
+    if not seen.intact or not seen.entries:
         return
     if not seen.vouched_sequence:
-        _say("  Attention : aucun point de contrôle signé n'a été comparé ; seul l'enchaînement des entrées est prouvé.", "yellow")
-    elif seen.vouched_sequence < seen.last_sequence:
-        _say(
-            f"  Un point de contrôle signé atteste les entrées jusqu'au n° {seen.vouched_sequence} ; les suivantes sont prouvées par l'enchaînement seul."
-        )
-    else:
-        _say("  Un point de contrôle signé atteste la dernière entrée.")
+        _say("  Aucun point de contrôle signé n'atteste ces entrées ; seul leur enchaînement est prouvé.", "yellow")
+        return
+    for vouched, whose in ((seen.vouched_outside, "gardé hors de la base"), (seen.vouched_sequence, "de la base seule")):
+        if vouched == seen.last_sequence:
+            _say(f"  Un point de contrôle {whose} atteste la dernière entrée.")
+            return
+        if vouched:
+            _say(f"  Un point de contrôle {whose} atteste les entrées jusqu'au n° {vouched}.")
+    _say("  Les suivantes sont prouvées par l'enchaînement seul.")
+
+
+def _archived(archives: Sequence[Path], service: str) -> list[str]:
+    """The checkpoints of all the archives together: rotated files without one are named, all without any prove nothing."""
+    found = []
+    for one in archives:
+        try:
+            here = archived_checkpoints(one, service, streams.AUDIT)
+        except OSError as error:
+            raise CommandFailed(MISCONFIGURED, f"L'archive ne peut pas être lue ({type(error).__name__}).") from None
+        if not here:
+            _err.print(f"{one} ne contient aucun point de contrôle du service {service}.", style="yellow", markup=False)
+        found += here
+    if archives and not found:
+        sentence = f"L'archive donnée ne contient aucun point de contrôle du service {service} : rien n'a été comparé."
+        raise CommandFailed(MISCONFIGURED, sentence, "Donnez le journal du service lui-même (lignes « audit.checkpoint »).")
+    return found
 
 
 @audit_app.command("verify")
 def audit_verify(
     service: _SERVICE_OPTION, checkpoint: _CHECKPOINT_OPTION = None, archive: _ARCHIVE_OPTION = None, keys: _KEYS_OPTION = None
 ) -> None:
-    """Recalculer tout le journal d'audit et le comparer aux points de contrôle signés. Code 1 : une entrée a été modifiée, déplacée ou retirée."""
+    """Recalculer tout le journal d'audit et le comparer aux points de contrôle signés.
+
+    Ceux de la base ne prouvent rien contre qui l'administre : donnez ceux du journal du service (--archive). Code 1 : une entrée a été modifiée, déplacée
+    ou retirée ; code 2 : l'archive donnée ne contient aucun point de contrôle de ce service.
+    """
     with _spoken():
         settings = _settings(service)
         jwks = _jwks(settings, keys)
-        given = list(checkpoint or [])
-        try:
-            for one in archive or []:
-                given += archived_checkpoints(one, service, streams.AUDIT)
-        except OSError as error:
-            raise CommandFailed(MISCONFIGURED, f"L'archive ne peut pas être lue ({type(error).__name__}).") from None
+        given = [*(checkpoint or []), *_archived(archive or [], service)]
 
         async def work(database: Database) -> Verified:
             connection = await database.connect()
@@ -264,20 +291,25 @@ def audit_verify(
 
 @audit_app.command("checkpoint")
 def audit_checkpoint(service: _SERVICE_OPTION) -> None:
-    """Signer maintenant la tête du journal d'audit et l'écrire : à garder hors de la base."""
+    """Signer maintenant la tête du journal d'audit et l'écrire : à garder hors de la base. Code 1 : la base a autre chose à sa place."""
     with _spoken():
         settings = _settings(service)
         signer = _signer(settings)
 
-        async def work(database: Database) -> str | None:
+        async def work(database: Database) -> tuple[Signed | None, bool]:
             async with database.transaction() as session:
-                return await checkpoint(session, signer, service)
+                signed = await checkpoint(session, signer, service)
+                return signed, signed is None or await keep(session, signer, signed)
 
-        jws = _with_database(service, settings, work)
-    if jws is None:
-        _err.print("Rien de nouveau depuis le dernier point de contrôle.", markup=False)
-    else:
-        typer.echo(jws)
+        signed, kept = _with_database(service, settings, work)
+    if signed is None:
+        _err.print("Le journal d'audit est vide : rien à signer.", markup=False)
+        return
+    typer.echo(signed.jws)
+    if not kept:
+        sentence = f"La base garde, à la place de ce point de contrôle n° {signed.checkpoint.sequence}, autre chose que ce qui a été signé."
+        _err.print(sentence, style="red", markup=False)
+        raise typer.Exit(NOT_IN_ORDER)
 
 
 @streams_app.command("verify")

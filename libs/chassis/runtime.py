@@ -12,6 +12,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from libs.chassis import parking, purging, streams
+from libs.chassis.audit import Place
 from libs.chassis.bus import Bus
 from libs.chassis.consumer import Consumer
 from libs.chassis.database import Database
@@ -78,6 +79,8 @@ class Runtime:
             )
         self.heartbeats: dict[str, Heartbeat] = {}
         self._gatherings: dict[str, Gathering[Any]] = {}
+        self.signed_head: Place | None = None
+        """Of the audit log, as this process last signed it."""
         self.started_at = time.time()
 
     def gathering(self, operation: str, make: Callable[[], Gathering[T]]) -> Gathering[T]:

@@ -285,6 +285,12 @@ CLAIMS_REFUSED = Counter(
     ["service", "kind"],
     registry=REGISTRY,
 )
+CHECKPOINTS_CONTRADICTED = Counter(
+    "maillon_audit_checkpoints_contradicted_total",
+    "Signed heads of the audit log in whose place the database holds something else",
+    ["service"],
+    registry=REGISTRY,
+)
 SILENCE = Gauge("maillon_loop_silence_seconds", "Time since a loop last made progress", ["service", "loop"], registry=REGISTRY)
 
 

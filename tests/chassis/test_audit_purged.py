@@ -1,7 +1,6 @@
 """The beginning of the audit log: what goes when its time is over, what proves that it was, and what only pretends."""
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +8,7 @@ from libs.chassis import audit as log
 from libs.chassis import purging, streams
 from libs.chassis.audit import Checkpoint, checkpoint_audit
 from libs.chassis.database import Database, RawConnection
+from tests.chassis.signing import process
 from tests.chassis.test_audit import SIGNER, TAMPERINGS, connection, database, eight_entries, kinds, read_cases, sign, verified
 
 __all__ = ["connection", "database"]  # fixtures
@@ -66,7 +66,7 @@ async def test_a_log_in_which_nothing_happened_for_long_is_still_vouched_for_aft
     await sign_days_ago(connection, 3, days=log.KEEP_DAYS + 60)
     assert await purge(database) == 3
 
-    await checkpoint_audit(SimpleNamespace(database=database, signer=SIGNER, service=SimpleNamespace(name="partners")))  # type: ignore[arg-type]  # the job needs these three only
+    await checkpoint_audit(process(database, SIGNER))
 
     assert [row["sequence"] for row in await connection.fetch("SELECT sequence FROM stream_checkpoints")] == [3]
     assert (await verified(connection, keep_days=log.KEEP_DAYS)).intact

@@ -6,8 +6,8 @@ import os
 import threading
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -16,11 +16,13 @@ import pytest
 import uvicorn
 from joserfc.jwk import ECKey
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
-from libs.chassis import streams
-from libs.chassis.audit import audit, checkpoint_audit
+from libs.chassis import audit as log
+from libs.chassis import cli, streams
+from libs.chassis.audit import audit
 from libs.chassis.database import Database
 from libs.chassis.security import Principal
 from libs.chassis.signing import Signer
@@ -30,8 +32,10 @@ from libs.contracts.vocabularies import Purpose, Role
 from libs.embedded.issuer import create_app as create_issuer
 from libs.embedded.postgres import Postgres
 from tests.chassis.serving import served
+from tests.chassis.signing import archived, process
 from tests.chassis.speaking import database as speaking_database
 from tests.chassis.speaking import fact, say, stamp_all
+from tests.planted import red
 
 T = TypeVar("T")
 
@@ -94,6 +98,14 @@ class Operator:
 
         self.does(work)
 
+    def signs(self) -> str:
+        """What a turn of the job writes into the service's log."""
+
+        async def turn(database: Database) -> str:
+            return await archived(process(database, SIGNER))
+
+        return self.does(turn)
+
 
 @pytest.fixture
 def operator(database_url: Callable[[str | None], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Operator:
@@ -112,16 +124,80 @@ def test_an_intact_log_is_said_to_be_so(operator: Operator) -> None:
 
     assert said.exit_code == 0, said.output
     assert "est intact : 4 entrées" in said.stdout
-    assert "atteste la dernière entrée" in said.stdout
+    assert "Un point de contrôle gardé hors de la base atteste la dernière entrée" in said.stdout
 
 
-def test_without_a_checkpoint_the_command_says_what_is_not_proved(operator: Operator) -> None:
+ALONE = "rien d'extérieur à la base n'a été comparé"
+
+
+def test_the_command_says_how_far_it_was_vouched_for_and_by_whom(operator: Operator, tmp_path: Path) -> None:
+    def verify(*more: str) -> str:
+        said = operator.types("audit", "verify", "--service", "partners", *more)
+        assert said.exit_code == 0, said.output
+        return said.stdout
+
+    archive = tmp_path / "partners.log"
     operator.reads_cases(2)
+    by_nobody = verify()
+    archive.write_text(operator.signs() * 2)
+    by_the_database = verify()
+    operator.reads_cases(1)
+    partly = verify("--archive", str(archive))
+    operator.signs()
+    by_both = verify("--archive", str(archive))
 
-    said = operator.types("audit", "verify", "--service", "partners")
+    assert "0 gardés hors de la base, 0 de la base seule" in by_nobody
+    assert ALONE in by_nobody
+    assert "seul leur enchaînement est prouvé" in by_nobody
+    assert "0 gardés hors de la base, 1 de la base seule" in by_the_database
+    assert ALONE in by_the_database, "the word of the database alone is taken for a proof"
+    assert "Un point de contrôle de la base seule atteste la dernière entrée" in by_the_database
+    assert "1 gardés hors de la base, 0 de la base seule" in partly
+    assert "gardé hors de la base atteste les entrées jusqu'au n° 2" in partly
+    assert "prouvées par l'enchaînement seul" in partly
+    assert "1 gardés hors de la base, 1 de la base seule" in by_both
+    assert "gardé hors de la base atteste les entrées jusqu'au n° 2" in by_both
+    assert "de la base seule atteste la dernière entrée" in by_both
+    assert not any(ALONE in said for said in (partly, by_both))
 
-    assert said.exit_code == 0
-    assert "aucun point de contrôle" in said.stdout
+
+def test_a_log_that_seems_whole_or_empty_without_a_word_from_outside_is_said_with_a_warning(operator: Operator) -> None:
+    """Cut with the checkpoints that told of the end, the earlier one left; then emptied."""
+    operator.reads_cases(2)
+    operator.signs()
+    operator.reads_cases(2)
+    operator.signs()
+
+    for statements, seems in ((CUT_AT_TWO, "est intact : 2 entrées"), (EMPTIED, "est vide")):
+        operator.executes(*statements)
+        said = operator.types("audit", "verify", "--service", "partners")
+        assert (said.exit_code, seems in said.stdout) == (0, True)
+        assert ALONE in said.stdout, "the word of the database alone is taken for a proof"
+
+
+def test_planted_a_report_that_does_not_say_whose_word_it_is_is_seen(
+    operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rightly = cli._report_vouched
+    monkeypatch.setattr(cli, "_report_vouched", lambda seen: rightly(replace(seen, compared_outside=seen.compared_outside + 1)))
+
+    with red("the word of the database alone is taken for a proof"):
+        test_a_log_that_seems_whole_or_empty_without_a_word_from_outside_is_said_with_a_warning(operator)
+
+
+def test_an_archive_without_a_checkpoint_of_the_service_ends_with_code_2(operator: Operator, tmp_path: Path) -> None:
+    operator.reads_cases(2)
+    own, quiet, anothers = (tmp_path / name for name in ("own.log", "quiet.log", "funding.log"))
+    own.write_text(operator.signs())
+    quiet.write_text('{"event": "request"}\n')
+    anothers.write_text(own.read_text().replace("partners", "funding"))
+
+    for archives in ([quiet], [anothers], [Path("/dev/null")], [quiet, anothers]):
+        said = operator.types("audit", "verify", "--service", "partners", *(word for one in archives for word in ("--archive", str(one))))
+        assert (said.exit_code, "aucun point de contrôle du service partners" in said.stderr) == (2, True)
+        assert "est intact" not in said.stdout
+    said = operator.types("audit", "verify", "--service", "partners", "--archive", str(quiet), "--archive", str(own))
+    assert (said.exit_code, f"{quiet} ne contient aucun" in said.stderr) == (0, True)
 
 
 TAMPERINGS = {
@@ -168,15 +244,9 @@ def test_a_log_beheaded_as_if_its_time_were_over_ends_with_code_1(operator: Oper
 
 def test_an_auditor_needs_the_published_keys_and_the_archive_only(operator: Operator, tmp_path: Path) -> None:
     operator.reads_cases(4)
-
-    async def job(database: Database) -> None:
-        await checkpoint_audit(SimpleNamespace(database=database, signer=SIGNER, service=SimpleNamespace(name="partners")))  # type: ignore[arg-type]  # the job needs these three only
-
-    with capture_logs() as logs:
-        operator.does(job)
     archive, keys = tmp_path / "partners.log", tmp_path / "keys.json"
     other = {"event": "request", "note": "audit.checkpoint"}
-    archive.write_text("\n".join(["not json", '{"event": "audit.checkpoint", "source', *map(json.dumps, [other, *logs])]))
+    archive.write_text("\n".join(["not json", '{"event": "audit.checkpoint", "source', json.dumps(other), operator.signs()]))
     keys.write_text(json.dumps(SIGNER.public_jwks()))
     operator.unsets("SIGNING_KEY")
     command = ("audit", "verify", "--service", "partners", "--archive", str(archive), "--keys", str(keys))
@@ -191,6 +261,65 @@ def test_an_auditor_needs_the_published_keys_and_the_archive_only(operator: Oper
 
     assert honest.exit_code == 0, honest.output
     assert (forged.exit_code, "La fin manque" in forged.stdout) == (1, True)
+
+
+JUNK = (
+    "INSERT INTO stream_checkpoints (stream, epoch, sequence, digest, jws, at)"
+    " SELECT 'audit', epoch, number, '\\x00', 'x', now() FROM generate_series(1, 50) number, generate_series(1, 3) epoch"
+)
+CUT_AT_TWO = (
+    "DELETE FROM stream_checkpoints WHERE sequence > 2 OR jws = 'x'",
+    "DELETE FROM stream_events WHERE sequence > 2",
+    "UPDATE streams SET sequence = 2, digest = (SELECT digest FROM stream_events WHERE sequence = 2)",
+)
+EMPTIED = ("DELETE FROM stream_checkpoints", "DELETE FROM stream_events", "DELETE FROM streams")
+CUTS = {"cut": CUT_AT_TWO, "emptied": EMPTIED}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("before", ["junk", "by hand", "both"])
+def test_nothing_that_lies_in_the_database_keeps_a_head_from_the_archive(operator: Operator, tmp_path: Path, before: str, cut: str) -> None:
+    """Who administers the database fills the places of the checkpoints to come, and later cuts the log; or somebody signs by hand first."""
+    if before != "by hand":
+        operator.executes(JUNK)
+    operator.reads_cases(4)
+    if before != "junk":
+        operator.types("audit", "checkpoint", "--service", "partners")
+    archive = tmp_path / "partners.log"
+    archive.write_text(operator.signs())
+    operator.executes(*CUTS[cut])
+
+    said = operator.types("audit", "verify", "--service", "partners", "--archive", str(archive))
+
+    assert (said.exit_code, "La fin manque" in said.stdout) == (1, True), "the log was cut and nobody knows"
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_planted_heads_that_are_signed_only_where_the_database_has_room_are_missed(
+    operator: Operator, tmp_path: Path, cut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rightly = log.checkpoint
+
+    async def where_there_is_room(session: AsyncSession, signer: Signer, source: str, stream: str = streams.AUDIT) -> log.Signed | None:
+        signed = await rightly(session, signer, source, stream)
+        taken = await session.scalar(text("SELECT true FROM stream_checkpoints c JOIN streams h USING (stream, epoch, sequence)"))
+        return None if taken else signed
+
+    monkeypatch.setattr(log, "checkpoint", where_there_is_room)
+
+    with red("the log was cut and nobody knows"):
+        test_nothing_that_lies_in_the_database_keeps_a_head_from_the_archive(operator, tmp_path, "junk", cut)
+
+
+def test_a_place_taken_by_something_else_is_said_by_hand_too(operator: Operator) -> None:
+    operator.executes(JUNK)
+    operator.reads_cases(4)
+
+    said = operator.types("audit", "checkpoint", "--service", "partners")
+
+    assert said.exit_code == 1
+    assert "autre chose que ce qui a été signé" in said.stderr
+    assert said.stdout.count(".") == 2  # the signature is given all the same
 
 
 @pytest.mark.parametrize(
