@@ -7,7 +7,7 @@ from functools import partial
 import asyncpg
 import structlog
 
-from libs.chassis import idempotency, purging
+from libs.chassis import idempotency, purging, vault
 from libs.chassis.audit import CHECKPOINT_SECONDS, KEEP_DAYS, checkpoint_audit
 from libs.chassis.deliveries import Deliverer
 from libs.chassis.endless import endless
@@ -45,9 +45,22 @@ async def purge_idempotency(runtime: Runtime) -> None:
         await idempotency.purge(session, hours=runtime.settings.idempotency_hours)
 
 
+VAULT_SECONDS = 300
+"""How often the dead rows of destroyed keys are taken away."""
+
+
+async def tidy_vault(runtime: Runtime) -> None:
+    connection = await runtime.database.connect()
+    try:
+        await vault.tidy(connection)
+    finally:
+        connection.terminate()
+
+
 CHASSIS_JOBS = (
     Job("purge-streams", 600, purge_streams),
     Job("purge-idempotency-keys", 3600, purge_idempotency),
+    Job("tidy-vault", VAULT_SECONDS, tidy_vault),
     Job("checkpoint-audit", CHECKPOINT_SECONDS, checkpoint_audit),
 )
 

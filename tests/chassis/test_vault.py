@@ -3,13 +3,20 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import cast
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 
-from libs.chassis.database import Database
-from libs.chassis.vault import KeyDestroyed, KeyEncryptionKeyMissing, KeyUnknown, SealBroken, Vault, keyed_hash
+from libs.chassis.database import Database, RawConnection
+from libs.chassis.runtime import Runtime
+from libs.chassis.vault import KeyDestroyed, KeyEncryptionKeyMissing, KeyUnknown, SealBroken, Vault, VaultError, keyed_hash, tidy
+from libs.chassis.worker import CHASSIS_JOBS, tidy_vault
+from libs.embedded.postgres import Postgres
+from tests.planted import seen_red
+from tests.wrapped import places_of
 
 OLD, NEW = secrets.token_bytes(32), secrets.token_bytes(32)
 IDENTITY = b'{"name":"Marqueur-Identite"}'
@@ -120,6 +127,74 @@ async def test_a_destroyed_key_opens_nothing_any_more_and_says_so(database: Data
     assert set(opened) == {kept.id}
     assert row.wrapped is None
     assert row.destroyed_at is not None
+
+
+# What PostgreSQL keeps of a destroyed key
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[RawConnection]:
+    connection = await database.connect()
+    yield connection
+    await connection.close()
+
+
+async def test_a_destroyed_key_is_in_no_row_statistic_or_page_once_the_vault_was_tidied(
+    database: Database, vault: Vault, connection: RawConnection, postgres: Postgres
+) -> None:
+    async with database.transaction() as session:
+        keys = [
+            key.id for key in await vault.new_keys(session, ["person"] * 6)
+        ]  # few: a page that is nearly full is tidied by whoever reads it
+    await connection.execute("ANALYZE")
+    wrapped = [row["wrapped"] for row in await connection.fetch("SELECT wrapped FROM vault_keys WHERE id = ANY($1)", keys[:4])]
+    assert {"public.vault_keys", "pages"} <= set(await places_of(connection, postgres, wrapped))  # the search is not blind
+    async with database.transaction() as session:
+        assert await vault.destroy(session, *keys[:4]) == 4
+
+    await tidy_vault(cast(Runtime, SimpleNamespace(database=database)))
+
+    left = await places_of(connection, postgres, wrapped)
+    assert left == [], f"a destroyed key is left in {left}"
+
+
+async def test_planted_a_vault_that_nobody_tidies_is_seen(
+    database: Database, vault: Vault, connection: RawConnection, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(connection: RawConnection) -> None:
+        pass
+
+    monkeypatch.setattr("libs.chassis.vault.tidy", nothing)
+
+    await seen_red(
+        test_a_destroyed_key_is_in_no_row_statistic_or_page_once_the_vault_was_tidied(database, vault, connection, postgres),
+        "a destroyed key is left in ['pages']",
+    )
+
+
+async def test_planted_statistics_of_wrapped_keys_are_seen(
+    database: Database, vault: Vault, connection: RawConnection, postgres: Postgres
+) -> None:
+    await connection.execute("ALTER TABLE vault_keys ALTER COLUMN wrapped SET STATISTICS DEFAULT")
+
+    await seen_red(
+        test_a_destroyed_key_is_in_no_row_statistic_or_page_once_the_vault_was_tidied(database, vault, connection, postgres),
+        "a destroyed key is left in ['pg_catalog.pg_statistic']",
+    )
+
+
+async def test_a_role_that_may_not_tidy_the_vault_is_an_error(connection: RawConnection) -> None:
+    """PostgreSQL passes the table over with a warning."""
+    await connection.execute("SET ROLE pg_read_all_data")
+
+    with pytest.raises(VaultError, match="MAINTAIN"):
+        await tidy(connection)
+
+
+def test_every_worker_tidies_its_vault_within_minutes() -> None:
+    [job] = [job for job in CHASSIS_JOBS if job.run is tidy_vault]
+
+    assert job.every_seconds <= 600
 
 
 async def test_a_key_that_never_was_is_no_erased_one(database: Database, vault: Vault) -> None:

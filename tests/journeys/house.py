@@ -39,6 +39,9 @@ class House:
     def __getitem__(self, service: str) -> Served:
         return self._running[service][0][0]
 
+    def is_up(self, service: str) -> bool:
+        return bool(self._running.get(service))
+
     async def start(self, *names: str) -> None:
         for name in names:
             stack = AsyncExitStack()

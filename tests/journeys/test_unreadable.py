@@ -2,7 +2,8 @@
 ever typed about a referral: notes, notices, links, sessions and forms of the desk.
 
 Every key that ever sealed something meanwhile is noted, with its context; afterwards every byte string of every table is tried with each one that
-still exists. So a copy that was sealed by another key is found wherever it lies, and whatever it is called.
+still exists. So a copy that was sealed by another key is found wherever it lies, and whatever it is called. The wrapped keys themselves are searched for too:
+in every table, in PostgreSQL's statistics and, as dead rows, in the pages of the vault.
 """
 
 import json
@@ -12,13 +13,17 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import httpx
 import pytest
 from sqlalchemy import text
 
+from libs.chassis import vault
+from libs.chassis.database import RawConnection
 from libs.chassis.vault import DataKey, SealBroken
 from libs.contracts import demonstration as d
 from libs.embedded.journey import referral
+from libs.embedded.postgres import Postgres
 from services.referrals.models import Referral
 from services.referrals.rights import erasure
 from services.referrals.rights.erasure import ErasureCause, erase
@@ -32,6 +37,7 @@ from tests.services.referrals.conftest import CONTENT
 from tests.services.referrals.desk.conftest import Desk
 from tests.serving import Served
 from tests.waiting import until
+from tests.wrapped import nobody_else, places_of
 
 Used = set[tuple[DataKey, str]]
 
@@ -120,16 +126,65 @@ async def destroy(up: House, keys: list[UUID]) -> None:
         assert await up["referrals"].runtime.vault.destroy(session, *keys) == len(keys)
 
 
-async def test_destroying_a_persons_key_makes_every_stored_copy_unreadable(lived: tuple[House, list[UUID]], used: Used) -> None:
+async def held(up: House, postgres: Postgres, wrapped: list[bytes]) -> list[str]:
+    """Where one of the wrapped keys is held still, after the housekeeping of every service."""
+    found = []
+    for name, url in up.urls.items():
+        connection = await asyncpg.connect(url)
+        try:
+            if not up.is_up(name):
+                await nobody_else(connection)
+                await vault.tidy(connection)
+            found += [f"{name}.{place}" for place in await places_of(connection, postgres, wrapped)]
+        finally:
+            await connection.close()
+    return found
+
+
+async def test_destroying_a_persons_key_makes_every_stored_copy_unreadable(
+    lived: tuple[House, list[UUID]], used: Used, postgres: Postgres
+) -> None:
     up, keys = lived
+    wrapped = [row.wrapped for row in await up["referrals"].rows("SELECT id, wrapped FROM vault_keys") if row.id in keys]
+    assert {"referrals.public.vault_keys", "referrals.pages"} <= set(await held(up, postgres, wrapped))
     assert await readable(up, used, []) == ["referrals.corrected_contents", "referrals.persons"]  # the search is not blind
 
     await destroy(up, keys)
 
     assert await readable(up, used, keys) == []
-    vault = up["referrals"].runtime.vault
     async with up["referrals"].runtime.database.transaction() as session:
-        assert await vault.open_keys(session, keys) == {}
+        assert await up["referrals"].runtime.vault.open_keys(session, keys) == {}
+    await up.stop_all()
+    left = await held(up, postgres, wrapped)
+    assert left == [], f"a wrapped key is left in {left}"
+
+
+async def test_planted_a_copy_of_a_wrapped_key_is_found(lived: tuple[House, list[UUID]], used: Used, postgres: Postgres) -> None:
+    up, keys = lived
+    async with up["referrals"].runtime.database.transaction() as session:
+        copied = (
+            "UPDATE stream_events SET data = (SELECT wrapped FROM vault_keys WHERE id = :key) WHERE stream = 'interior'"  # nobody listens
+        )
+        await session.execute(text(copied), {"key": keys[0]})
+
+    await seen_red(
+        test_destroying_a_persons_key_makes_every_stored_copy_unreadable(lived, used, postgres),
+        "a wrapped key is left in ['referrals.public.stream_events']",
+    )
+
+
+async def test_planted_a_vault_that_is_not_tidied_is_found(
+    lived: tuple[House, list[UUID]], used: Used, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(connection: RawConnection) -> None:
+        pass
+
+    monkeypatch.setattr(vault, "tidy", nothing)
+
+    await seen_red(
+        test_destroying_a_persons_key_makes_every_stored_copy_unreadable(lived, used, postgres),
+        "a wrapped key is left in ['referrals.pages']",
+    )
 
 
 async def test_planted_copies_sealed_by_another_key_are_found(lived: tuple[House, list[UUID]], used: Used) -> None:
