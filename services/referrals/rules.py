@@ -7,9 +7,10 @@ from uuid import UUID
 
 from libs.chassis.refusals import Conflict, Invalid
 from libs.contracts.types import civil_day
-from libs.contracts.vocabularies import ContactAgreement
-from services.referrals.domain import CLOCK_SKEW, MINORS, OLDEST, PersonRefused
+from libs.contracts.vocabularies import ContactAgreement, ContactMode
+from services.referrals.domain import CLOCK_SKEW, MINORS, OLDEST, PersonRefused, age_on
 from services.referrals.models import Person
+from services.referrals.schemas import PersonContent, PersonIn, SafeContact
 
 
 class ContentErased(Conflict):
@@ -41,6 +42,13 @@ class OutsidePerimeter(Invalid):
 
     type: ClassVar[str] = "outside-perimeter"
     title: ClassVar[str] = "Hors du périmètre"
+
+
+class Contradiction(Invalid):
+    """Two things that are said of one person cannot both be true: which one is, nobody here guesses."""
+
+    type: ClassVar[str] = "contradiction"
+    title: ClassVar[str] = "Données contradictoires"
 
 
 class TimeImpossible(Invalid):
@@ -103,3 +111,31 @@ def check_birth(birth_on: date, now: datetime, pointer: str) -> None:
     """Nobody is born tomorrow, by the calendar of Paris: at half past midnight a newborn's day has not begun in UTC. Raises TimeImpossible."""
     if birth_on > civil_day(now):
         raise TimeImpossible("Une date de naissance est dans le futur.", pointers=[(pointer, "Cette date est dans le futur.")])
+
+
+def check_consistent(person: PersonIn, occurred_at: datetime, now: datetime, pointer: str) -> None:
+    """What is said of a person can be true as a whole. Raises Contradiction."""
+    check_age(person, occurred_at, now, f"{pointer}/approximate_age")
+    check_texts(person.safe_contact, pointer)
+
+
+def check_age(person: PersonIn | PersonContent, occurred_at: datetime, now: datetime, pointer: str) -> None:
+    """Software sends the age it computed beside the birth date, of the day of the facts or of today, and whoever typed it may be a year off. Further from
+    both, one of the two is another person's. Raises Contradiction."""
+    birth_on = person.identity.birth_on if person.identity is not None else None
+    if birth_on is None or person.approximate_age is None:
+        return
+    if not age_on(birth_on, civil_day(occurred_at)) - 1 <= person.approximate_age <= age_on(birth_on, civil_day(now)) + 1:
+        raise Contradiction(
+            "L'âge approximatif et la date de naissance d'une personne se contredisent : corrigez l'un des deux, ou ne donnez que la date.",
+            pointers=[(pointer, "L'âge approximatif et la date de naissance se contredisent.")],
+        )
+
+
+def check_texts(rules: SafeContact | None, pointer: str) -> None:
+    """Raises Contradiction."""
+    if rules is not None and ContactMode.TEXT in rules.modes and not rules.text_allowed:
+        raise Contradiction(
+            "Les consignes de contact d'une personne permettent le SMS et l'interdisent : dites lequel des deux.",
+            pointers=[(f"{pointer}/safe_contact/text_allowed", "Le SMS est parmi les seuls moyens permis, et interdit.")],
+        )

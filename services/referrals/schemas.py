@@ -71,6 +71,7 @@ class SafeContact(Body):
     windows: Annotated[list[ContactWindow], Field(max_length=14)] = Field(default_factory=list)
     voicemail_allowed: bool
     text_allowed: bool
+    """Not denied where `modes` has it (422 `contradiction`)."""
     read_by_others: bool
     """Whether somebody else may be reading the telephone."""
     code_word: Annotated[str, line(60)] | None = None
@@ -82,7 +83,7 @@ class PersonIn(Body):
     sex: Sex
     identity: Identity | None = None
     approximate_age: Annotated[int, Field(ge=0, le=OLDEST_PERSON)] | None = None
-    """In years, when the date of birth is not known."""
+    """In years, when the date of birth is not known. Beside one: of the day of the facts, of today or between, a year more or less (422 `contradiction`)."""
     contact: Contact | None = None
     safe_contact: SafeContact | None = None
     agreement: ContactAgreement

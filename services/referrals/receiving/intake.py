@@ -29,7 +29,7 @@ from services.referrals.receiving.domain import Decision, ReferenceTaken
 from services.referrals.receiving.home import outside
 from services.referrals.receiving.schemas import Receipt, ReferralReceivedOut
 from services.referrals.receiving.sealing import Intake, SealedPerson
-from services.referrals.rules import check_birth, check_past
+from services.referrals.rules import check_birth, check_consistent, check_past
 from services.referrals.working.helping import Concerned, awaits_contact
 
 
@@ -171,12 +171,13 @@ class Intakes:
 
 
 def _check(intake: Intake, now: datetime) -> None:
-    """What the form of a request cannot say. Raises TimeImpossible."""
+    """What the form of a request cannot say. Raises TimeImpossible, Contradiction."""
     request = intake.request
     check_past(request.occurred_at, now, "/occurred_at")
     for place, person in enumerate(request.persons):
         if person.identity is not None and person.identity.birth_on is not None:
             check_birth(person.identity.birth_on, now, f"/persons/{place}/identity/birth_on")
+        check_consistent(person, request.occurred_at, now, f"/persons/{place}")
 
 
 Reference = tuple[str, str | UUID]

@@ -45,7 +45,16 @@ from services.referrals.persons import NARRATIVE, PERSON, age_band_on, hashes_so
 from services.referrals.receiving import repeats, routing
 from services.referrals.receiving.domain import Verdict
 from services.referrals.receiving.home import check_stays
-from services.referrals.rules import ContentErased, UnknownPerson, check_birth, check_kept, check_past
+from services.referrals.rules import (
+    ContentErased,
+    UnknownPerson,
+    check_age,
+    check_birth,
+    check_consistent,
+    check_kept,
+    check_past,
+    check_texts,
+)
 from services.referrals.schemas import MAX_PERSONS, PersonContent, PersonIn
 from services.referrals.working.corrections_schemas import (
     CorrectedOut,
@@ -156,7 +165,9 @@ async def correct(
             kind = notices.NoticeKind.PERSON_JOINED if to_call else notices.NoticeKind.REFERRAL_CHANGED
             at_once = not _BEFORE_A_CALL.isdisjoint(field.rpartition("/")[2] for field in fields)
             await notices.tell_post(session, caller, referral, kind, now, at_once=at_once)
-        mailed = not {field.rpartition("/")[2] for field in [*fields, *aged]}.isdisjoint(_READ_WITH_ORIENTATIONS.keys() - _OF_NO_CALL)
+        mailed = not {field.rpartition("/")[2] for field in [*fields, *aged]}.isdisjoint(
+            _READ_WITH_ORIENTATIONS.keys() - _OF_NO_CALL
+        )
         await tell_changed(session, links, referral, _read_by_partners([*fields, *aged], persons), now, mailed=mailed)
     return CorrectedOut(
         id=made.id,
@@ -321,6 +332,11 @@ async def _persons(
         if content is None:
             raise ContentErased("Les données de cette personne ont été effacées : elles ne peuvent plus être corrigées.")
         after = PersonContent(**{name: getattr(given if name in sealed else content, name) for name in _SEALED_OF_A_PERSON})
+        if "safe_contact" in sealed:
+            check_texts(after.safe_contact, f"/persons/{place}")
+        if {"identity", "approximate_age"}.intersection(sealed):
+            wrong = "approximate_age" if "approximate_age" in sealed else "identity/birth_on"
+            check_age(after, referral.occurred_at, made.corrected_at, f"/persons/{place}/{wrong}")
         if after != content:
             kept.append(CorrectedContent(correction_id=made.id, key_id=person.key_id, person_id=person.id, before=person.content))
             await reseal(session, vault, search_key, person, after, referral.occurred_at)
@@ -343,6 +359,8 @@ async def _added(
         raise Invalid(sentence, pointers=[("/added", sentence)])
     keys = await vault.new_keys(session, ["person"] * len(added))
     joined: list[Person] = []
+    for place, given in enumerate(added):
+        check_consistent(given, referral.occurred_at, made.corrected_at, f"/added/{place}")
     for place, (given, key) in enumerate(zip(added, keys, strict=True), max((one.position for one in persons), default=-1) + 1):
         content = PersonContent(**{name: getattr(given, name) for name in _SEALED_OF_A_PERSON})
         person = Person(
