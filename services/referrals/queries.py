@@ -26,6 +26,7 @@ from services.referrals.receiving import repeats
 from services.referrals.receiving.references import of_reference
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, RoutingOut
 from services.referrals.schemas import PersonContent, PersonNumbered, PersonOut
+from services.referrals.working.applied import Applied, applied_to
 from services.referrals.working.duplicates import duplicates_of, told_original
 from services.referrals.working.models import Assessment, ContactAttempt, Interview
 from services.referrals.working.schemas import AssessmentOut, ContactOut, InterviewOut, ReferralOut
@@ -72,6 +73,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, searc
     asked = (await session.scalars(select(Orientation).where(col(Orientation.referral_id) == found.id).order_by(col(Orientation.id)))).all()
     names = await called(session, services=[one.service_id for one in asked])
     contents = await contents_of(session, vault, persons)
+    applied = await applied_to(session, vault, persons, contents)
     sought = {id: hashes_sought_of(search_key, content.identity) for id, content in contents.items()}
     status = ReferralStatus(found.status)
     may_rest_on_it = status is ReferralStatus.CLOSED or caller.role is Role.COORDINATOR  # who may reopen it, or close it
@@ -87,7 +89,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, searc
             "narrative": await narrative_of(session, vault, found),
             "external_reference": found.external_reference,
             "people": [
-                PersonNumbered(number=number, **_person(person, contents.get(person.id)).model_dump())
+                PersonNumbered(number=number, **_person(person, contents.get(person.id), applied[person.id]).model_dump())
                 for number, person in enumerate(persons, start=1)
             ],
             "already_known": await repeats.already_known(session, found, persons, sought, lambda one: may_see(caller, one)),
@@ -105,7 +107,7 @@ async def referral(session: AsyncSession, caller: Principal, vault: Vault, searc
     )
 
 
-def _person(person: Person, content: PersonContent | None) -> PersonOut:
+def _person(person: Person, content: PersonContent | None, applied: Applied) -> PersonOut:
     return PersonOut.model_validate(
         {
             "id": person.id,
@@ -118,7 +120,8 @@ def _person(person: Person, content: PersonContent | None) -> PersonOut:
             "identity": content.identity if content else None,
             "approximate_age": content.approximate_age if content else None,
             "contact": content.contact if content else None,
-            "safe_contact": content.safe_contact if content else None,
+            "safe_contact": applied.rules,
+            "safe_contact_of": applied.of,
         }
     )
 
@@ -235,10 +238,11 @@ async def orientation(session: AsyncSession, caller: Principal, vault: Vault, or
     person = await session.get_one(Person, found.person_id)
     reached = caller.role is not Role.PARTNER or may_still_be_contacted(person.agreement, found.legal_ground)
     contents = await contents_of(session, vault, [person])
-    shown = _person(person, contents.get(person.id))
+    applied = await applied_to(session, vault, [person], contents)
+    shown = _person(person, contents.get(person.id), applied[person.id])
     moves = orientation_moves_open_to(caller.role, OrientationStatus(found.status))
     if not reached:
-        shown = shown.model_copy(update=dict.fromkeys(PersonContent.model_fields))
+        shown = shown.model_copy(update=dict.fromkeys([*PersonContent.model_fields, "safe_contact_of"]))
         moves = [move for move in moves if move not in orientations.REACHING]
     return OrientationOut.model_validate(
         telling.summary(found).model_dump()

@@ -8,11 +8,12 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from libs.chassis.strict import Answer, Body, line, prose
-from libs.contracts.types import Day, Id
+from libs.contracts.types import Code, Day, Id
 from libs.contracts.vocabularies import AgeBand, ContactAgreement, ContactMode, KnownToServices, PersonRole, Sex
 from services.referrals.domain import OLDEST, OLDEST_PERSON
 
 MAX_PERSONS = 50
+MAX_WINDOWS = 14
 
 T = TypeVar("T", str, int, UUID)
 
@@ -68,7 +69,7 @@ class SafeContact(Body):
 
     modes: Annotated[list[ContactMode], Field(max_length=6), AfterValidator(unique)]
     """The only ways to contact this person."""
-    windows: Annotated[list[ContactWindow], Field(max_length=14)] = Field(default_factory=list)
+    windows: Annotated[list[ContactWindow], Field(max_length=MAX_WINDOWS)] = Field(default_factory=list)
     voicemail_allowed: bool
     text_allowed: bool
     """Not denied where `modes` has it (422 `contradiction`)."""
@@ -90,6 +91,13 @@ class PersonIn(Body):
     known_to_services: KnownToServices = KnownToServices.NOT_KNOWN_WHETHER
 
 
+class RulesOf(Code):
+    """Whose safe-contact rules apply to a person."""
+
+    PERSON = "person", "Celles de la personne"
+    ADULTS = "adults", "Celles des adultes par qui ce mineur est appelé"
+
+
 class PersonOut(Answer):
     id: Id
     role: PersonRole
@@ -102,6 +110,12 @@ class PersonOut(Answer):
     approximate_age: int | None
     contact: Contact | None
     safe_contact: SafeContact | None
+    """Those that apply. To a minor without any: what each of the adults through whom they are called allows, without code word or note."""
+    safe_contact_of: RulesOf | None
+
+    @property
+    def own_safe_contact(self) -> SafeContact | None:
+        return self.safe_contact if self.safe_contact_of is RulesOf.PERSON else None
 
 
 class PersonNumbered(PersonOut):

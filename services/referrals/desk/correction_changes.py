@@ -19,13 +19,12 @@ from services.referrals.desk.changes import Change, Choices, Doing, Field, of_co
 from services.referrals.desk.forms import Form
 from services.referrals.forms import whole_number
 from services.referrals.orientations.links import Links
-from services.referrals.schemas import PersonOut
+from services.referrals.schemas import MAX_WINDOWS, PersonOut
 from services.referrals.working import corrections
 from services.referrals.working.corrections_schemas import CorrectionIn
 from services.referrals.working.domain import CorrectionReason
 from services.referrals.working.schemas import ReferralOut
 
-MOST_WINDOWS: Final = 14
 _YES_NO: Final = (("yes", "Oui"), ("no", "Non"))
 _RULES: Final = (("none", "Aucune consigne n'a été relevée"), ("given", "Les consignes ci-dessous"))
 _SEPARATORS = re.compile(r"[,;\s]+")
@@ -139,7 +138,7 @@ def _contact(read: Callable[[Any], Any]) -> Callable[[Shown], Any]:
 
 
 def _safe(read: Callable[[Any], Any]) -> Callable[[Shown], Any]:
-    return _his(lambda it: read(it.safe_contact) if it.safe_contact else "")
+    return _his(lambda it: read(it.own_safe_contact) if it.own_safe_contact else "")
 
 
 def phone_of(typed: str) -> str:
@@ -151,7 +150,7 @@ def phone_of(typed: str) -> str:
 def windows_of(form: Form) -> list[dict[str, Any]]:
     """The rows of the table of hours in which something is said."""
     rows = []
-    for number in range(MOST_WINDOWS):
+    for number in range(MAX_WINDOWS):
         days, begins, ends = form.all(f"days:{number}"), form.one(f"begins:{number}"), form.one(f"ends:{number}")
         if days or begins or ends:
             rows.append({"days": [_number_or_text(one) for one in days], "begins": begins, "ends": ends})
@@ -230,7 +229,7 @@ _PERSON_FIELDS: Final = (
         "Ce qui a été dit",
         "radios",
         lambda _: _RULES,
-        otherwise=_his(lambda it: "given" if it.safe_contact else "none"),
+        otherwise=_his(lambda it: "given" if it.own_safe_contact else "none"),
         heading="Consignes de contact",
     ),
     Field(

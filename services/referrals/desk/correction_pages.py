@@ -14,7 +14,7 @@ from libs.chassis.security import Caller, Principal, Purpose
 from libs.contracts.types import Id
 from libs.contracts.vocabularies import Purpose as Stated
 from services.referrals.desk.changes import is_for_the_form, make, meanwhile
-from services.referrals.desk.correction_changes import ADDED, MOST_WINDOWS, person_change, windows_of
+from services.referrals.desk.correction_changes import ADDED, person_change, windows_of
 from services.referrals.desk.forms import Form
 from services.referrals.desk.kept import kept_form
 from services.referrals.desk.pages import form_page, go_to, page
@@ -22,7 +22,7 @@ from services.referrals.desk.referral_pages import check_open, opened
 from services.referrals.desk.sign_in_pages import form_of
 from services.referrals.desk.told_corrections import told_correction
 from services.referrals.domain import Move
-from services.referrals.schemas import PersonOut
+from services.referrals.schemas import MAX_WINDOWS, PersonOut
 from services.referrals.working import corrections_log
 
 router = APIRouter(include_in_schema=False)
@@ -115,8 +115,8 @@ async def _shown(
 
 def _windows(person: PersonOut | None, typed: Form | None) -> list[dict[str, Any]]:
     """The rows of the table of hours, and some blank ones."""
-    rows = [one.model_dump() for one in person.safe_contact.windows] if person is not None and person.safe_contact else []
+    rows = [one.model_dump() for one in person.own_safe_contact.windows] if person is not None and person.own_safe_contact else []
     if typed is not None:
         rows = windows_of(typed)
     blank = {"days": [], "begins": "", "ends": ""}
-    return [*rows, *[blank] * _BLANK_ROWS][:MOST_WINDOWS]
+    return [*rows, *[blank] * _BLANK_ROWS][:MAX_WINDOWS]

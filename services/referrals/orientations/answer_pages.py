@@ -46,6 +46,8 @@ from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation, OrientationLink
 from services.referrals.orientations.schemas import CompleteIn, FailIn, RejectIn
 from services.referrals.orientations.telling import hand_on
+from services.referrals.schemas import RulesOf
+from services.referrals.working.applied import applied_to
 from services.referrals.working.safe_contact import days_in_words
 from services.referrals.working.work import contents_of
 
@@ -137,12 +139,12 @@ async def _shown(
     orientation = found.orientation
     referral = await session.get_one(Referral, orientation.referral_id)
     person = await session.get_one(Person, orientation.person_id)
-    content = (await contents_of(session, runtime.vault, [person])).get(person.id)
-    if content is None:
+    contents = await contents_of(session, runtime.vault, [person])
+    if person.id not in contents:
         raise LinkOver("Cette demande a été effacée : elle n'attend plus de réponse.")
     post_id = referral.post_id or orientation.post_id
     names = await called(session, posts=[post_id], communes=[referral.commune])
-    safe = content.safe_contact
+    safe, whose = (await applied_to(session, runtime.vault, [person], contents))[person.id]
     return _PAGES.get_template("answer.html").render(
         error=error,
         typed=typed,
@@ -155,6 +157,7 @@ async def _shown(
         ground=LegalGround(orientation.legal_ground) if orientation.legal_ground else None,
         agreement=ContactAgreement(person.agreement),
         safe=safe,
+        of_adults=whose is RulesOf.ADULTS,
         modes=[mode.label for mode in safe.modes] if safe else [],
         windows=[(days_in_words(sorted(one.days)), one.begins, one.ends) for one in safe.windows] if safe else [],
         moves=[str(move) for move in found.moves],

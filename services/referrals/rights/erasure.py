@@ -39,6 +39,7 @@ from services.referrals.orientations.following import end_erased
 from services.referrals.orientations.models import Orientation
 from services.referrals.rights.held import check_not_held
 from services.referrals.rights.models import Erasure, ErasureNotice
+from services.referrals.working.applied import leave_to_minors
 from services.referrals.working.corrections import corrected_state
 from services.referrals.working.work import note_move, say_closed
 
@@ -111,6 +112,7 @@ async def erase(
         return None
     keys += words
     erased = [person.id for person in (named if words else going)]
+    await leave_to_minors(session, vault, living, going)
     await vault.destroy(session, *keys)
     await session.execute(_TYPED, {"referral": referral.id})
     for person in going:

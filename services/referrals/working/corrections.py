@@ -1,6 +1,6 @@
 """Correcting what was received, with a log of who changed what, when and why. What was personal before stays sealed, under the person's own key."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -56,6 +56,7 @@ from services.referrals.rules import (
     check_texts,
 )
 from services.referrals.schemas import MAX_PERSONS, PersonContent, PersonIn
+from services.referrals.working.applied import Applied, applied_to
 from services.referrals.working.corrections_schemas import (
     CorrectedOut,
     CorrectionIn,
@@ -120,7 +121,7 @@ async def correct(
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
     made = Correction(id=new_id(), referral_id=referral.id, reason=body.reason, actor=caller.subject, changes={}, corrected_at=now)
     kept: list[CorrectedContent] = []
-    was_reached = await reached(session, referral)
+    was_reached, was_applied = await reached(session, referral), await _applied(session, vault, persons)
     was_urgent, post_id = notices.is_urgent(referral.urgency, referral.danger), referral.post_id
     fields = _write(referral, body, _PLAIN, "", made.changes)
     if "narrative" in body.model_fields_set and await _narrate(session, vault, referral, body.narrative, made.id, kept):
@@ -165,10 +166,12 @@ async def correct(
             kind = notices.NoticeKind.PERSON_JOINED if to_call else notices.NoticeKind.REFERRAL_CHANGED
             at_once = not _BEFORE_A_CALL.isdisjoint(field.rpartition("/")[2] for field in fields)
             await notices.tell_post(session, caller, referral, kind, now, at_once=at_once)
-        mailed = not {field.rpartition("/")[2] for field in [*fields, *aged]}.isdisjoint(
+        now_applied = await _applied(session, vault, persons)
+        ruled = {id for id, applied in now_applied.items() if id in was_applied and was_applied[id] != applied}
+        mailed = bool(ruled) or not {field.rpartition("/")[2] for field in [*fields, *aged]}.isdisjoint(
             _READ_WITH_ORIENTATIONS.keys() - _OF_NO_CALL
         )
-        await tell_changed(session, links, referral, _read_by_partners([*fields, *aged], persons), now, mailed=mailed)
+        await tell_changed(session, links, referral, _read_by_partners([*fields, *aged], persons, ruled), now, mailed=mailed)
     return CorrectedOut(
         id=made.id,
         referral_id=referral.id,
@@ -180,13 +183,18 @@ async def correct(
     )
 
 
-def _read_by_partners(fields: Sequence[str], persons: Sequence[Person]) -> dict[UUID, set[OrientedContent]]:
-    """What of each person's orientations is another, by the pointers of what changed."""
+async def _applied(session: AsyncSession, vault: Vault, persons: Sequence[Person]) -> dict[UUID, Applied]:
+    return await applied_to(session, vault, persons, await contents_of(session, vault, persons))
+
+
+def _read_by_partners(fields: Sequence[str], persons: Sequence[Person], ruled: Collection[UUID]) -> dict[UUID, set[OrientedContent]]:
+    """What of each person's orientations is another, by the pointers of what changed. `ruled`: to whom other safe-contact rules apply now."""
     of_situation = {_READ_WITH_ORIENTATIONS[name] for field in fields if (name := field[1:]) in _READ_WITH_ORIENTATIONS}
     changed: dict[UUID, set[OrientedContent]] = {}
     for person in persons:
         at = f"/persons/{person.id}/"
         of_person = {_READ_WITH_ORIENTATIONS[field.removeprefix(at)] for field in fields if field.startswith(at)}
+        of_person |= {OrientedContent.CONTACT} if person.id in ruled else set()
         if of_situation | of_person:
             changed[person.id] = of_situation | of_person
     return changed

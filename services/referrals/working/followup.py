@@ -24,6 +24,7 @@ from services.referrals.orientations.following import end_declined, tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.rules import ContentErased, check_contact, check_kept, check_met, check_past, check_since
 from services.referrals.working import safe_contact
+from services.referrals.working.applied import applied_to, rules_of
 from services.referrals.working.corrections import note_agreement
 from services.referrals.working.domain import SPOKEN_WITH, OverrideReason, check_asked
 from services.referrals.working.followup_schemas import AssessmentIn, InterviewIn
@@ -31,7 +32,7 @@ from services.referrals.working.helping import Attempt, first_contact
 from services.referrals.working.models import Assessment, ContactAttempt, Interview
 from services.referrals.working.reaching import say_attempted
 from services.referrals.working.schemas import AssessmentOut, ContactIn, ContactMadeOut, InterviewOut
-from services.referrals.working.work import content_of, contents_of, locked_for, people_of, person_of, post_of
+from services.referrals.working.work import content_of, locked_for, people_of, person_of, post_of
 
 
 async def contact(
@@ -55,7 +56,8 @@ async def contact(
     content = await content_of(session, vault, person)
     if content is None:
         raise ContentErased("Les données de cette personne ont été effacées : plus rien ne dit comment la joindre sans danger.")
-    broken = safe_contact.broken_rules(content.safe_contact, body.mode, body.result, body.attempted_at)
+    applied = (await applied_to(session, vault, [person], {person.id: content}))[person.id]
+    broken = safe_contact.broken_rules(applied.rules, body.mode, body.result, body.attempted_at)
     safe_contact.check(broken, overridden=body.override_reason is not None)
     before = await calls_of(session, referral)
     noted = before._replace(attempts=[*before.attempts, Attempt(person.id, body.result, body.attempted_at)])
@@ -209,8 +211,7 @@ async def _broken(session: AsyncSession, vault: Vault, persons: Sequence[Person]
     mode = _REACHED_BY.get(body.place)
     if mode is None:
         return []
-    contents = await contents_of(session, vault, persons)
-    rules = [content.safe_contact for content in contents.values() if content is not None]
+    rules = await rules_of(session, vault, persons)
     found = [rule for one in rules for rule in safe_contact.broken_rules(one, mode, ContactResult.REACHED, body.held_at)]
     return list(dict.fromkeys(found))
 

@@ -52,11 +52,16 @@ def to_help(persons: Collection[Concerned], attempts: Collection[Attempt]) -> li
     return those_of_first([one for one in persons if one.may_be_called or one.id in tried] or persons)
 
 
+def speaks_for_minors(role: PersonRole, *, minor: bool) -> bool:
+    """Whether a minor is called through whoever has this role."""
+    return not minor and role in _OF_A_MINOR
+
+
 def attempts_for(person: Concerned, persons: Collection[Concerned], attempts: Sequence[Attempt]) -> list[Attempt]:
     """To reach a person; a minor also through the adults of their side."""
     through = {person.id}
     if person.minor:
-        through |= {one.id for one in persons if not one.minor and one.role in _OF_A_MINOR}
+        through |= {one.id for one in persons if speaks_for_minors(one.role, minor=one.minor)}
     return [one for one in attempts if one.person_id in through]
 
 

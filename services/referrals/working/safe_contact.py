@@ -1,13 +1,16 @@
-"""Safe contact: in couple violence a call at the wrong hour endangers (DOMAIN §3). Which rules of a person a contact would break."""
+"""Safe contact: in couple violence a call at the wrong hour endangers (DOMAIN §3). Which rules a contact would break, and what several allow together."""
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, time
+from functools import reduce
+from operator import and_, or_
 from typing import ClassVar, Final
 
 from libs.chassis.refusals import Conflict
 from libs.contracts.types import PARIS, Code
 from libs.contracts.vocabularies import ContactMode, ContactResult
-from services.referrals.schemas import ContactWindow, SafeContact
+from services.referrals.schemas import MAX_WINDOWS, ContactWindow, SafeContact
 
 
 class SafeRule(Code):
@@ -57,6 +60,58 @@ def within(windows: list[ContactWindow], at: datetime) -> bool:
         elif (day in window.days and now >= begins) or ((day - 2) % 7 + 1 in window.days and now < ends):
             return True
     return False
+
+
+def strictest(rules: Sequence[SafeContact]) -> SafeContact | None:
+    """What each of them allows, without the code word and the note of any: those are for who gave them. `None` without any."""
+    if not rules:
+        return None
+    modes = [mode for mode in ContactMode if all(mode in one.modes for one in rules)]
+    text_allowed = all(one.text_allowed for one in rules)
+    if not text_allowed:
+        modes = [mode for mode in modes if mode is not ContactMode.TEXT]
+    windows = _common([one.windows for one in rules if one.windows])
+    if not windows and any(one.windows for one in rules):
+        modes = [mode for mode in modes if mode not in _AT_AN_HOUR]
+    return SafeContact(
+        modes=modes,
+        windows=windows,
+        voicemail_allowed=all(one.voicemail_allowed for one in rules),
+        text_allowed=text_allowed,
+        read_by_others=any(one.read_by_others for one in rules),
+    )
+
+
+_DAY: Final = 24 * 60
+_WEEK: Final = 7 * _DAY
+
+
+def _common(several: Sequence[list[ContactWindow]]) -> list[ContactWindow]:
+    """The hours that are in each; of those that would be more windows than a person may have the first ones only, which allow less."""
+    if len(several) < 2:
+        return [window for windows in several for window in windows]
+    week = reduce(and_, map(_minutes, several))
+    days: dict[tuple[str, str], list[int]] = {}
+    for day in range(7):
+        minutes = f"{week >> day * _DAY & (1 << _DAY) - 1:0{_DAY}b}"[::-1]
+        for run in re.finditer("1+", minutes):
+            days.setdefault((_hour(run.start()), _hour(run.end())), []).append(day + 1)
+    return [ContactWindow(days=on, begins=begins, ends=ends) for (begins, ends), on in days.items()][:MAX_WINDOWS]
+
+
+def _minutes(windows: list[ContactWindow]) -> int:
+    """A bit for each minute of the week in which it is safe, the first of Monday the lowest."""
+    return reduce(or_, (_of_window(window, day) for window in windows for day in window.days))
+
+
+def _of_window(window: ContactWindow, day: int) -> int:
+    begins, ends = ((at := time.fromisoformat(one)).hour * 60 + at.minute for one in (window.begins, window.ends))
+    bits = ((1 << ((ends - begins) % _DAY or _DAY)) - 1) << (day - 1) * _DAY + begins
+    return (bits | bits >> _WEEK) & (1 << _WEEK) - 1
+
+
+def _hour(minute: int) -> str:
+    return f"{minute // 60 % 24:02}:{minute % 60:02}"
 
 
 def broken_rules(rules: SafeContact | None, mode: ContactMode, result: ContactResult, at: datetime) -> list[SafeRule]:

@@ -155,6 +155,22 @@ async def test_a_call_against_the_safe_contact_rules_is_refused_beside_what_was_
     assert "consigne non suivie : danger immédiat" in browser.html.text
 
 
+async def test_beside_a_child_stand_the_rules_of_the_adults_through_whom_it_is_called_and_its_own_form_claims_none(desk: Desk) -> None:
+    mother, accused = desk.body()["persons"]
+    child = {"role": "victim", "sex": "female", "agreement": "accepted", "approximate_age": 8}
+    referral_id = await desk.accepted(persons=[mother | {"role": "other"}, accused, child])
+    person = (await desk.persons(referral_id))[2]
+
+    for move in ("contact", ""):
+        browser = await at(desk, "iscg-95", referral_id, move)
+        assert browser.html.text.count("des adultes par qui ce mineur est appelé") == (2 if not move else 1)
+        assert browser.html.text.count("Mot convenu : bibliothèque") == 1
+    form = (await at(desk, "iscg-95", referral_id, f"correct/{person}")).html.forms[-1]
+
+    typed = dict(form.fields)
+    assert (typed["rules"], "modes" in typed) == ("none", False)
+
+
 async def test_who_refused_cannot_be_chosen_and_a_forged_choice_is_refused(desk: Desk) -> None:
     persons = desk.body()["persons"]
     persons[1]["agreement"] = "refused"
