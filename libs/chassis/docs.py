@@ -133,7 +133,7 @@ def write_openapi(app: FastAPI, access: AccessTable) -> Schema:
     for route in app.routes:
         if isinstance(route, APIRoute) and route.include_in_schema and route.operation_id is not None:
             for method in route.methods or ():
-                _complete(document["paths"][route.path_format][method.lower()], route, access[route.operation_id])
+                _complete(document["paths"][route.path_format][method.lower()], method, route, access[route.operation_id])
     _link(document["paths"])
     return document
 
@@ -159,8 +159,12 @@ def _link(paths: Schema) -> None:
 _IN_PATH = re.compile(r"{(\w+)}")
 
 
-def _complete(operation: Schema, route: APIRoute, rule: Rule) -> None:
-    statuses = {400, 422, 503}
+_BEFORE_THE_ROUTE = frozenset({400, 408, 414, 431, 503})
+"""`libs.chassis.limits` answers so to any request: headers too slow or too large, an address too long, too much in work."""
+
+
+def _complete(operation: Schema, method: str, route: APIRoute, rule: Rule) -> None:
+    statuses = {*_BEFORE_THE_ROUTE, 422}
     parameters: list[Schema] = operation.get("parameters", [])
     if rule.public:
         operation["security"] = []
@@ -178,8 +182,10 @@ def _complete(operation: Schema, route: APIRoute, rule: Rule) -> None:
         parameters.append(_X_PURPOSE)
     if "{" in route.path_format:
         statuses |= {404}
+    if method not in {"GET", "HEAD"}:
+        statuses |= {413}  # where no body is declared, too: whoever needs an Idempotency-Key reads what comes
     if route.body_field is not None:
-        statuses |= {408, 413, 415}
+        statuses |= {415}
     for parameter in parameters:
         _name_bounds(parameter.get("schema", {}))
     if parameters:

@@ -60,17 +60,19 @@ _DESCRIPTIONS = {
     410: "N'est plus conservé",
     412: "Version dépassée",
     413: "Demande trop volumineuse",
+    414: "Adresse trop longue",
     415: "Le corps doit être du JSON",
     422: "Données invalides",
     428: "If-Match manque",
     429: "Trop de demandes",
+    431: "En-têtes trop volumineux",
     500: "Erreur interne",
     503: "Momentanément indisponible",
 }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI `responses` of a route that may refuse so. (400, 401, 403, 413, 415, 422, 503… are added to every route they can come from.)"""
+    """The OpenAPI `responses` of a route that may refuse so. (400, 401, 403, 408, 413, 414, 415, 422, 431, 503… are added to every route they can come from.)"""
     return {
         status: {
             "description": _DESCRIPTIONS.get(status, HTTPStatus(status).phrase),

@@ -15,8 +15,10 @@ import os
 import re
 import sys
 import threading
+import time
 import traceback
 import uuid
+from collections import Counter as Counts
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -346,6 +348,36 @@ def _with_request(logger: Any, method: str, event: MutableMapping[str, Any]) -> 
     return event
 
 
+_OFTEN = ("aiokafka",)
+"""Libraries that say the same for each attempt: 947 lines while a broker was away for a minute and a half."""
+_PAUSE_SECONDS = 60.0
+_MOST_KINDS = 1000
+
+
+class Rarely(logging.Filter):
+    """Of each kind of message of these libraries (logger, level, template) one line a minute, with how many were left out since the last."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, int, str], float] = {}
+        self._left_out: Counts[tuple[str, int, str]] = Counts()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(_OFTEN):
+            return True
+        kind, now = (record.name, record.levelno, str(record.msg)), self._clock()
+        if (said := self._said.get(kind)) is not None and now - said < _PAUSE_SECONDS:
+            self._left_out[kind] += 1
+            return False
+        if len(self._said) >= _MOST_KINDS:  # templates with values in them: nothing is kept for ever
+            self._said.clear()
+            self._left_out.clear()
+        self._said[kind] = now
+        record.left_out = self._left_out.pop(kind, 0)
+        return True
+
+
 class _Foreign(logging.Formatter):
     """What libraries log, in the same form."""
 
@@ -363,6 +395,8 @@ class _Foreign(logging.Formatter):
             "service": self._service,
             "exc_info": record.exc_info,
         }
+        if left_out := getattr(record, "left_out", 0):
+            event["left_out"] = left_out
         event = structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", event)
         return str(self._render(None, "", _with_request(None, "", _without_messages(None, "", event))))
 
@@ -408,6 +442,7 @@ def start_logging(service: str, level: str = "info") -> None:
         sys.stdout.reconfigure(line_buffering=True)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Foreign(service))
+    handler.addFilter(Rarely())
     logging.basicConfig(handlers=[handler], level=max(_LEVELS[level], logging.INFO), force=True)
     for quiet in ("sqlalchemy", "httpx", "httpcore", "asyncpg", "alembic"):  # httpx logs whole URLs, sqlalchemy parameters
         logging.getLogger(quiet).setLevel(logging.WARNING)

@@ -35,8 +35,8 @@ def test_every_operation_says_who_may_call_and_how_it_refuses(document: dict[str
 
     assert made["security"] == [{"token": []}]
     assert made["x-roles"] == ["police"]
-    assert set(made["responses"]) == {"201", "400", "401", "403", "408", "409", "413", "415", "422", "429", "503"}
-    assert set(read["responses"]) == {"200", "400", "401", "403", "404", "422", "429", "503"}
+    assert set(made["responses"]) == {"201", "400", "401", "403", "408", "409", "413", "414", "415", "422", "429", "431", "503"}
+    assert set(read["responses"]) == {"200", "400", "401", "403", "404", "408", "414", "422", "429", "431", "503"}
     assert document["paths"]["/livez"]["get"]["security"] == []
     problem_content = made["responses"]["409"]["content"]
     assert problem_content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}

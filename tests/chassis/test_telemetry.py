@@ -1,6 +1,7 @@
 """Logs, metrics and traces: enough to find what happened, nothing of what was sent."""
 
 import json
+import logging
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from libs.chassis import telemetry
 from libs.chassis.access import PUBLIC, AccessTable
 from libs.chassis.telemetry import continued, current_trace
 from tests.chassis.answering import MARKER, Issuer, app_of, calling, service
+from tests.planted import red
 
 ISSUER = Issuer()
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -187,6 +189,49 @@ def test_an_exception_that_is_logged_loses_its_message() -> None:
 
     assert [(line["event"], line["error_type"]) for line in lines] == [("job.failed", "ValueError"), ("Failed on %s", "ValueError")]
     assert lines[0]["error_places"] == ["<string>:5 <module>"]
+
+
+def a_broker_that_is_away_is_told_once_a_minute(first: str = "") -> None:
+    """Of each kind: logger, level, template; whatever stands in it. `first`: done before."""
+    lines = _log_of(f"""
+        import logging
+        [rarely] = logging.getLogger().handlers[0].filters
+        rarely._clock = lambda: second
+        {first}
+        kafka, other = logging.getLogger("aiokafka.consumer.group_coordinator"), logging.getLogger("some.library")
+        for second in range(90):
+            for node in range(10):
+                kafka.error("Heartbeat send request failed: %s. Will retry.", node)
+        kafka.warning("Marking the coordinator dead")
+        for _ in range(3):
+            other.error("each time")
+    """)
+
+    assert len(lines) == 6, f"{len(lines)} lines"
+    assert [(line["event"], line.get("left_out")) for line in lines] == [
+        ("Heartbeat send request failed: 0. Will retry.", None),
+        ("Heartbeat send request failed: 0. Will retry.", 599),
+        ("Marking the coordinator dead", None),
+        *[("each time", None)] * 3,
+    ]
+
+
+def test_a_broker_that_is_away_is_told_once_a_minute_with_how_often_it_was_left_out() -> None:
+    a_broker_that_is_away_is_told_once_a_minute()
+
+
+def test_planted_a_library_that_is_let_say_everything_is_seen() -> None:
+    """As it was: 947 lines of one broker that was away."""
+    with red("904 lines"):
+        a_broker_that_is_away_is_told_once_a_minute("logging.getLogger().handlers[0].filters.clear()")
+
+
+def test_kinds_of_messages_without_end_are_not_kept() -> None:
+    rarely = telemetry.Rarely(lambda: 0.0)
+    for number in range(5_000):
+        assert rarely.filter(logging.LogRecord("aiokafka", logging.ERROR, "", 0, f"written whole: {number}", None, None))
+
+    assert len(rarely._said) <= 1_000
 
 
 def test_a_task_nobody_waited_for_does_not_show_its_exception() -> None:
