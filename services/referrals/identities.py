@@ -1,4 +1,4 @@
-"""By what a repeated person is found: names and a birth date, normalised. Pure: what is made of them is hashed elsewhere (persons.py)."""
+"""By what a person is found again: names and a birth date, or the names alone, normalised. Pure: what is made of them is hashed elsewhere (persons.py)."""
 
 import re
 import unicodedata
@@ -7,23 +7,24 @@ from datetime import date
 _BETWEEN_NAMES = re.compile(r"[\s,\-\u2010-\u2015]+")
 
 
-def normalised_identity(family_name: str | None, given_names: str | None, birth_date: date | None) -> str | None:
-    """What a repeated person is found by: `v1|FAMILYNAME|FIRSTGIVENNAME|1990-01-31`, or None when one of the three is missing.
+def normalised_name(family_name: str | None, given_names: str | None) -> str | None:
+    """What a person is found by when only their names are known: `v1|FAMILYNAME|FIRSTGIVENNAME`, or None when one is missing, or has no letter.
 
     Names are decomposed (NFKD), case-folded and reduced to their letters, so that accents, case, hyphens, apostrophes and spaces do not matter;
     of the given names only the first counts (cut at a space or comma: Jean-Pierre is one, Jean Pierre two). It is hashed with a key before it is
-    stored, and never written anywhere; who is looked for is looked for by all of `identities_sought`. Two persons of one name born on one day are
-    taken for one: it is a hint for a social worker, not a fact.
+    stored, and never written anywhere; who is looked for is looked for by all of `names_sought`.
     """
-    name = normalised_name(family_name, given_names)
-    return _identity(name, birth_date) if name is not None and birth_date is not None else None
-
-
-def normalised_name(family_name: str | None, given_names: str | None) -> str | None:
-    """The names alone, normalised so, or None when one has no letter."""
     if family_name is None or given_names is None:
         return None
     return _name(family_name, given_names.replace(",", " ").split(" ")[0])
+
+
+def normalised_identity(name: str, birth_date: date) -> str:
+    """What a repeated person is found by: the names, normalised so, and the birth date (`v1|FAMILYNAME|FIRSTGIVENNAME|1990-01-31`), hashed likewise.
+
+    Two persons of one name born on one day are taken for one: it is a hint for a social worker, not a fact.
+    """
+    return f"{name}|{birth_date.isoformat()}"
 
 
 def names_sought(family_name: str, given_names: str) -> list[str]:
@@ -38,16 +39,12 @@ def names_sought(family_name: str, given_names: str) -> list[str]:
 
 def identities_sought(family_name: str, given_names: str, birth_date: date) -> list[str]:
     """The same of `normalised_identity`."""
-    return [_identity(name, birth_date) for name in names_sought(family_name, given_names)]
+    return [normalised_identity(name, birth_date) for name in names_sought(family_name, given_names)]
 
 
 def _name(family_name: str, first_name: str) -> str | None:
     family, given = _letters(family_name), _letters(first_name)
-    return f"{family}|{given}" if family and given else None
-
-
-def _identity(name: str, birth_date: date) -> str:
-    return f"v1|{name}|{birth_date.isoformat()}"
+    return f"v1|{family}|{given}" if family and given else None
 
 
 def _letters(name: str) -> str:

@@ -154,6 +154,7 @@ class Person(Table, table=True):
         Index("persons_referral", "referral_id", "position"),
         Index("persons_refused", "referral_id", postgresql_where=text("agreement = 'refused' AND content <> ''::bytea")),
         Index("persons_identity", "identity_hash", postgresql_where=text("identity_hash IS NOT NULL")),
+        Index("persons_name", "name_hash", postgresql_where=text("name_hash IS NOT NULL")),
     )
 
     id: UUID = Field(primary_key=True)
@@ -170,6 +171,9 @@ class Person(Table, table=True):
     content: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     """Sealed JSON: identity, birth, contact and safe-contact rules (schemas.PersonContent)."""
     identity_hash: bytes | None = Field(sa_column=sealed())
+    """Of the names and the birth date, keyed; none where one of them is missing (persons.hashes_of)."""
+    name_hash: bytes | None = Field(default=None, sa_column=sealed())
+    """Of the names alone."""
     joined_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     """When a correction added them, or said that they are a victim: they are to be called from then on. None: as named at reception."""
 

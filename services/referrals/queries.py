@@ -1,10 +1,9 @@
 """What callers read, each within its perimeter. Outside it: NotFound."""
 
-from collections.abc import Collection
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select, true, tuple_
+from sqlalchemy import and_, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -14,14 +13,13 @@ from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import OrientationStatus, ReferralStatus, Role
 from services.referrals.directory.called import called
 from services.referrals.domain import moves_open_to, police_status
-from services.referrals.identities import names_sought, normalised_name
 from services.referrals.models import Person, Referral
 from services.referrals.orientations import commands as orientations
 from services.referrals.orientations import telling
 from services.referrals.orientations.domain import ORIENTATION_LIVES, OrientationOver, may_still_be_contacted, orientation_moves_open_to
 from services.referrals.orientations.models import Orientation
 from services.referrals.orientations.schemas import OrientationNamed, OrientationOut
-from services.referrals.persons import hashes_sought, hashes_sought_of
+from services.referrals.persons import hashes_sought, hashes_sought_of, names_hashes_sought
 from services.referrals.receiving import repeats
 from services.referrals.receiving.references import of_reference
 from services.referrals.receiving.schemas import PersonFound, PersonSearchIn, RoutingOut
@@ -126,43 +124,16 @@ def _person(person: Person, content: PersonContent | None, applied: Applied) -> 
     )
 
 
-OPENED_AT_ONCE = 200
-"""Referrals of which a search by name opens the persons together: a few milliseconds, between which others are answered."""
-
-
 async def persons_found(
-    session: AsyncSession, caller: Principal, vault: Vault, search_key: bytes, body: PersonSearchIn
+    session: AsyncSession, caller: Principal, search_key: bytes, body: PersonSearchIn, *, or_undated: bool = False
 ) -> list[PersonFound]:
-    """Nobody when the name has no letter to find it by."""
+    """Nobody when the name has no letter to find it by. `or_undated`: of a search with a birth date, also who has that name and is known by none."""
+    named = col(Person.name_hash).in_(names_hashes_sought(search_key, body.family_name, body.given_name))
     if body.birth_on is None:
-        return await _found_by_name(session, caller, vault, names_sought(body.family_name, body.given_name))
-    return await repeats.search(session, hashes_sought(search_key, body.family_name, body.given_name, body.birth_on), _perimeter(caller))
-
-
-async def _found_by_name(session: AsyncSession, caller: Principal, vault: Vault, names: Collection[str]) -> list[PersonFound]:
-    """Of whom no birth date is known there is no hash: they are opened one after the other, in the referrals of the perimeter, newest reception first."""
-    found: list[PersonFound] = []
-    received, last = col(Referral.received_at), None
-    page = select(col(Referral.id), received).where(_perimeter(caller), col(Referral.status) != ReferralStatus.ERASED)
-    page = page.order_by(received.desc(), col(Referral.id).desc()).limit(OPENED_AT_ONCE)
-    while names and len(found) < repeats.MOST:
-        query = page if last is None else page.where(tuple_(received, col(Referral.id)) < tuple_(last.received_at, last.id))
-        referrals = (await session.execute(query)).all()
-        if not referrals:
-            break
-        last = referrals[-1]
-        unhashed = select(Person).where(col(Person.referral_id).in_([one.id for one in referrals]), col(Person.identity_hash).is_(None))
-        persons = (await session.scalars(unhashed.where(col(Person.content) != b""))).all()
-        contents = await contents_of(session, vault, persons)
-        same = [person for person in persons if _is_named(contents.get(person.id), names)]
-        for one in referrals:
-            found += [repeats.found(person, await session.get_one(Referral, one.id)) for person in same if person.referral_id == one.id]
-    return found[: repeats.MOST]
-
-
-def _is_named(content: PersonContent | None, names: Collection[str]) -> bool:
-    identity = content.identity if content is not None else None
-    return identity is not None and normalised_name(identity.family_name, identity.given_name) in names
+        return await repeats.search(session, named, _perimeter(caller))
+    born = col(Person.identity_hash).in_(hashes_sought(search_key, body.family_name, body.given_name, body.birth_on))
+    undated = and_(named, col(Person.identity_hash).is_(None))
+    return await repeats.search(session, or_(born, undated) if or_undated else born, _perimeter(caller))
 
 
 async def referenced(session: AsyncSession, caller: Principal, external_reference: str, unit_id: UUID | None) -> list[ReferralSummary]:

@@ -15,7 +15,8 @@ _REFERRALS = {
     ),
     "persons": (
         "'id', md5('person' || n)::uuid, 'referral_id', md5('referral' || n)::uuid, 'key_id', md5('key' || n)::uuid,"
-        r" 'identity_hash', '\x' || md5('identity' || n) || md5('other' || n)"
+        r" 'identity_hash', '\x' || md5('identity' || n) || md5('other' || n),"
+        r" 'name_hash', '\x' || md5('name' || n / 3) || md5('other' || n / 3)"
     ),
     "idempotency_keys": f"'client', 'police-' || {_PLACE}, 'key', md5('request' || n)",
 }

@@ -27,6 +27,7 @@ from libs.contracts.pseudonyms import PseudonymKeys
 from libs.contracts.registry import EVENTS
 from libs.contracts.units import police_id_of
 from libs.embedded.postgres import Postgres
+from services.referrals import persons
 from services.referrals.receiving import bulk_api
 from services.referrals.receiving.intake import Intakes
 from tests.documents import JSON, Shown
@@ -311,6 +312,21 @@ async def test_planted_a_vault_that_does_not_seal_is_found(lived: House, monkeyp
     leaking = [table for table, lines in (await rows_of(lived)).items() if any(planted.encode().hex() in row for row in lines)]
     assert sorted(leaking) == ["referrals.persons", "referrals.referrals"]
     assert found_in(f"\\x{WORD.encode().hex()}")  # as the search reads it
+
+
+async def test_planted_a_name_by_which_a_person_is_sought_that_is_not_hashed_is_found(
+    lived: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persons, "keyed_hash", lambda key, text: text.encode())
+    planted = "zqxjvnonhache"  # of its own, as above
+
+    body = json.loads(json.dumps(_marked_referral(lived)).replace(WORD, planted).replace(PHONE, "639989732"))
+    assert (await lived["referrals"].post("police-95", "/v1/referrals", body)).status_code == 201
+
+    [row, *_] = await lived["referrals"].rows("SELECT name_hash FROM persons WHERE name_hash IS NOT NULL")
+    assert planted.encode() in bytes(row.name_hash)
+    leaking = [table for table, lines in (await rows_of(lived)).items() if any(planted.encode().hex() in row for row in lines)]
+    assert leaking == ["referrals.persons"]
 
 
 async def test_planted_a_line_of_a_batch_that_is_logged_is_found(

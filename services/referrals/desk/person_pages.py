@@ -47,12 +47,7 @@ async def find_person(request: Request, caller: Caller, purpose: Purpose, runtim
 
 def _seeking(purpose: Stated) -> Change:
     async def run(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
-        found = await search(session, it.runtime, it.caller, purpose, body)
-        if body.birth_on is not None:  # nor is who was registered without a birth date missed by who knows it
-            without = body.model_copy(update={"birth_on": None})
-            known = {one.person_id for one in found}
-            found += [one for one in await search(session, it.runtime, it.caller, purpose, without) if one.person_id not in known]
-        return PersonsFound(items=found[:MOST])
+        return PersonsFound(items=await search(session, it.runtime, it.caller, purpose, body, or_undated=True))
 
     return Change(
         "Chercher une personne",
@@ -68,7 +63,7 @@ def _seeking(purpose: Stated) -> Change:
                 "Date de naissance",
                 "day",
                 required=False,
-                hint="Avec elle : qui est connu par cette date, et qui porte ce nom sans date de naissance. Sans elle : ceux-ci seulement.",
+                hint="Avec elle : qui est connu par cette date, et qui porte ce nom sans date de naissance. Sans elle : tous ceux qui portent ce nom.",
             ),
         ),
     )

@@ -180,6 +180,7 @@ class _Gathered:
                 self._person,
                 **{name: getattr(content, name) if content else None for name in PersonContent.model_fields},
                 found_by_identity=self._person.identity_hash is not None,
+                found_by_name=self._person.name_hash is not None,
                 erased=content is None,
             ),
             referral=ExportedReferral.of(

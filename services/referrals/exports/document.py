@@ -218,6 +218,7 @@ _PERSON: Final = {
     "refused_at": "Refus noté le",
     "known_to_services": "Connu des services sociaux",
     "found_by_identity": "Empreinte de votre identité, pour vous reconnaître",
+    "found_by_name": "Empreinte de votre nom, pour vous retrouver",
 }
 _REFERRAL: Final = {
     "id": "Identifiant",

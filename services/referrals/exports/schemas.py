@@ -34,7 +34,7 @@ from services.referrals.working.safe_contact import SafeRule
 
 
 class ExportedPerson(Answer):
-    """`found_by_identity`: whether a keyed hash of the identity is kept, by which the person is found again."""
+    """`found_by_identity`, `found_by_name`: whether a keyed hash of names and birth date, and of the names alone, is kept, by which the person is found again."""
 
     id: Id
     role: PersonRole
@@ -48,6 +48,7 @@ class ExportedPerson(Answer):
     contact: Contact | None
     safe_contact: SafeContact | None
     found_by_identity: bool
+    found_by_name: bool
     erased: bool
 
 

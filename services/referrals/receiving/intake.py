@@ -84,7 +84,9 @@ class Intakes:
             else:
                 made[number] = self._make(intake, home, atlas)
         every = list(made.values())
-        known = await repeats.known(session, {one for referral in every for person in referral.intake.persons for one in person.sought})
+        known = await repeats.known(
+            session, {one for referral in every for person in referral.intake.persons for one in person.found_by.sought}
+        )
         async with meanwhile(self._store_referrals(session, every, now)) as storing:
             said = _said(session, every, now, known)
         stored = storing.result()
@@ -144,7 +146,8 @@ class Intakes:
                 person.counted.known_to_services,
                 person.fresh.key.id,
                 person.content,
-                person.identity_hash,
+                person.found_by.identity,
+                person.found_by.name,
             )
             for referral in referrals
             for place, person in enumerate(referral.intake.persons)
@@ -258,6 +261,7 @@ _PERSONS = (
     "key_id",
     "content",
     "identity_hash",
+    "name_hash",
 )
 
 
@@ -295,9 +299,9 @@ def _notice(referral: _Referral, now: datetime) -> notices.Notice:
 
 
 def _counted(person: SealedPerson, known: set[bytes]) -> PersonCounted:
-    if person.identity_hash is None:
+    if person.found_by.identity is None:
         return person.counted
-    return person.counted.model_copy(update={"returning": not known.isdisjoint(person.sought)})
+    return person.counted.model_copy(update={"returning": not known.isdisjoint(person.found_by.sought)})
 
 
 def _said(session: AsyncSession, referrals: Sequence[_Referral], now: datetime, known: Set[bytes]) -> list[outbox.Said]:
@@ -330,7 +334,7 @@ def _events(referral: _Referral, now: datetime, known: set[bytes]) -> list[Event
             police_id=police_id,
         )
     ]
-    known.update(person.identity_hash for person in referral.intake.persons if person.identity_hash is not None)
+    known.update(person.found_by.identity for person in referral.intake.persons if person.found_by.identity is not None)
     decided = referral.routing
     if decided.post_id is not None and isinstance(decided.reason, RoutingReason):
         events.append(

@@ -1,7 +1,7 @@
 """The same person seen before: found by the keyed hash of the normalised identity, told to who works the referral, never to the police.
 
-What is normalised is written at `identities.normalised_identity`, what is looked for at `identities.identities_sought`. A hint, not a fact: two persons of
-one name born on one day are taken for one.
+What is normalised is written at `identities.normalised_name` and `normalised_identity`, what is looked for at `identities.identities_sought`. A hint, not a
+fact: two persons of one name born on one day are taken for one.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -75,11 +75,13 @@ async def already_known(
     return told
 
 
-async def search(session: AsyncSession, hashes: Collection[bytes], perimeter: Any) -> list[PersonFound]:
-    """The persons of these identities in the referrals of the caller's perimeter, newest reception first, at most `MOST`."""
-    query = select(Person, Referral).join(Referral, col(Referral.id) == col(Person.referral_id))
-    query = query.where(col(Person.identity_hash).in_(hashes), perimeter)
-    rows = await session.execute(query.order_by(col(Referral.received_at).desc(), col(Referral.id).desc()).limit(MOST))
+async def search(session: AsyncSession, who: Any, perimeter: Any) -> list[PersonFound]:
+    """The persons of this condition in the referrals of the caller's perimeter, who is known by a birth date first, then newest reception first; at most `MOST`."""
+    query = select(Person, Referral).join(Referral, col(Referral.id) == col(Person.referral_id)).where(who, perimeter)
+    query = query.order_by(
+        col(Person.identity_hash).is_(None), col(Referral.received_at).desc(), col(Referral.id).desc(), col(Person.position)
+    )
+    rows = await session.execute(query.limit(MOST))
     return [found(person, referral) for person, referral in rows]
 
 
@@ -88,6 +90,8 @@ def found(person: Person, referral: Referral) -> PersonFound:
         "person_id": person.id,
         "referral_id": referral.id,
         "role": person.role,
+        "sex": person.sex,
+        "age_band": person.age_band,
         "status": referral.status,
         "received_at": referral.received_at,
         "closed_at": referral.closed_at,

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from libs.chassis.strict import Answer, Body, line, prose
 from libs.contracts.types import CommuneCode, Id, Instant
-from libs.contracts.vocabularies import Channel, PersonRole, ReferralStatus, RoutingReason, Theme, UnroutedReason, Urgency
+from libs.contracts.vocabularies import AgeBand, Channel, PersonRole, ReferralStatus, RoutingReason, Sex, Theme, UnroutedReason, Urgency
 from services.referrals.domain import PoliceStatus
 from services.referrals.receiving.domain import Verdict
 from services.referrals.schemas import MAX_PERSONS, Birth, Natinf, PersonIn, unique
@@ -60,11 +60,13 @@ class ReferralReceivedOut(Answer):
 
 
 class PersonFound(Answer):
-    """A person in a referral, without content."""
+    """A person in a referral, without content. By their sex and age band two of one name are told apart."""
 
     person_id: Id
     referral_id: Id
     role: PersonRole
+    sex: Sex
+    age_band: AgeBand
     status: ReferralStatus
     received_at: Instant
     closed_at: Instant | None
@@ -82,8 +84,8 @@ class PersonSearchIn(Body):
     """Accents, case, apostrophes and further given names do not matter, nor whether a double name is written with a hyphen or a space; its first part alone
     does not find who was received under both with a hyphen (`Jean` finds `Jean Pierre`, not `Jean-Pierre`).
 
-    `birth_on`: whose birth date is known is found with it alone; without it, who is known by name and by no birth date (an approximate age): search both ways. Who
-    is known by no name is found through the referral.
+    Without `birth_on` everybody of that name is found; with it, who was born that day: not who is known by no birth date (an approximate age). Who is known by
+    no name is found through the referral.
     """
 
     family_name: Annotated[str, line(100)]

@@ -9,7 +9,7 @@ from libs.chassis.ids import new_id
 from libs.chassis.telemetry import Trace
 from libs.chassis.vault import FreshKey, Vault
 from libs.contracts.referrals import PersonCounted
-from services.referrals.persons import NARRATIVE, PERSON, age_band_on, hashes_of
+from services.referrals.persons import NARRATIVE, PERSON, Hashes, age_band_on, hashes_of
 from services.referrals.receiving.schemas import ReferralIn
 from services.referrals.schemas import PersonContent, PersonIn
 
@@ -19,9 +19,7 @@ class SealedPerson(NamedTuple):
     counted: PersonCounted
     fresh: FreshKey
     content: bytes
-    identity_hash: bytes | None
-    sought: Sequence[bytes]
-    """The hashes by which an earlier referral may hold the same person."""
+    found_by: Hashes
 
 
 class Intake(NamedTuple):
@@ -76,8 +74,7 @@ def _person(vault: Vault, search_key: bytes, person: PersonIn, request: Referral
         known_to_services=person.known_to_services,
     )
     content_sealed = key.key.seal(content.model_dump_json().encode(), context=PERSON)
-    found_by, sought = hashes_of(search_key, person.identity)
-    return SealedPerson(person_id, counted, key, content_sealed, found_by, sought)
+    return SealedPerson(person_id, counted, key, content_sealed, hashes_of(search_key, person.identity))
 
 
 def request_digest(body: bytes) -> bytes:

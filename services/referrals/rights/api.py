@@ -59,15 +59,17 @@ def _now() -> datetime:
     ),
 )
 async def search_persons(body: PersonSearchIn, caller: Caller, purpose: Purpose, runtime: Run) -> PersonsFound:
-    """A person in the caller's referrals, by a keyed hash of the identity, which is in no URL and no log; without a birth date, by opening those of whom none
-    is known. The search is audited with its purpose."""
+    """A person in the caller's referrals, by a keyed hash of the names and the birth date, or of the names alone; they are in no URL and no log, and nothing is
+    opened. The search is audited with its purpose."""
     async with runtime.database.transaction() as session:
         return PersonsFound(items=await search(session, runtime, caller, purpose, body))
 
 
-async def search(session: AsyncSession, runtime: Runtime, caller: Principal, purpose: Purpose, body: PersonSearchIn) -> list[PersonFound]:
+async def search(
+    session: AsyncSession, runtime: Runtime, caller: Principal, purpose: Purpose, body: PersonSearchIn, *, or_undated: bool = False
+) -> list[PersonFound]:
     """Audited in the same transaction, without a name."""
-    found = await queries.persons_found(session, caller, runtime.vault, secret_bytes(runtime.settings.search_key), body)
+    found = await queries.persons_found(session, caller, secret_bytes(runtime.settings.search_key), body, or_undated=or_undated)
     detail = {"found": str(len(found)), "by": "name" if body.birth_on is None else "identity"}
     await audit(session, caller, operation="search_persons", subject="persons", purpose=purpose, detail=detail)
     return found

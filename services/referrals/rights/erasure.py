@@ -116,7 +116,7 @@ async def erase(
     await vault.destroy(session, *keys)
     await session.execute(_TYPED, {"referral": referral.id})
     for person in going:
-        person.content, person.identity_hash = b"", None
+        person.content, person.identity_hash, person.name_hash = b"", None, None
     asked = await session.scalars(
         select(col(Orientation.organization_id))
         .where(col(Orientation.referral_id) == referral.id, col(Orientation.person_id).in_([person.id for person in going]))

@@ -41,7 +41,7 @@ from services.referrals.orientations.domain import Unfounded
 from services.referrals.orientations.following import end_unagreed, tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.waiting import hasten
-from services.referrals.persons import NARRATIVE, PERSON, age_band_on, hashes_sought_of, identity_hash_of, reseal, told_as
+from services.referrals.persons import NARRATIVE, PERSON, age_band_on, hashes_of, hashes_sought_of, reseal, told_as
 from services.referrals.receiving import repeats, routing
 from services.referrals.receiving.domain import Verdict
 from services.referrals.receiving.home import check_stays
@@ -371,6 +371,7 @@ async def _added(
         check_consistent(given, referral.occurred_at, made.corrected_at, f"/added/{place}")
     for place, (given, key) in enumerate(zip(added, keys, strict=True), max((one.position for one in persons), default=-1) + 1):
         content = PersonContent(**{name: getattr(given, name) for name in _SEALED_OF_A_PERSON})
+        found_by = hashes_of(search_key, given.identity)
         person = Person(
             id=new_id(),
             referral_id=referral.id,
@@ -383,7 +384,8 @@ async def _added(
             known_to_services=given.known_to_services,
             key_id=key.id,
             content=key.seal(content.model_dump_json().encode(), context=PERSON),
-            identity_hash=identity_hash_of(search_key, given.identity),
+            identity_hash=found_by.identity,
+            name_hash=found_by.name,
             joined_at=made.corrected_at,
         )
         joined.append(person)

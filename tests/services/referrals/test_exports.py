@@ -146,6 +146,28 @@ async def test_each_row_of_each_table_about_a_person_is_in_the_export_of_that_pe
     assert seen >= 2 * 9
 
 
+@pytest.mark.parametrize(
+    ("identity", "kept"),
+    [
+        ({"family_name": "Exemple", "given_name": "Camille", "birth_on": "1991-04-12"}, (True, True)),
+        ({"family_name": "Exemple", "given_name": "Camille"}, (False, True)),
+        (None, (False, False)),
+    ],
+)
+async def test_every_hash_by_which_a_person_is_found_is_told(
+    referrals: Referrals, identity: dict[str, str] | None, kept: tuple[bool, bool]
+) -> None:
+    persons = referrals.body()["persons"]
+    referral_id = await referrals.receive(persons=[persons[0] | {"identity": identity}])
+    [person] = await referrals.persons(referral_id)
+
+    told = (await exported(referrals, referral_id, person))["person"]
+
+    assert (told["found_by_identity"], told["found_by_name"]) == kept
+    hashes = {column.name for column in Table.metadata.tables["persons"].columns if column.name.endswith("_hash")}
+    assert {f"found_by_{name.removesuffix('_hash')}" for name in hashes} == {name for name in told if name.startswith("found_by_")}
+
+
 # Nothing of the others
 
 
@@ -177,6 +199,7 @@ async def test_an_erasure_of_one_tells_nothing_of_whom_the_other_was_oriented_to
     hers = await exported(referrals, referral_id, people[0])
 
     assert (hers["person"]["erased"], hers["person"]["identity"], hers["kept_until"]) == (True, None, None)
+    assert (hers["person"]["found_by_identity"], hers["person"]["found_by_name"]) == (False, False)
     [erasure] = hers["erasures"]
     streams = {one["stream"] for one in erasure["notices"]}
     assert f"organization:{d.ASSOCIATION}" in streams

@@ -15,6 +15,7 @@ ADDED = {
     "contact_attempts": ("override_reason", "overridden"),
     "services_heard": ("sexes", "age_bands"),
     "units_heard": ("closed",),
+    "persons": ("name_hash",),
 }
 """Columns that came after their table."""
 

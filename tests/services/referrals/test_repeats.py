@@ -1,12 +1,19 @@
 """The same person seen before: told to who works the referral, within the perimeter; never to the police, never by name."""
 
+import re
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import LargeBinary, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from libs.contracts import demonstration as d
-from services.referrals import queries
+from services.referrals.models import Person
+from services.referrals.persons import hashes_of
+from services.referrals.receiving import repeats
+from services.referrals.schemas import Identity
 from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_corrections import correct
 from tests.services.referrals.test_erasure import erase
@@ -91,9 +98,9 @@ async def test_the_police_never_learns_that_a_person_is_known(referrals: Referra
     status = await referrals.get("police-95", f"/v1/referral-statuses/{answer.json()['id']}")
     rows = await referrals.rows("SELECT data FROM outbox WHERE stream LIKE 'police:%'")
 
-    for text in (answer.text, status.text, *(bytes(row.data).decode() for row in rows)):
-        assert "known" not in text
-        assert "returning" not in text
+    for told in (answer.text, status.text, *(bytes(row.data).decode() for row in rows)):
+        assert "known" not in told
+        assert "returning" not in told
     assert (await referrals.post("police-95", "/v1/person-searches", CAMILLE)).status_code == 403
 
 
@@ -151,24 +158,118 @@ async def test_a_double_first_name_is_found_written_with_a_hyphen_or_a_space(
     assert [one["referral_id"] for one in answer.json()["items"]] == ([str(referral_id)] if found else [])
 
 
-async def test_who_is_known_by_an_approximate_age_alone_is_found_by_name_within_the_perimeter(
-    referrals: Referrals, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queries, "OPENED_AT_ONCE", 2)
-    name = {"family_name": "Sans-Date", "given_name": "Camille"}
-    persons = referrals.body()["persons"]
-    persons[0] = {one: value for one, value in persons[0].items() if one != "identity"} | {"identity": name, "approximate_age": 40}
-    old, *_, new = [await referrals.receive(persons=persons if place in (0, 4) else referrals.body()["persons"]) for place in range(5)]
-    erased = await referrals.receive(persons=persons)
+NAME = {name: CAMILLE[name] for name in ("family_name", "given_name")}
+
+
+def undated(referrals: Referrals, **identity: str) -> list[dict[str, Any]]:
+    persons: list[dict[str, Any]] = referrals.body()["persons"]
+    persons[0] = persons[0] | {"identity": NAME | identity, "approximate_age": 40}
+    return persons
+
+
+async def found(referrals: Referrals, who: str, body: dict[str, Any]) -> list[UUID]:
+    return [UUID(one["referral_id"]) for one in (await search(referrals, who, body, "persons_rights")).json()["items"]]
+
+
+async def test_by_name_alone_everybody_of_that_name_is_found_within_the_perimeter_newest_first(referrals: Referrals) -> None:
+    dated = await referrals.receive()
+    old, other, new = [
+        await referrals.receive(persons=undated(referrals, **identity))
+        for identity in ({}, {"family_name": "Autre"}, {"given_name": "CAMILLE"})
+    ]
+    elsewhere = await referrals.receive("police-78", commune="78646", unit_id=d.UNIT_78)
+    erased = await referrals.receive(persons=undated(referrals))
     await erase(referrals, erased, (await referrals.persons(erased))[:1])
 
-    found = await search(referrals, "coordinator-95", {"family_name": "sans date", "given_name": "CAMILLE"}, "persons_rights")
+    sought = {"family_name": "exemplé", "given_name": "camille"}
 
-    assert [one["referral_id"] for one in found.json()["items"]] == [str(new), str(old)]
-    assert [one["role"] for one in found.json()["items"]] == ["victim", "victim"]
-    assert (await search(referrals, "coordinator-78", name)).json()["items"] == []
-    assert (await search(referrals, "iscg-95", name | {"birth_on": "1985-01-01"})).json()["items"] == []
-    assert (await search(referrals, "iscg-95", CAMILLE | {"birth_on": None})).json()["items"] == []  # their birth date is known
+    assert set(await found(referrals, "coordinator-95", sought)) == {dated, old, new}
+    assert await found(referrals, "coordinator-78", sought) == [elsewhere]
+    assert await found(referrals, "iscg-95", sought | {"given_name": "Dominique"}) == []
+    assert await found(referrals, "iscg-95", {"family_name": "Autre", "given_name": "Camille"}) == [other]
     entries = await referrals.rows("SELECT data FROM outbox WHERE stream = 'audit' ORDER BY position")
     assert b'"by":"name"' in bytes(entries[0].data)
     assert b"amille" not in b"".join(bytes(row.data) for row in entries)
+
+
+async def test_with_a_birth_date_who_was_born_another_day_or_on_no_known_one_is_not_taken_for_them(referrals: Referrals) -> None:
+    born = await referrals.receive()
+    await referrals.receive(persons=with_identity(referrals, birth_on="1960-01-31"))
+    await referrals.receive(persons=undated(referrals))
+
+    assert await found(referrals, "iscg-95", CAMILLE) == [born]
+    assert len(await found(referrals, "iscg-95", NAME)) == 3
+
+
+async def test_two_of_one_name_are_told_apart_by_sex_and_age_band(referrals: Referrals) -> None:
+    persons = with_identity(referrals, birth_on="1950-01-31")
+    persons[0]["sex"] = "male"
+    await referrals.receive()
+    await referrals.receive(persons=persons)
+
+    items = (await search(referrals, "iscg-95", NAME)).json()["items"]
+
+    assert [(one["sex"], one["age_band"]) for one in items] == [("male", "75+"), ("female", "25-39")]
+
+
+async def test_a_corrected_name_is_found_and_the_one_before_no_more(referrals: Referrals) -> None:
+    referral_id = await referrals.accepted()
+    [person, _] = await referrals.persons(referral_id)
+    named = {"family_name": "Autre", "given_name": "Dominique"}
+    joins: dict[str, Any] = {
+        "role": "witness",
+        "sex": "unknown",
+        "agreement": "not_asked",
+        "identity": {"family_name": "Tiers", "given_name": "Alix"},
+    }
+
+    await correct(referrals, referral_id, persons=[{"person_id": person, "identity": named}], added=[joins])
+
+    assert await found(referrals, "iscg-95", named) == [referral_id]
+    assert await found(referrals, "iscg-95", joins["identity"]) == [referral_id]
+    assert await found(referrals, "iscg-95", NAME) == []
+
+
+async def test_whoever_was_received_before_there_was_a_hash_of_the_name_is_found_with_the_birth_date(referrals: Referrals) -> None:
+    referral_id = await referrals.receive()
+    async with referrals.runtime.database.transaction() as session:
+        await session.execute(text("UPDATE persons SET name_hash = NULL"))
+
+    assert await found(referrals, "iscg-95", CAMILLE) == [referral_id]
+    assert await found(referrals, "iscg-95", NAME) == []
+
+
+@pytest.mark.parametrize(("sought", "indexes"), [(NAME, {"persons_name"}), (CAMILLE, {"persons_identity"})])
+async def test_a_search_is_a_look_up_in_an_index_and_opens_nothing(
+    referrals: Referrals, monkeypatch: pytest.MonkeyPatch, sought: dict[str, str], indexes: set[str]
+) -> None:
+    await referrals.receive()
+    explained: list[str] = []
+
+    async def explain(session: AsyncSession, who: Any, perimeter: Any) -> list[Any]:
+        written = (
+            select(col(Person.id)).where(who).compile((await session.connection()).sync_connection, compile_kwargs={"literal_binds": True})
+        )
+        await session.execute(text("SET LOCAL enable_seqscan = off"))
+        explained.append("\n".join(await session.scalars(text(f"EXPLAIN {written}".replace(":", "\\:")))))
+        return await asked(session, who, perimeter)
+
+    async def opened(*_: Any) -> Any:
+        raise AssertionError("a search opened what is sealed")
+
+    asked = repeats.search
+    monkeypatch.setattr(LargeBinary, "literal_processor", lambda *_: lambda value: f"'\\x{value.hex()}'")
+    monkeypatch.setattr(repeats, "search", explain)
+    monkeypatch.setattr(type(referrals.runtime.vault), "open_keys", opened)
+
+    assert len(await found(referrals, "iscg-95", sought)) == 1
+
+    assert set(re.findall(r"persons_\w+", explained[0])) == indexes, explained
+
+
+async def test_the_same_name_is_another_hash_under_another_key() -> None:
+    one, other = (hashes_of(bytes([n]) * 32, Identity.model_validate(CAMILLE, strict=False)) for n in (1, 2))
+
+    assert None not in (one.name, one.identity)
+    assert len({one.name, one.identity, other.name, other.identity}) == 4
+    assert all(name not in (hash or b"") for hash in (one.name, one.identity) for name in (b"amille", b"xemple"))
