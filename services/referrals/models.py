@@ -34,11 +34,19 @@ def sealed() -> Column[bytes]:
     return Column(LargeBinary, nullable=True)
 
 
+class Authored(Table):
+    """Who did it: the subject of the token and its role. None: the service itself, or an earlier version, which did not keep it."""
+
+    actor: str | None = Field(default=None, sa_type=Text)
+    actor_role: str | None = Field(default=None, sa_type=Text)
+
+
 class Withdrawable(Table):
     """What was noted by mistake is withdrawn: it stays, and counts no longer."""
 
     withdrawn_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
     withdrawn_by: str | None = Field(default=None, sa_type=Text)
+    withdrawn_by_role: str | None = Field(default=None, sa_type=Text)
     withdrawn_because: str | None = Field(default=None, sa_type=Text)
 
 

@@ -77,7 +77,9 @@ async def show_corrections(referral_id: Id, request: Request, caller: Caller, pu
         shown: dict[str, Any] = await opened(session, runtime, caller, purpose, referral_id)
         log = await corrections_log.log(session, caller, runtime.vault, referral_id)
         await audit(session, caller, operation="list_corrections", subject=f"referrals/{referral_id}", purpose=purpose)
-    return page(request, "desk_corrections.html", **shown, lines=[told_correction(one, shown["people"]) for one in reversed(log.items)])
+    by = {line.id: line.by for line in shown["timeline"]}
+    lines = [told_correction(one, shown["people"], by.get(one.id, "")) for one in reversed(log.items)]
+    return page(request, "desk_corrections.html", **shown, lines=lines)
 
 
 async def _shown(

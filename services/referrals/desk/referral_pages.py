@@ -21,7 +21,7 @@ from services.referrals.desk.changes import fresh_key
 from services.referrals.desk.moves import CHANGES, told_of
 from services.referrals.desk.pages import page
 from services.referrals.desk.requisition_changes import NEW
-from services.referrals.desk.told import Line, told_line
+from services.referrals.desk.told import Line, told_lines
 from services.referrals.directory.called import Called, called
 from services.referrals.domain import Move, moved
 from services.referrals.justice import alerts, requisitions
@@ -55,7 +55,7 @@ async def opened(session: AsyncSession, runtime: Runtime, caller: Principal, pur
     await audit(session, caller, operation="read_referral", subject=subject, purpose=purpose)
     happened = await timeline(session, caller, referral_id)
     await audit(session, caller, operation="read_timeline", subject=subject, purpose=purpose)
-    lines = [told_line(one) for one in happened.items]
+    lines = told_lines(happened.items, caller)
     routing = await queries.routing(session, caller, referral_id)
     return {
         "referral": found,

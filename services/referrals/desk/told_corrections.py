@@ -25,6 +25,7 @@ class Told(NamedTuple):
     changes: list[Corrected]
     narrative: str | None
     """What it was before."""
+    by: str
 
 
 _FIELDS: Final[Mapping[str, tuple[str, type[Code] | None]]] = {
@@ -46,12 +47,12 @@ _FIELDS: Final[Mapping[str, tuple[str, type[Code] | None]]] = {
 }
 
 
-def told_correction(one: CorrectionOut, people: Mapping[UUID, PersonOut]) -> Told:
+def told_correction(one: CorrectionOut, people: Mapping[UUID, PersonOut], by: str) -> Told:
     changes = [_change(change.field, change.before, change.after, people) for change in one.changes]
     for before in one.persons_before:
         was = "effacé" if before.content is None else "\u202f; ".join(_content(before.content)) or "rien"
         changes.append(Corrected(f"{_who(before.person_id, people)}, identité, coordonnées ou consignes", was, ""))
-    return Told(one.corrected_at, one.reason.label, changes, one.narrative_before)
+    return Told(one.corrected_at, one.reason.label, changes, one.narrative_before, by)
 
 
 def _change(field: str, before: Any, after: Any, people: Mapping[UUID, PersonOut]) -> Corrected:

@@ -87,6 +87,7 @@ async def record(session: AsyncSession, caller: Principal, vault: Vault, referra
         sent_at=body.sent_at,
         recorded_at=now,
         recorded_by=caller.subject,
+        recorded_by_role=caller.role,
         key_id=key.id if key is not None else None,
         content=key.seal(words, context=ALERT) if key is not None else None,
     )

@@ -25,6 +25,7 @@ class Alert(Withdrawable, table=True):
     sent_at: datetime = Field(sa_column=instant())
     recorded_at: datetime = Field(sa_column=instant())
     recorded_by: str = Field(sa_type=Text)
+    recorded_by_role: str | None = Field(default=None, sa_type=Text)
     key_id: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     content: bytes | None = Field(sa_column=sealed())
 

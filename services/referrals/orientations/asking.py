@@ -118,6 +118,8 @@ async def request(
         answered_at=None,
         ended_at=None,
         version=1,
+        actor=caller.subject,
+        actor_role=caller.role,
     )
     session.add(orientation)
     referral.version += 1

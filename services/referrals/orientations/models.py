@@ -7,13 +7,13 @@ from uuid import UUID
 from sqlalchemy import Column, ForeignKey, Index, LargeBinary, Text, Uuid, text
 from sqlmodel import Field
 
-from services.referrals.models import Table, instant, sealed
+from services.referrals.models import Authored, Table, instant, sealed
 
 LIVING: Final = "status IN ('requested', 'accepted', 'in-progress')"
 """`ORIENTATION_LIVES` in SQL."""
 
 
-class Orientation(Table, table=True):
+class Orientation(Authored, table=True):
     __tablename__ = "orientations"
     __table_args__ = (
         Index("orientations_referral", "referral_id", "id"),

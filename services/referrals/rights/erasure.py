@@ -30,7 +30,7 @@ from libs.chassis.streams import AUDIT
 from libs.chassis.vault import Vault
 from libs.contracts.referrals import ReferralErased
 from libs.contracts.types import Code
-from libs.contracts.vocabularies import CloseReason, ReferralStatus
+from libs.contracts.vocabularies import CloseReason, ReferralStatus, Role
 from services.referrals import notices
 from services.referrals.delays.calls import recount
 from services.referrals.domain import Move
@@ -167,7 +167,8 @@ async def _blank_words(
 
 
 async def _end(session: AsyncSession, referral: Referral, cause: ErasureCause, now: datetime, *, by: str) -> None:
-    """Closed first when it was open; both are moves of its timeline."""
+    """Closed first when it was open; both are moves of its timeline. What a person asks for is erased by the coordination, the rest by a job."""
+    role = Role.COORDINATOR if cause is ErasureCause.REQUEST else None
     status = ReferralStatus(referral.status)
     if status is not ReferralStatus.CLOSED:
         note_move(
@@ -178,9 +179,10 @@ async def _end(session: AsyncSession, referral: Referral, cause: ErasureCause, n
             post_id=referral.post_id,
             reason=_CLOSED_BY[cause],
             actor=by,
+            role=role,
         )
         await say_closed(session, referral, _CLOSED_BY[cause], now)
-    note_move(session, referral, Move.ERASE, now, post_id=referral.post_id, reason=cause, actor=by)
+    note_move(session, referral, Move.ERASE, now, post_id=referral.post_id, reason=cause, actor=by, role=role)
 
 
 async def _register(

@@ -119,7 +119,7 @@ async def correct(
     await check_stays(session, referral, body.unit_id if "unit_id" in body.model_fields_set else referral.unit_id, body.commune)
     _check(referral, body, now)
     persons = (await session.scalars(select(Person).where(col(Person.referral_id) == referral.id).order_by(col(Person.position)))).all()
-    made = Correction(id=new_id(), referral_id=referral.id, reason=body.reason, actor=caller.subject, changes={}, corrected_at=now)
+    made = _made(caller, referral, body.reason, {}, now)
     kept: list[CorrectedContent] = []
     was_reached, was_applied = await reached(session, referral), await _applied(session, vault, persons)
     was_urgent, post_id = notices.is_urgent(referral.urgency, referral.danger), referral.post_id
@@ -183,6 +183,18 @@ async def correct(
     )
 
 
+def _made(caller: Principal, referral: Referral, reason: CorrectionReason, changes: dict[str, Any], now: datetime) -> Correction:
+    return Correction(
+        id=new_id(),
+        referral_id=referral.id,
+        reason=reason,
+        actor=caller.subject,
+        actor_role=caller.role,
+        changes=changes,
+        corrected_at=now,
+    )
+
+
 async def _applied(session: AsyncSession, vault: Vault, persons: Sequence[Person]) -> dict[UUID, Applied]:
     return await applied_to(session, vault, persons, await contents_of(session, vault, persons))
 
@@ -212,7 +224,7 @@ async def note_agreement(
 ) -> Correction:
     """What a person said about being contacted, when they were. The caller has locked the referral and raised its version."""
     change = {_agreement_of(person): {"before": person.agreement, "after": str(agreement)}}
-    made = Correction(id=new_id(), referral_id=referral.id, reason=reason, actor=caller.subject, changes=change, corrected_at=now)
+    made = _made(caller, referral, reason, change, now)
     session.add(made)
     _agree(person, agreement, now)
     await recount(session, referral)

@@ -8,6 +8,7 @@ from sqlmodel import col
 
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
+from libs.contracts.vocabularies import Role
 from services.referrals.persons import NARRATIVE, PERSON
 from services.referrals.queries import visible
 from services.referrals.schemas import PersonContent
@@ -43,6 +44,7 @@ async def log(session: AsyncSession, caller: Principal, vault: Vault, referral_i
                 id=one.id,
                 reason=one.reason,
                 actor=one.actor,
+                actor_role=Role(one.actor_role) if one.actor_role is not None else None,
                 corrected_at=one.corrected_at,
                 changes=[ChangeOut(field=field, **values) for field, values in sorted(one.changes.items())],
                 persons_before=[

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from libs.chassis.strict import Answer, Body, prose, wrong
 from libs.contracts.types import CommuneCode, Id, Instant
-from libs.contracts.vocabularies import Channel, ContactAgreement, KnownToServices, PersonRole, Sex, Theme, Urgency
+from libs.contracts.vocabularies import Channel, ContactAgreement, KnownToServices, PersonRole, Role, Sex, Theme, Urgency
 from services.referrals.domain import OLDEST_PERSON
 from services.referrals.orientations.domain import Unfounded
 from services.referrals.receiving.domain import Verdict
@@ -94,6 +94,7 @@ class CorrectionOut(Answer):
     id: Id
     reason: CorrectionReason
     actor: str
+    actor_role: Role | None
     corrected_at: Instant
     changes: list[ChangeOut]
     persons_before: list[ContentBefore]

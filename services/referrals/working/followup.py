@@ -75,6 +75,8 @@ async def contact(
         attempted_at=body.attempted_at,
         override_reason=body.override_reason if broken else None,
         overridden=[str(rule) for rule in broken],
+        actor=caller.subject,
+        actor_role=caller.role,
     )
     session.add(attempt)
     referral.version += 1
@@ -128,6 +130,8 @@ async def interview(
         place=body.place,
         duration_minutes=body.duration_minutes,
         held_at=body.held_at,
+        actor=caller.subject,
+        actor_role=caller.role,
     )
     session.add(held)
     referral.version += 1
@@ -236,6 +240,8 @@ async def assess(
         known_to_services=body.known_to_services,
         known_before=person.known_to_services,
         recorded_at=now,
+        actor=caller.subject,
+        actor_role=caller.role,
     )
     session.add(made)
     learnt = person.known_to_services != body.known_to_services

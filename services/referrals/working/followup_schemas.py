@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from libs.chassis.strict import Answer, Body
 from libs.contracts.types import Code, Id, Instant
-from libs.contracts.vocabularies import InterviewPlace, KnownToServices, Need, ReferralStatus
+from libs.contracts.vocabularies import InterviewPlace, KnownToServices, Need, ReferralStatus, Role
 from services.referrals.schemas import unique
 from services.referrals.working.domain import Misnoted, OverrideReason
 
@@ -84,7 +84,8 @@ class Step(Code):
 
 class TimelineEntry(Answer):
     """`code`: the move, the mode of contact, the place of an interview, the kind of an alert, the need of an orientation, the danger that a correction
-    flags or lifts; `reason`: a coded reason or result."""
+    flags or lifts; `reason`: a coded reason or result; `actor`: the subject of who did it, and `actor_role` the role: none where the service did, or an earlier
+    version kept none; of what a partner answers the role alone is told."""
 
     at: Instant
     step: Step
@@ -95,6 +96,7 @@ class TimelineEntry(Answer):
     person_ids: list[Id]
     reason: str | None
     actor: str | None
+    actor_role: Role | None
     duplicate_of: Id | None
     """The referral that was named as the original, of a closing as its duplicate."""
 

@@ -8,10 +8,10 @@ from sqlalchemy import Column, ForeignKey, Index, LargeBinary, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
-from services.referrals.models import Table, Withdrawable, ids, instant, texts
+from services.referrals.models import Authored, Table, Withdrawable, ids, instant, texts
 
 
-class ContactAttempt(Withdrawable, table=True):
+class ContactAttempt(Authored, Withdrawable, table=True):
     __tablename__ = "contact_attempts"
     __table_args__ = (Index("contact_attempts_referral", "referral_id", "attempted_at"),)
 
@@ -29,7 +29,7 @@ class ContactAttempt(Withdrawable, table=True):
     """By which the person's agreement became what they said then."""
 
 
-class Interview(Withdrawable, table=True):
+class Interview(Authored, Withdrawable, table=True):
     __tablename__ = "interviews"
     __table_args__ = (Index("interviews_referral", "referral_id", "held_at"),)
 
@@ -42,7 +42,7 @@ class Interview(Withdrawable, table=True):
     held_at: datetime = Field(sa_column=instant())
 
 
-class Assessment(Withdrawable, table=True):
+class Assessment(Authored, Withdrawable, table=True):
     __tablename__ = "assessments"
     __table_args__ = (Index("assessments_referral", "referral_id", "recorded_at"),)
 
@@ -67,6 +67,7 @@ class Correction(Table, table=True):
     referral_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("referrals.id"), nullable=False))
     reason: str = Field(sa_type=Text)
     actor: str = Field(sa_type=Text)
+    actor_role: str | None = Field(default=None, sa_type=Text)
     changes: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     corrected_at: datetime = Field(sa_column=instant())
 
@@ -83,7 +84,7 @@ class CorrectedContent(Table, table=True):
     before: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
-class Moved(Table, table=True):
+class Moved(Authored, table=True):
     """A move from one state or post to another. The first state and post of a referral are those before its first row (reception writes none)."""
 
     __tablename__ = "moves"
@@ -97,8 +98,6 @@ class Moved(Table, table=True):
     post_before: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     post_after: UUID | None = Field(sa_column=Column(Uuid, nullable=True))
     reason: str | None = Field(sa_type=Text)
-    actor: str | None = Field(sa_type=Text)
-    """The subject of the token; none: the service itself."""
     duplicate_of: UUID | None = Field(default=None, sa_column=Column(Uuid, nullable=True))
     """Of a closing as a duplicate: the referral that was named as the original."""
     at: datetime = Field(sa_column=instant())

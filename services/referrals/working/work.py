@@ -87,13 +87,21 @@ def _moved(
     post_id: UUID | None,
     reason: str | None = None,
 ) -> MovedOut:
-    note_move(session, referral, move, now, post_id=post_id, reason=reason, actor=caller.subject)
+    note_move(session, referral, move, now, post_id=post_id, reason=reason, actor=caller.subject, role=caller.role)
     referral.version += 1
     return MovedOut(id=referral.id, status=ReferralStatus(referral.status), post_id=post_id, version=referral.version, warnings=[])
 
 
 def note_move(
-    session: AsyncSession, referral: Referral, move: Move, now: datetime, *, post_id: UUID | None, reason: str | None, actor: str | None
+    session: AsyncSession,
+    referral: Referral,
+    move: Move,
+    now: datetime,
+    *,
+    post_id: UUID | None,
+    reason: str | None,
+    actor: str | None,
+    role: Role | None,
 ) -> None:
     """Make the move, to this post, and note it for the timeline. The caller has locked the referral. Raises MoveRefused."""
     status = moved(ReferralStatus(referral.status), move)
@@ -108,6 +116,7 @@ def note_move(
             post_after=post_id,
             reason=reason,
             actor=actor,
+            actor_role=role,
             duplicate_of=referral.duplicate_of if move in (Move.CLOSE, Move.CLOSE_UNROUTED) else None,
             at=now,
         )
@@ -390,7 +399,8 @@ async def still_noted(session: AsyncSession, referral_id: UUID, table: type[Note
 
 async def take_back(session: AsyncSession, caller: Principal, referral: Referral, noted: Withdrawable, reason: Code, now: datetime) -> None:
     """It was noted by mistake: it stays in sight, with who withdrew it and why."""
-    noted.withdrawn_at, noted.withdrawn_by, noted.withdrawn_because = now, caller.subject, reason
+    noted.withdrawn_at, noted.withdrawn_because = now, reason
+    noted.withdrawn_by, noted.withdrawn_by_role = caller.subject, caller.role
     referral.version += 1
     await session.flush()
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from libs.contracts import demonstration as d
 from libs.contracts.types import PARIS
@@ -17,6 +18,7 @@ from services.referrals.working.followup_schemas import Step, TimelineEntry
 from services.referrals.working.safe_contact import broken_rules, within
 from services.referrals.working.timeline import place_of
 from tests.services.referrals.conftest import CONTENT, Referrals
+from tests.services.referrals.test_corrections import correct
 
 WEEKDAYS = ContactWindow(days=[1, 2, 3, 4, 5], begins="09:00", ends="16:00")
 NIGHTS = ContactWindow(days=[7], begins="22:00", ends="02:00")
@@ -304,7 +306,17 @@ def test_what_was_noted_within_its_own_minute_stands_where_it_was_noted(step: St
 
     noted = UUID(int=int(at("10:15:40").timestamp() * 1000) << 80 | 7 << 76 | 2 << 62)
     entry = TimelineEntry(
-        step=step, at=at(typed), id=noted, code=None, status=None, post_id=None, person_ids=[], reason=None, actor=None, duplicate_of=None
+        step=step,
+        at=at(typed),
+        id=noted,
+        code=None,
+        status=None,
+        post_id=None,
+        person_ids=[],
+        reason=None,
+        actor=None,
+        actor_role=None,
+        duplicate_of=None,
     )
 
     assert place_of(entry) == at(stands_at)
@@ -340,3 +352,75 @@ async def test_a_timeline_tells_every_step_in_order_and_nothing_personal(referra
         assert word not in answer.text
     assert (await referrals.get("iscg-78", f"/v1/referrals/{referral_id}/timeline", CONTENT)).status_code == 404
     assert (await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/timeline")).status_code == 400
+
+
+async def worked(referrals: Referrals) -> tuple[UUID, str]:
+    """Everything that somebody notes or asks was noted, and withdrawn; gives the referral and its orientation."""
+    referral_id = await referrals.accepted()
+    persons = await referrals.persons(referral_id)
+    contact = (await call(referrals, referral_id)).json()["id"]
+    held = (await interview(referrals, referral_id, persons[:1])).json()["id"]
+    assessment = {"person_id": persons[0], "needs": ["rights"], "known_to_services": "known"}
+    made = (await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/assessments", assessment)).json()["id"]
+    asked = (await referrals.orient(referral_id)).json()["id"]
+    await referrals.answer("partner-95", asked, "accept")
+    await correct(referrals, referral_id, "coordinator-95", urgency="immediate")
+    for kind, noted in (("assessments", made), ("interviews", held), ("contacts", contact)):
+        withdrawn = await referrals.post("iscg-95", f"/v1/referrals/{referral_id}/{kind}/{noted}/withdraw", {"reason": "noted_twice"})
+        assert withdrawn.status_code == 200, withdrawn.text
+    return referral_id, asked
+
+
+async def test_a_timeline_tells_who_did_each_step_and_in_which_role(referrals: Referrals) -> None:
+    referral_id, _ = await worked(referrals)
+
+    answer = await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/timeline", CONTENT)
+
+    told = {entry["step"]: (entry["actor"], entry["actor_role"]) for entry in answer.json()["items"]}
+    steps = (
+        "moved",
+        "contact",
+        "interview",
+        "assessment",
+        "orientation_requested",
+        "contact_withdrawn",
+        "interview_withdrawn",
+        "assessment_withdrawn",
+    )
+    assert told == {
+        "received": (None, None),
+        "orientation_accepted": (None, "partner"),
+        "correction": ("coordinator-95", "coordinator"),
+        **dict.fromkeys(steps, ("iscg-95", "iscg")),
+    }
+
+
+async def test_who_did_it_stands_in_no_event_and_in_nothing_that_a_person_a_partner_or_the_police_reads(referrals: Referrals) -> None:
+    referral_id, orientation_id = await worked(referrals)
+    [person, _] = await referrals.persons(referral_id)
+
+    told = [
+        await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/persons/{person}/export", "persons_rights"),
+        await referrals.get("partner-95", f"/v1/orientations/{orientation_id}", "orientation"),
+        await referrals.get("partner-95", "/v1/orientations"),
+        await referrals.get("police-95", f"/v1/referral-statuses/{referral_id}"),
+    ]
+
+    assert [answer.status_code for answer in told] == [200] * 4
+    rows = await referrals.rows("SELECT data FROM outbox WHERE stream <> 'audit'")
+    assert len(rows) > 10
+    for said in (*(answer.text for answer in told), *(bytes(row.data).decode() for row in rows)):
+        for who in ("iscg-95", "coordinator-95", "actor"):
+            assert who not in said
+
+
+async def test_of_what_was_noted_before_authors_were_kept_nobody_is_told(referrals: Referrals) -> None:
+    referral_id, _ = await worked(referrals)
+    async with referrals.runtime.database.transaction() as session:
+        for table in ("contact_attempts", "interviews", "assessments", "orientations"):
+            await session.execute(text(f"UPDATE {table} SET actor = NULL, actor_role = NULL"))
+
+    answer = await referrals.get("iscg-95", f"/v1/referrals/{referral_id}/timeline", CONTENT)
+
+    told = {entry["step"]: (entry["actor"], entry["actor_role"]) for entry in answer.json()["items"]}
+    assert {told[step] for step in ("contact", "interview", "assessment", "orientation_requested")} == {(None, None)}

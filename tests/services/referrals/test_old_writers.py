@@ -10,9 +10,11 @@ from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_exports import full_life
 
 ADDED = {
-    "orientations": ("departement", "current_post_id"),
+    "orientations": ("departement", "current_post_id", "actor", "actor_role"),
     "requisitions": ("authority", "asked", "corrects_id"),
-    "contact_attempts": ("override_reason", "overridden"),
+    "contact_attempts": ("override_reason", "overridden", "actor", "actor_role", "withdrawn_by_role"),
+    "moves": ("actor_role",),
+    "corrections": ("actor_role",),
     "services_heard": ("sexes", "age_bands"),
     "units_heard": ("closed",),
     "persons": ("name_hash",),

@@ -1,14 +1,22 @@
 """Corrections at the desk: the facts on one form, each person on their own; what is shown is what is sent, and what others did meanwhile is told."""
 
+import re
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from libs.chassis.security import Principal
+from libs.contracts import demonstration as d
+from libs.contracts.vocabularies import Role
 from services.referrals.desk.correction_changes import phone_of
+from services.referrals.desk.told import told_lines
+from services.referrals.working.followup_schemas import Step, TimelineEntry
 from tests.services.referrals.desk.browser import Browser
 from tests.services.referrals.desk.conftest import Desk, call_by_name
-from tests.services.referrals.desk.test_moves import at
+from tests.services.referrals.desk.test_moves import CONTACT, at
+from tests.services.referrals.test_corrections import correct
 
 
 async def read(desk: Desk, referral_id: UUID) -> dict[str, Any]:
@@ -275,3 +283,55 @@ async def test_who_is_of_another_post_finds_neither_the_form_nor_the_log(desk: D
 
     for page in ("persons/new", "journal/corrections"):
         assert (await elsewhere.open(f"/desk/referrals/{referral_id}/{page}")).status_code == 404
+
+
+async def test_who_did_each_step_is_told_to_each_reader_in_their_own_terms(desk: Desk) -> None:
+    referral_id = await desk.accepted()
+    [victim, _] = await desk.persons(referral_id)
+    worker = await at(desk, "iscg-95", referral_id, "contact")
+    await worker.submit(**CONTACT, person_id=str(victim))
+    asked = (await desk.orient(referral_id)).json()["id"]
+    await desk.answer("partner-95", asked, "accept")
+    await desk.answer("partner-95", asked, "fail", {"reason": "unreachable"}, version=2)
+    assert (await correct(desk, referral_id, "coordinator-95", urgency="immediate")).status_code == 201
+
+    mine = await at(desk, "iscg-95", referral_id)
+    theirs = await at(desk, "coordinator-95", referral_id)
+
+    def by(browser: Browser, what: str) -> list[str]:
+        lines = re.findall(r"<li><time>.*?</time> (.*?)</li>", browser.page.text)
+        return [found[1] if (found := re.search(r"par ([^<]+)</span>$", line)) else "" for line in lines if line.startswith(what)]
+
+    assert by(mine, "Tentative de contact") == ["vous"]
+    assert by(mine, "Acceptée") == by(mine, "Orientation demandée") == ["un collègue du poste"]
+    assert by(mine, "Orientation acceptée par le partenaire") == by(mine, "Saisine reçue") == [""]
+    assert by(mine, "Orientation restée sans suite") == ["le partenaire"]
+    assert by(mine, "Correction") == ["la coordination"]
+    assert by(theirs, "Tentative de contact") == by(theirs, "Acceptée") == ["un intervenant social"]
+    for browser in (mine, theirs):
+        await browser.open(f"/desk/referrals/{referral_id}/journal/corrections")
+        assert "par la coordination" in browser.html.text
+
+
+def test_whoever_worked_at_another_post_is_no_colleague_of_the_post() -> None:
+    here, there = d.POST_CERGY, d.POST_SARCELLES
+    reader = Principal("desk", "me", Role.ISCG, None, frozenset({f"post:{here}"}), frozenset())
+
+    def entry(step: Step, post_id: UUID | None, code: str | None = None, actor: str = "another") -> TimelineEntry:
+        nothing: dict[str, Any] = dict.fromkeys(TimelineEntry.model_fields)
+        said = {"step": step, "at": datetime(2026, 12, 1, tzinfo=UTC), "id": d.REFERRAL, "person_ids": [], "post_id": post_id, "code": code}
+        return TimelineEntry.model_validate(nothing | said | {"actor": actor, "actor_role": Role.ISCG})
+
+    entries = [
+        entry(Step.RECEIVED, there),
+        entry(Step.CONTACT, there),
+        entry(Step.CORRECTION, None),
+        entry(Step.MOVED, here, "transfer"),
+        entry(Step.MOVED, here, "accept"),
+        entry(Step.CORRECTION, None),
+        entry(Step.CORRECTION, None, actor="me"),
+    ]
+
+    told = [line.by for line in told_lines(entries, reader)]
+
+    assert told[1:] == ["un intervenant social"] * 3 + ["un collègue du poste"] * 2 + ["vous"]
