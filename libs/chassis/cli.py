@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError
 from libs.chassis import streams
 from libs.chassis.audit import KEEP_DAYS, Signed, Verified, audit, checkpoint, keep, verify_stream
 from libs.chassis.database import Database, sqlstate
+from libs.chassis.here import NOT_HERE
 from libs.chassis.outbox import SESSION_KEY, Speaker
 from libs.chassis.security import Principal
 from libs.chassis.settings import Settings, SettingsError, named_keys
@@ -39,9 +40,6 @@ IN_ORDER, NOT_IN_ORDER, MISCONFIGURED, NO_DATABASE = range(4)
 
 _UNUSED = "https://unused.invalid"
 _REWRAP_BATCH = 500
-_HERE = (
-    "Sur la machine de « make run » : il ne tourne pas dans ce dossier de données ; lancez-le, ou indiquez son dossier par MAILLON_DATA."
-)
 
 T = TypeVar("T")
 
@@ -105,7 +103,7 @@ def _settings(service: str) -> OperatorSettings:
     try:
         return kind.load()
     except SettingsError as error:
-        here = () if f"{service.upper()}_DATABASE_URL" in os.environ else (_HERE,)
+        here = () if f"{service.upper()}_DATABASE_URL" in os.environ else (NOT_HERE,)
         raise CommandFailed(MISCONFIGURED, f"Les réglages du service {service} sont à corriger :", *error.sentences, *here) from None
 
 

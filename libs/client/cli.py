@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from libs.chassis.cli import audit_app, streams_app, vault_app
+from libs.chassis.here import find_here
 from libs.chassis.kafka_cli import kafka_app
-from libs.chassis.settings import development_secrets
 from libs.chassis.streams import Record
 from libs.client import sending
 from libs.client.client import (
@@ -78,36 +78,10 @@ _CLIENT_ID = Annotated[str, typer.Option("--client-id", envvar="MAILLON_CLIENT_I
 _SECRET = Annotated[str, typer.Option("--client-secret", envvar="MAILLON_CLIENT_SECRET", hidden=True)]
 
 
-# The machine on which everything runs
-
-
-def postgres_here(folder: Path) -> str | None:
-    """The socket folder of the embedded PostgreSQL of a data folder, when it runs (fifth line of postmaster.pid)."""
-    try:
-        lines = (folder / "postgres" / "postmaster.pid").read_text().splitlines()
-    except OSError:
-        return None
-    return lines[4].strip() if len(lines) > 4 and lines[4].startswith("/") else None
-
-
-def environment_here(folder: Path) -> dict[str, str]:
-    """What `make run` gives the services of that data folder, as far as commands need it: database, development secrets."""
-    socket = postgres_here(folder)
-    if socket is None:
-        return {}
-    made = {"MAILLON_ENVIRONMENT": "development"}
-    for service in SPEAKERS:
-        made[f"{service.upper()}_DATABASE_URL"] = f"postgresql://postgres@/{service}?host={socket}"
-        made |= {f"{service.upper()}_{name.upper()}": value for name, value in development_secrets(service).items()}
-    return made
-
-
 @app.callback()
 def _main() -> None:
     """Maillon : le réseau national d'orientation des ISCG."""
-    if not any(os.environ.get(f"{service.upper()}_DATABASE_URL") for service in SPEAKERS):
-        for name, value in environment_here(Path(os.environ.get("MAILLON_DATA") or ".maillon")).items():
-            os.environ.setdefault(name, value)
+    find_here()
 
 
 # What the commands over HTTP share

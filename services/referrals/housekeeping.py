@@ -1,11 +1,14 @@
 """`python -m services.referrals retention [--dry-run]` and `erase-again LOG…`: what an operator does about personal data.
 
-Exit codes: 0 done, 2 settings, a command line or a file that cannot be read.
+Where no database is configured they work on that of `make run` on this machine, as `maillon` does.
+
+Exit codes: 0 done, 2 settings, a command line or a file that cannot be read, 3 the database does not answer.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -13,6 +16,11 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 from uuid import UUID
 
+import asyncpg
+from pydantic import SecretStr
+from sqlalchemy.exc import DBAPIError
+
+from libs.chassis.here import NOT_HERE, find_here
 from libs.chassis.runtime import Runtime
 from libs.chassis.settings import SettingsError
 from services.referrals.app import SERVICE
@@ -23,6 +31,20 @@ from services.referrals.rights.erasure import ErasureCause
 from services.referrals.settings import Settings
 
 COMMANDS = ("retention", "erase-again")
+
+_UNUSED = "https://unused.invalid"
+
+
+class OperatorSettings(Settings):
+    """As far as these commands need them: what they say waits in the outbox for the worker, and nobody's token is looked at."""
+
+    kafka_bootstrap_servers: str = "unused:9092"
+    kafka_allow_plaintext: bool = True
+    token_issuer: str = _UNUSED
+    token_jwks_url: str = _UNUSED
+    token_url: str = _UNUSED
+    client_id: str = "referrals"
+    client_secret: SecretStr = SecretStr("")
 
 
 class ErasedBefore(NamedTuple):
@@ -53,16 +75,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def run_and_exit(arguments: Sequence[str]) -> NoReturn:
     asked = _parser().parse_args(arguments)
+    find_here()
     try:
-        sentence = asyncio.run(_run(Settings.load(), asked, _read(asked.logs) if asked.command == "erase-again" else []))
-    except SettingsError as error:
-        sys.stderr.write("\n".join(("Les réglages du service referrals sont à corriger :", *error.sentences)) + "\n")
-        sys.exit(2)
+        found = _read(asked.logs) if asked.command == "erase-again" else []
+        settings = OperatorSettings.load()
     except OSError as error:
-        sys.stderr.write(f"Un journal ne peut pas être lu ({type(error).__name__}).\n")
-        sys.exit(2)
+        _fail(2, f"Un journal ne peut pas être lu ({type(error).__name__}).")
+    except SettingsError as error:
+        here = () if "REFERRALS_DATABASE_URL" in os.environ else (NOT_HERE,)
+        _fail(2, "Les réglages du service referrals sont à corriger :", *error.sentences, *here)
+    try:
+        sentence = asyncio.run(_run(settings, asked, found))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError) as error:
+        _fail(3, f"La base du service referrals ne répond pas comme attendu ({type(error).__name__}).")
     sys.stdout.write(sentence + "\n")
     sys.exit(0)
+
+
+def _fail(code: int, *sentences: str) -> NoReturn:
+    sys.stderr.write("\n".join(sentences) + "\n")
+    sys.exit(code)
 
 
 def _read(logs: Sequence[Path]) -> list[ErasedBefore]:

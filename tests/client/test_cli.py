@@ -24,10 +24,11 @@ from libs.chassis import audit as log
 from libs.chassis import cli, streams
 from libs.chassis.audit import audit
 from libs.chassis.database import Database
+from libs.chassis.here import environment_here
 from libs.chassis.security import Principal
 from libs.chassis.signing import Signer
 from libs.chassis.vault import Vault
-from libs.client.cli import app, environment_here
+from libs.client.cli import app
 from libs.contracts.vocabularies import Purpose, Role
 from libs.embedded.issuer import create_app as create_issuer
 from libs.embedded.postgres import Postgres

@@ -1,7 +1,11 @@
 """The rights of persons: erasing on request, who has acted on it, the end of the retention, and a restored backup."""
 
+import asyncio
 import json
+import os
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +18,7 @@ from libs.chassis.settings import Settings as ChassisSettings
 from libs.chassis.worker import purge_streams
 from libs.contracts import demonstration as d
 from libs.contracts.types import civil_day
+from libs.embedded.postgres import Postgres
 from services.referrals import housekeeping
 from services.referrals.app import end_retention, look_at_erasures
 from services.referrals.rights import retention
@@ -24,6 +29,7 @@ from tests.services.referrals.conftest import Referrals
 from tests.services.referrals.test_erasure import erase, living_keys
 
 OURS = ("partners", "funding", "reporting")
+ROOT = Path(__file__).parents[3]
 
 
 async def ask(referrals: Referrals, referral_id: UUID, persons: list[UUID], who: str = "coordinator-95", **more: Any) -> httpx.Response:
@@ -285,6 +291,34 @@ async def test_a_dry_run_announces_and_changes_nothing_else(referrals: Referrals
     assert await referrals.snapshot(*tables) == before
     assert await statuses(referrals) == {referral_id: "closed"}
     assert (await housekeeping.retain(referrals.runtime, TERM, dry_run=False)).startswith("1 saisine(s) effacée(s).")
+
+
+async def test_the_command_finds_the_house_of_make_run_and_says_so_when_none_runs(
+    postgres: Postgres, templates: dict[str, str], informed: str, tmp_path: Path
+) -> None:
+    """In another terminal, with no setting but, where it is elsewhere, the data folder."""
+
+    async def types(folder: Path, *arguments: str) -> tuple[int | None, str, str]:
+        bare = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        program = [sys.executable, "-m", "services.referrals", *arguments]
+        pipes: dict[str, Any] = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+        done = await asyncio.create_subprocess_exec(*program, cwd=ROOT, env=bare | {"MAILLON_DATA": str(folder)}, **pipes)
+        out, err = await done.communicate()
+        return done.returncode, out.decode(), err.decode()
+
+    house = postgres.folder.parent
+    nowhere = await types(tmp_path, "retention", "--dry-run")
+    without = await types(house, "retention", "--dry-run")
+    postgres.create_database("referrals", template=templates[informed])
+    try:
+        tried = await types(house, "retention", "--dry-run")
+    finally:
+        postgres.drop_database("referrals")
+
+    assert (nowhere[0], "MAILLON_DATA" in nowhere[2]) == (2, True)
+    assert (without[0], without[2].count("\n")) == (3, 1), without[2]
+    assert (tried[0], tried[2]) == (0, "")
+    assert tried[1].startswith("0 saisine(s) seraient effacées")
 
 
 async def test_the_retention_erases_nothing_that_was_not_announced_long_enough_before(referrals: Referrals) -> None:
