@@ -1,6 +1,6 @@
 """The register of erasures: what still waits for somebody who was given the data, so that the coordinator asks them, and writes down what they answered."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 from urllib.parse import urlencode
@@ -23,9 +23,9 @@ from services.referrals.desk.changes import Change, Choices, Doing, Field, is_fo
 from services.referrals.desk.forms import Form
 from services.referrals.desk.pages import form_page, go_to, page
 from services.referrals.desk.sign_in_pages import form_of
-from services.referrals.directory.called import reference_of
+from services.referrals.directory.called import organizations_called
 from services.referrals.rights import acknowledgements
-from services.referrals.rights.schemas import ConfirmationIn, ConfirmedHow, ErasureOut
+from services.referrals.rights.schemas import ConfirmationIn, ConfirmedHow, ErasureOut, NoticeOut
 from services.referrals.settings import Settings
 
 router = APIRouter(include_in_schema=False)
@@ -33,11 +33,36 @@ router = APIRouter(include_in_schema=False)
 CONFIRMED: Final = "confirmed"
 
 
-def called(stream: str) -> str:
+Names = Mapping[UUID, str]
+"""How organizations are called."""
+
+
+async def names_of(session: AsyncSession, erasures: Iterable[ErasureOut]) -> Names:
+    streams = {notice.stream for one in erasures for notice in one.notices}
+    return await organizations_called(session, {id for stream in streams if (id := _organization(stream)) is not None})
+
+
+def _organization(stream: str) -> UUID | None:
+    kind, _, name = stream.partition(":")
+    return UUID(name) if kind == "organization" else None
+
+
+def called(stream: str, names: Names) -> str:
     """Who was told in this stream."""
+    organization = _organization(stream)
+    if organization is not None:
+        return names[organization]
     kind, _, name = stream.partition(":")
     label = next(one.label for one in AUDIENCES.values() if one.kind == kind)
-    return reference_of(UUID(name), label) if kind == "organization" else f"{label} {name}".rstrip()
+    return f"{label} {name}".rstrip()
+
+
+def whom_to_ask(notice: NoticeOut, names: Names) -> str:
+    """Who was told, and which of its clients have not acted; nobody reads the stream of an organization that is waited for by its own name."""
+    clients = [one for one in notice.waiting_for if one != notice.stream]
+    one_or_more = "client" if len(clients) == 1 else "clients"
+    how = f" ({one_or_more} {', '.join(clients)})" if clients else " (ne lit pas son flux)" if notice.waiting_for else ""
+    return f"{called(notice.stream, names)}{how}"
 
 
 def _expected(runtime: Runtime) -> acknowledgements.Expected:
@@ -48,10 +73,14 @@ async def _confirm(session: AsyncSession, it: Doing, body: Any) -> BaseModel:
     return await acknowledgements.confirm(session, it.caller, _expected(it.runtime), it.id, body, it.now)
 
 
-def _awaited(shown: Mapping[str, Any]) -> Choices:
+def is_to_confirm(notice: NoticeOut) -> bool:
     """Our own services confirm by erasing."""
+    return bool(notice.waiting_for) and notice.stream != INTERNAL
+
+
+def _awaited(shown: Mapping[str, Any]) -> Choices:
     erasure: ErasureOut = shown["erasure"]
-    return [(one.stream, called(one.stream)) for one in erasure.notices if one.waiting_for and one.stream != INTERNAL]
+    return [(one.stream, whom_to_ask(one, shown["names"])) for one in erasure.notices if is_to_confirm(one)]
 
 
 def _only(shown: Mapping[str, Any]) -> str:
@@ -76,16 +105,17 @@ CONFIRM: Final = Change(
 
 @router.get("/desk/erasures", operation_id="show_erasures", response_class=Response)
 async def show_erasures(request: Request, caller: Caller, runtime: Run, asked: Page, waiting: QueryBool = True, done: str = "") -> Response:
-    """Of the caller's départements, oldest first; ids and codes only."""
+    """Of the caller's départements, oldest first: ids, codes, and how the directory calls whom to ask."""
     async with runtime.database.transaction() as session:
         rows = await acknowledgements.erasures(session, caller, _expected(runtime), waiting=waiting, after=asked.after, limit=asked.limit)
-    items, following = page_of(rows, asked, lambda row: (row.id,))
+        items, following = page_of(rows, asked, lambda row: (row.id,))
+        names = await names_of(session, items)
     beginning = urlencode({"waiting": str(waiting).lower()})
     return page(
         request,
         "desk_erasures.html",
         items=[
-            (one, [called(notice.stream) for notice in one.notices if notice.waiting_for], bool(_awaited({"erasure": one})))
+            (one, [whom_to_ask(notice, names) for notice in one.notices if notice.waiting_for], any(map(is_to_confirm, one.notices)))
             for one in items
         ],
         waiting=waiting,
@@ -120,8 +150,9 @@ async def _shown(
 ) -> Response:
     async with runtime.database.transaction() as session:
         erasure = await acknowledgements.erasure(session, caller, _expected(runtime), erasure_id)
-    shown = {"erasure": erasure, "now": datetime.now(UTC)}
-    told = [(called(one.stream), one) for one in erasure.notices]
+        names = await names_of(session, [erasure])
+    shown = {"erasure": erasure, "names": names, "now": datetime.now(UTC)}
+    told = [(whom_to_ask(one, names), one) for one in erasure.notices]
     return form_page(
         request, "desk_erasure.html", CONFIRM, typed, refusal, erasure=erasure, told=told, open=bool(_awaited(shown)), shown=shown
     )

@@ -85,6 +85,19 @@ async def posts_of(session: AsyncSession, caller: Principal) -> list[tuple[str, 
     return [(str(row.id), row.name or reference_of(row.id, "Poste")) for row in await session.execute(_POSTS, asked)]
 
 
+_ORGANIZATIONS = text(
+    "SELECT DISTINCT ON (s.organization_id) s.organization_id AS id, n.organization AS name FROM services_heard s"
+    " JOIN directory_names n ON n.kind = 'services' AND n.key = s.id::text"
+    " WHERE s.organization_id = ANY(CAST(:ids AS uuid[])) AND n.organization IS NOT NULL ORDER BY s.organization_id, s.closed, s.id"
+)
+
+
+async def organizations_called(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, str]:
+    """By the name that goes with a service of theirs, else by the end of the id."""
+    rows = await session.execute(_ORGANIZATIONS, {"ids": sorted(ids)}) if ids else ()
+    return {id: reference_of(id, "Structure") for id in ids} | {row.id: row.name for row in rows}
+
+
 async def called(
     session: AsyncSession,
     *,

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from libs.contracts import demonstration as d
 from services.referrals.app import end_retention
 from tests.services.referrals.desk.browser import Browser
-from tests.services.referrals.desk.conftest import Desk, call_by_name
+from tests.services.referrals.desk.conftest import ORGANIZATIONS, Desk, call_by_name
 from tests.services.referrals.test_rights import age, ask, contacted, old
 
 POST, DEPARTEMENT, ASSOCIATION = f"post:{d.POST_CERGY}", "departement:95", f"organization:{d.ASSOCIATION}"
@@ -178,3 +178,28 @@ async def test_the_coordinator_reads_which_erasures_wait_and_for_whom(desk: Desk
         browser = await desk.sign_in(who)
         assert "Effacements" not in browser.html.links
         assert (await browser.open("/desk/erasures")).status_code == 403
+
+
+async def test_the_register_of_erasures_names_whom_to_ask_and_the_client_that_has_not_acted(desk: Desk) -> None:
+    await call_by_name(desk)
+    referral_id = await desk.accepted()
+    assert (await desk.orient(referral_id)).status_code == 201
+    asked = {"person_id": (await desk.persons(referral_id))[0], "service_id": d.SHELTER_SERVICE, "need": "housing"}
+    assert (await desk.post("iscg-95", f"/v1/referrals/{referral_id}/orientations", asked)).status_code == 201
+    async with desk.runtime.database.transaction() as session:  # one of the two follows its stream, the other has no program
+        await session.execute(
+            text("INSERT INTO stream_readers (stream, client_id, epoch, sequence) VALUES (:stream, 'partner-95', 1, 0)"),
+            {"stream": ASSOCIATION},
+        )
+    assert (await ask(desk, referral_id, await desk.persons(referral_id))).status_code == 201
+    browser = await desk.sign_in("coordinator-95", to="/desk/erasures")
+
+    await browser.open("/desk/erasures")
+    listed = browser.html.text
+    await browser.open(next(link for text, link in browser.html.links.items() if text.startswith("Inscrire une confirmation")))
+
+    for said in (listed, browser.html.text):
+        assert f"{ORGANIZATIONS[d.ASSOCIATION]} (client partner-95)" in said
+        assert f"{ORGANIZATIONS[d.SHELTER]} (ne lit pas son flux)" in said
+        assert str(d.ASSOCIATION)[-8:] not in said
+    assert "Services de Maillon (clients funding, partners, reporting)" in listed
