@@ -26,6 +26,7 @@ from services.referrals.directory.called import Called, called
 from services.referrals.domain import Move, moved
 from services.referrals.justice import alerts, requisitions
 from services.referrals.orientations.domain import unfounded
+from services.referrals.receiving import repeats
 from services.referrals.receiving.schemas import RoutingOut
 from services.referrals.working.followup_schemas import Step
 from services.referrals.working.schemas import ReferralOut
@@ -106,5 +107,6 @@ async def show_referral(referral_id: Id, request: Request, caller: Caller, purpo
         changes=CHANGES,
         unfounded=unfounded,
         keys=keys,
+        most_known=repeats.MOST,
         done=TOLD.get(done) or told_of(done),
     )

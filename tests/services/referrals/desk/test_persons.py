@@ -285,3 +285,24 @@ async def test_a_referral_is_found_by_the_polices_reference_which_stands_in_no_a
     await other.open("/desk/references")
     await other.submit(external_reference="PV 2026/0042")
     assert "Aucune saisine de votre périmètre" in other.html.text
+
+
+async def test_who_was_seen_many_times_before_is_said_by_a_number_the_last_three_and_the_rest_to_unfold(desk: Desk) -> None:
+    earlier = [await desk.accepted() for _ in range(5)]
+    browser = await desk.sign_in("iscg-95")
+
+    async def note(number: int) -> str:
+        page = (await browser.open(f"/desk/referrals/{earlier[number]}")).text
+        return page[page.index("déjà connue") : page.index('id="facts"')] if "déjà connue" in page else ""
+
+    once, often, all_of_them = await note(1), await note(3), await note(4)
+
+    assert await note(0) == ""
+    assert once.startswith("déjà connue par 1 saisine antérieure : ")
+    assert often.startswith("déjà connue par 3 saisines antérieures : ")
+    assert "<details>" not in once + often
+    sentence, _, folded = all_of_them.partition("<details>")
+    assert sentence.startswith("déjà connue par 4 saisines antérieures ; les trois dernières : ")
+    assert [str(one) in sentence for one in earlier[:4]] == [False, True, True, True]
+    assert "La précédente" in folded
+    assert str(earlier[0]) in folded
