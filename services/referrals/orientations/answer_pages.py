@@ -45,7 +45,7 @@ from services.referrals.orientations.domain import OrientationMove, may_still_be
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.models import Orientation, OrientationLink
 from services.referrals.orientations.schemas import CompleteIn, FailIn, RejectIn
-from services.referrals.orientations.telling import hand_on
+from services.referrals.orientations.telling import HandedOn, hand_on
 from services.referrals.schemas import RulesOf
 from services.referrals.working.applied import applied_to
 from services.referrals.working.safe_contact import days_in_words
@@ -210,7 +210,7 @@ async def _audit(session: AsyncSession, found: _Opened, operation: str, **detail
 
 @router.post("/reponse/{token}", operation_id="answer_by_link", response_class=Response)
 async def answer_by_link(token: str, request: Request, runtime: Run) -> Response:
-    """The answer, once: it and the link's end are one transaction."""
+    """The answer, once: it, the link's end and the next link are one transaction."""
     now = datetime.now(UTC)
     try:
         link_id = _checked(request, runtime, token)
@@ -225,11 +225,21 @@ async def answer_by_link(token: str, request: Request, runtime: Run) -> Response
             await command(session, found, _version(form), now)
             if not await links.use(session, link_id, now):
                 raise LinkOver(_OVER)
-            await _audit(session, found, "answer_by_link", answer=form["answer"])
-            mailed = await hand_on(session, Links.of(runtime), found.orientation, now)
+            following = await hand_on(session, Links.of(runtime), found.orientation, now)
+            further = {} if following is None else {"next": str(following.link.id)}
+            await _audit(session, found, "answer_by_link", answer=form["answer"], **further)
     except Refusal as refusal:
         return _refused(refusal)
-    return _page(_PAGES.get_template("answered.html").render(answer=form["answer"], mailed=mailed))
+    return _page(_answered(runtime, form["answer"], following))
+
+
+def _answered(runtime: Runtime, answer: str, following: HandedOn | None) -> str:
+    """With the link by which the same partner goes on: shown here once, and nowhere else but in the mail of an organization that is mailed it."""
+    further: dict[str, Any] = {"following": None}
+    if following is not None:
+        link, mailed = following
+        further = {"following": Links.of(runtime).url(link.id), "until": link.expires_at.astimezone(PARIS), "mailed": mailed}
+    return _PAGES.get_template("answered.html").render(answer=answer, **further)
 
 
 async def _form(request: Request) -> dict[str, str]:

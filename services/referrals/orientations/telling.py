@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import select, text
@@ -20,7 +20,7 @@ from services.referrals.models import Person, Referral
 from services.referrals.notices import Notice, NoticeKind
 from services.referrals.orientations.domain import ORIENTATION_LIVES
 from services.referrals.orientations.links import Links
-from services.referrals.orientations.models import Orientation
+from services.referrals.orientations.models import Orientation, OrientationLink
 from services.referrals.orientations.schemas import OrientationOut, OrientationSummary
 from services.referrals.persons import REJECTION
 from services.referrals.working.work import is_at_work
@@ -71,15 +71,22 @@ async def to_partner(
     return of_partner(orientation, kind, await links.for_partner(session, orientation, now), urgent=urgent)
 
 
-async def hand_on(session: AsyncSession, links: Links, orientation: Orientation, now: datetime) -> bool:
-    """After an answer by link, which is spent: mail the next one to an organization that answers by link, unless nothing is left to answer. Whether it was."""
+class HandedOn(NamedTuple):
+    """The link by which a partner goes on, and whether it is mailed it too."""
+
+    link: OrientationLink
+    mailed: bool
+
+
+async def hand_on(session: AsyncSession, links: Links, orientation: Orientation, now: datetime) -> HandedOn | None:
+    """After an answer by link, which is spent: the next one, mailed too to an organization that answers by link; None where nothing is left to answer."""
     if orientation.status not in ORIENTATION_LIVES:
-        return False
+        return None
+    following = await links.make(session, orientation, now)
     notice = await to_partner(session, links, orientation, NoticeKind.ORIENTATION_TO_FOLLOW, now)
-    if notice.link_id is None:
-        return False
-    await notices.notify(session, notice, now=now)
-    return True
+    if notice.link_id is not None:
+        await notices.notify(session, notice, now=now)
+    return HandedOn(following, mailed=notice.link_id is not None)
 
 
 def of_partner(orientation: Orientation, kind: NoticeKind, link_id: UUID | None, *, urgent: bool = False) -> Notice:

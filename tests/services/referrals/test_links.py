@@ -75,14 +75,63 @@ async def test_a_partner_rejects_with_a_reason_of_the_list_only(referrals: Refer
     assert await status(referrals, orientation) == "rejected"
 
 
-async def test_the_outcome_comes_by_further_links(referrals: Referrals) -> None:
+def next_link(answered: Any) -> str:
+    """The path of the link that the answered page hands on: in a way to follow, and in writing, for paper."""
+    [url] = re.findall(r'<a href="([^"]+/reponse/[^"]+)">', answered.text)
+    assert f'<p class="address">{url}</p>' in answered.text
+    return str(urllib.parse.urlsplit(url).path)
+
+
+LIFE = ({"answer": "accept"}, {"answer": "start"}, {"answer": "complete", "outcome": "supported"})
+
+
+async def test_one_link_of_the_social_worker_is_enough_for_a_whole_life_each_answer_hands_the_next_one_on(referrals: Referrals) -> None:
     orientation, path = await link(referrals)
-    for version, fields in enumerate(({"answer": "accept"}, {"answer": "start"}, {"answer": "complete", "outcome": "supported"}), 1):
-        assert (await fill(referrals, path, version=str(version), **fields)).status_code == 200
+    paths = [path]
+    for version, fields in enumerate(LIFE, 1):
+        answered = await fill(referrals, paths[-1], version=str(version), **fields)
+        assert answered.status_code == 200
         if fields["answer"] != "complete":
-            _, path = await link(referrals, orientation=orientation)
+            paths.append(next_link(answered))
 
     assert await status(referrals, orientation) == "completed"
+    assert "/reponse/" not in answered.text, "nothing is left to answer"
+    assert len(set(paths)) == 3
+    assert [(await referrals.client.get(one)).status_code for one in paths] == [410, 410, 410]
+
+
+async def test_the_next_link_is_a_link_like_any_other(referrals: Referrals) -> None:
+    """Once, until its hour, in its rate, over when the social worker hands another; the page that shows it is neither kept nor told of to others."""
+    orientation, path = await link(referrals)
+    answered = await fill(referrals, path, answer="accept")
+    own = next_link(answered)
+
+    assert (answered.headers["cache-control"], answered.headers["referrer-policy"]) == ("no-store", "no-referrer")
+    [made] = await referrals.rows(
+        "SELECT expires_at - created_at AS lasts FROM orientation_links WHERE used_at IS NULL AND revoked_at IS NULL"
+    )
+    assert made.lasts.days == referrals.runtime.settings.link_days  # type: ignore[attr-defined]  # a setting of this service
+    audited = await referrals.rows("SELECT data FROM outbox WHERE stream = 'audit' ORDER BY position")
+    [open_link] = await referrals.rows("SELECT id FROM orientation_links WHERE used_at IS NULL")
+    assert str(open_link.id).encode() in audited[-1].data, "who reads the audit log sees which link came of which answer"
+
+    _, other = await link(referrals, orientation=orientation)
+    assert (await fill(referrals, own, answer="start", version="2")).status_code == 410
+    looked = [(await referrals.client.get(other)).status_code for _ in range(25)]
+    assert (looked[0], looked[-1]) == (200, 429)
+
+
+async def test_who_refuses_or_answers_again_is_handed_no_link(referrals: Referrals) -> None:
+    _, path = await link(referrals)
+    refused = await fill(referrals, path, answer="reject", reject_reason="no_capacity")
+    _, path = await link(referrals)
+    await fill(referrals, path, answer="accept")
+
+    again = await fill(referrals, path, answer="accept", version="2")
+    looked = await referrals.client.get(path)
+
+    assert (refused.status_code, again.status_code, looked.status_code) == (200, 410, 410)
+    assert "/reponse/" not in refused.text + again.text + looked.text
 
 
 async def test_the_page_shows_the_minimum_before_and_after(referrals: Referrals) -> None:
@@ -232,9 +281,11 @@ async def test_the_token_is_kept_nowhere_not_even_for_a_repeated_request(referra
     token = path.rsplit("/", 1)[1]
 
     assert again == path
+    following = next_link(await fill(referrals, path, answer="accept")).rsplit("/", 1)[1]
     kept = await referrals.snapshot(*Table.metadata.tables, "idempotency_keys", "outbox")
-    assert token not in str(kept)
-    assert token.encode().hex() not in str(kept)
+    for one in (token, following):
+        assert one not in str(kept)
+        assert one.encode().hex() not in str(kept)
 
 
 async def test_the_token_is_in_no_log_and_no_span(database_url: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,16 +297,17 @@ async def test_the_token_is_in_no_log_and_no_span(database_url: Any, capsys: pyt
             await referrals.hear("partners", *territory())
             _, path = await link(referrals)
             await referrals.client.get(path)
+            following = next_link(await fill(referrals, path, answer="accept"))
             await fill(referrals, path, answer="accept")
-            await fill(referrals, path, answer="accept")
+            await referrals.client.get(following)
     finally:
         telemetry.stop_tracing()
-    token = path.rsplit("/", 1)[1]
+    written = capsys.readouterr()
 
     assert spans.get_finished_spans()
-    assert token not in "".join(span.to_json() for span in spans.get_finished_spans())
-    written = capsys.readouterr()
-    assert token not in written.out + written.err
+    for token in (path.rsplit("/", 1)[1], following.rsplit("/", 1)[1]):
+        assert token not in "".join(span.to_json() for span in spans.get_finished_spans())
+        assert token not in written.out + written.err
 
 
 async def test_the_page_is_plain_closed_and_not_indexed(referrals: Referrals) -> None:
@@ -319,12 +371,14 @@ async def test_who_answers_by_link_is_mailed_the_next_link_until_nothing_is_left
         return [(row.kind, urllib.parse.urlsplit(Links.of(referrals.runtime).url(row.link_id)).path) for row in rows]
 
     told = []
-    for version, fields in enumerate(({"answer": "accept"}, {"answer": "start"}, {"answer": "complete", "outcome": "supported"}), 1):
+    for version, fields in enumerate(LIFE, 1):
         kind, path = (await mailed())[-1]
         told.append(kind)
         answered = await fill(referrals, path, version=str(version), **fields)
         assert answered.status_code == 200, answered.text
         assert ("nouveau lien vous est envoyé" in answered.text) == (fields["answer"] != "complete")
+        if fields["answer"] != "complete":
+            assert next_link(answered) == (await mailed())[-1][1], "one link, shown and mailed"
 
     assert told == ["orientation_urgent", "orientation_to_follow", "orientation_to_follow"]
     assert await mailed() == []
