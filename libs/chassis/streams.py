@@ -225,8 +225,8 @@ class NotYetSaid(Refusal):
 
 
 _ACKNOWLEDGE = text(
-    "INSERT INTO stream_readers (stream, client_id, epoch, sequence) VALUES (:stream, :client, :epoch, :sequence)"
-    " ON CONFLICT (stream, client_id) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence, acknowledged_at = now()"
+    "INSERT INTO stream_readers (stream, client_id, epoch, sequence, looked_at) VALUES (:stream, :client, :epoch, :sequence, now())"
+    " ON CONFLICT (stream, client_id) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence, acknowledged_at = now(), looked_at = now()"
 )
 
 
@@ -239,23 +239,27 @@ async def acknowledge(session: AsyncSession, stream: str, client_id: str, epoch:
 
 
 _GIVEN = text("""
-    INSERT INTO stream_readers AS r (stream, client_id, epoch, sequence, acknowledged_at, since_epoch, since_sequence, given_epoch, given_sequence, given_at)
-    VALUES (:stream, :client, 0, 0, NULL, :since_epoch, :since_sequence, :epoch, :sequence, now())
+    INSERT INTO stream_readers AS r
+        (stream, client_id, epoch, sequence, acknowledged_at, since_epoch, since_sequence, given_epoch, given_sequence, given_at, looked_at)
+    VALUES (:stream, :client, 0, 0, NULL, :since_epoch, :since_sequence, :epoch, :sequence, now(), now())
     ON CONFLICT (stream, client_id) DO UPDATE SET
         (since_epoch, since_sequence) = (SELECT * FROM (VALUES (r.since_epoch, r.since_sequence), (excluded.since_epoch, excluded.since_sequence)) AS one
             ORDER BY 1, 2 LIMIT 1),
         (given_epoch, given_sequence) = (SELECT * FROM (VALUES (r.given_epoch, r.given_sequence), (excluded.given_epoch, excluded.given_sequence)) AS one
             ORDER BY 1 DESC NULLS LAST, 2 DESC NULLS LAST LIMIT 1),
-        given_at = excluded.given_at
+        given_at = CASE WHEN r.given_at IS NULL OR (excluded.given_epoch, excluded.given_sequence) > (r.given_epoch, r.given_sequence)
+            OR (excluded.since_epoch, excluded.since_sequence) < (r.since_epoch, r.since_sequence) THEN excluded.given_at ELSE r.given_at END,
+        looked_at = excluded.looked_at
     WHERE r.given_at IS NULL OR (excluded.given_epoch, excluded.given_sequence) > (r.given_epoch, r.given_sequence)
         OR (excluded.since_epoch, excluded.since_sequence) < (r.since_epoch, r.since_sequence)
+        OR r.looked_at IS NULL OR r.looked_at < now() - interval '1 hour'
 """)
 
 
 async def give(session: AsyncSession, client_id: str, records: Sequence[Record]) -> None:
     """Note that a reader is handed a page of a stream, which is not empty: who was told may be asked to forget (`acknowledge`).
 
-    To be committed before the page leaves. Read again, what was given already changes no row.
+    To be committed before the page leaves. Read again, what was given already changes no row but once an hour, when its reader looked.
     """
     first, last = records[0], records[-1]
     await session.execute(
@@ -269,6 +273,25 @@ async def give(session: AsyncSession, client_id: str, records: Sequence[Record])
             "sequence": last.sequence,
         },
     )
+
+
+_LOOKED = text(
+    "SELECT EXISTS (SELECT FROM stream_readers WHERE stream = :stream AND client_id = :client AND looked_at > now() - interval '1 hour')"
+)
+_LOOK = text(
+    "INSERT INTO stream_readers (stream, client_id, epoch, sequence, acknowledged_at, since_epoch, since_sequence, looked_at)"
+    " VALUES (:stream, :client, 0, 0, NULL, :epoch, :sequence, now()) ON CONFLICT (stream, client_id) DO UPDATE SET looked_at = now()"
+)
+
+
+async def looked_lately(session: AsyncSession, stream: str, client_id: str) -> bool:
+    """Whether it is noted that a reader looked within the hour: who polls writes no more often than that."""
+    return bool(await session.scalar(_LOOKED, {"stream": stream, "client": client_id}))
+
+
+async def look(session: AsyncSession, client_id: str, now: Head) -> None:
+    """Note that a reader looked where nothing was new to it. It was given nothing by that: no erasure waits for it."""
+    await session.execute(_LOOK, {"stream": now.stream, "client": client_id, "epoch": now.epoch, "sequence": now.sequence})
 
 
 async def head(session: AsyncSession, stream: str) -> Head:

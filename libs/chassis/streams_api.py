@@ -168,6 +168,7 @@ async def read_stream_events(
             reason = await streams.check_claim(session, stream, caller.client_id, epoch=epoch, after=after, claimed=claimed)
         if reason is None:
             records = await streams.read(session, stream, after, limit)
+            idle = not records and not await streams.looked_lately(session, stream, caller.client_id)
     if reason is not None:
         if caller.role is Role.SERVICE:
             # only our own services are believed: anybody else could stop the relay by a made-up claim
@@ -180,6 +181,9 @@ async def read_stream_events(
         # a transaction of its own: two pages of one reader at once would fail in that of a repeatable read
         async with runtime.database.transaction() as session:
             await streams.give(session, caller.client_id, records)
+    elif idle:
+        async with runtime.database.transaction() as session:
+            await streams.look(session, caller.client_id, head)
     body = b'{"stream":"%b","events":[%b],"head":%b}' % (
         stream.encode(),
         b",".join(record.cloudevent() for record in records),

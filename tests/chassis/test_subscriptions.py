@@ -789,7 +789,7 @@ async def given(house: Served) -> list[Row[Any]]:
         return list(
             await session.execute(
                 text(
-                    "SELECT stream, client_id, since_sequence, given_sequence, acknowledged_at, given_at, xmin FROM stream_readers ORDER BY 1, 2"
+                    "SELECT stream, client_id, since_sequence, given_sequence, acknowledged_at, given_at, looked_at, xmin FROM stream_readers ORDER BY 1, 2"
                 )
             )
         )
@@ -807,18 +807,38 @@ async def test_a_page_of_the_feed_notes_its_reader_and_how_far_it_was_handed_eve
     assert (second.since_sequence, second.given_sequence, second.acknowledged_at) == (1, 5, None)
 
 
-async def test_an_empty_page_and_one_that_was_handed_out_before_write_nothing(house: Served) -> None:
+async def test_an_empty_page_and_one_that_was_handed_out_before_write_once_an_hour_that_its_reader_looked(house: Served) -> None:
+    async def looks_an_hour_later(after: int) -> Row[Any]:
+        async with house.runtime.database.transaction() as session:
+            await session.execute(
+                text("UPDATE stream_readers SET looked_at = now() - interval '61 minutes', given_at = now() - interval '9 days'")
+            )
+        [before] = await given(house)
+        for _ in range(2):
+            await house.get("referrals", "/v1/streams/internal/events", after=after)
+        [found] = await given(house)
+        assert found.looked_at - before.looked_at > timedelta(hours=1)
+        assert (found.given_at, found.given_sequence, found.since_sequence) == (
+            before.given_at,
+            before.given_sequence,
+            before.since_sequence,
+        )
+        return found
+
     await told(house, 3)
     await house.get("referrals", "/v1/streams/internal/events", after=3)
-    nothing = await given(house)
+    [nothing] = await given(house)
     await house.get("referrals", "/v1/streams/internal/events", after=0)
     before = await given(house)
 
     for after in (0, 1, 3):
         await house.get("referrals", "/v1/streams/internal/events", after=after)
 
-    assert nothing == []
+    assert (nothing.given_at, nothing.given_sequence, nothing.acknowledged_at) == (None, None, None)
+    assert nothing.looked_at is not None
     assert await given(house) == before
+    again, empty = await looks_an_hour_later(0), await looks_an_hour_later(3)
+    assert again.acknowledged_at is empty.acknowledged_at is None
 
 
 async def test_a_reader_that_goes_back_was_given_all_from_there_on(house: Served) -> None:

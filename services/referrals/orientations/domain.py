@@ -113,7 +113,7 @@ class Mismatch(Code):
     SEX = "sex", "Ce service n'annonce pas accueillir les personnes de ce sexe."
     UNTOLD = (
         "untold",
-        "Rien ne prévient cette structure, qui n'a donné ni adresse ni abonnement : appelez-la, ou remettez-lui un lien de réponse.",
+        "Rien ne prévient cette structure (ni adresse, ni abonnement actif, ni flux lu depuis une semaine) : appelez-la, ou remettez-lui un lien de réponse.",
     )
 
 

@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from libs.chassis import outbox
 from libs.chassis.security import Principal
+from libs.chassis.subscriptions import LASTS
 from libs.chassis.vault import Vault
 from libs.contracts.envelope import Event
 from libs.contracts.pseudonyms import PseudonymKeys
@@ -102,7 +103,8 @@ async def asks_no_more(session: AsyncSession, orientation: Orientation) -> None:
 
 _HEARS = text(
     "SELECT EXISTS (SELECT FROM notice_preferences WHERE recipient = :organization AND mode <> 'off')"
-    " OR EXISTS (SELECT FROM subscriptions WHERE stream = :organization) OR EXISTS (SELECT FROM stream_readers WHERE stream = :organization)"
+    " OR EXISTS (SELECT FROM subscriptions WHERE stream = :organization AND status = 'active' AND renewed_at > now() - CAST(:lately AS interval))"
+    " OR EXISTS (SELECT FROM stream_readers WHERE stream = :organization AND looked_at > now() - CAST(:lately AS interval))"
 )
 
 
@@ -110,8 +112,8 @@ _MAILED = text("SELECT EXISTS (SELECT FROM notice_preferences WHERE recipient = 
 
 
 async def hears(session: AsyncSession, organization_id: UUID) -> bool:
-    """Whether something tells an organization that it is asked: a mail, a webhook, its feed."""
-    return bool(await session.scalar(_HEARS, {"organization": notices.of_organization(organization_id)}))
+    """Whether something tells an organization that it is asked: a mail, a webhook that delivers, its feed where it looked within the week (decision 0017)."""
+    return bool(await session.scalar(_HEARS, {"organization": notices.of_organization(organization_id), "lately": LASTS}))
 
 
 async def tell_closed(session: AsyncSession, service_id: UUID, now: datetime) -> None:

@@ -229,19 +229,50 @@ async def test_what_changes_nothing_about_calling_is_said_and_mailed_to_nobody(
     assert await told_at_once(referrals) == ([(PARTNER, "orientation_updated")] if mailed else [])
 
 
-async def test_who_is_asked_and_told_by_nothing_is_named_to_the_social_worker(referrals: Referrals) -> None:
-    async def warned() -> bool:
-        return "untold" in (await orient(referrals, await referrals.accepted())).json()["warnings"]
+async def warned(referrals: Referrals) -> bool:
+    return "untold" in (await orient(referrals, await referrals.accepted())).json()["warnings"]
 
-    assert await warned()
-    await execute(referrals, f"INSERT INTO stream_readers (stream, client_id, epoch, sequence) VALUES ('{PARTNER}', 'partner-95', 0, 0)")
-    by_feed = await warned()
-    await execute(referrals, "DELETE FROM stream_readers")
+
+async def test_who_is_asked_and_told_by_nothing_is_named_to_the_social_worker(referrals: Referrals) -> None:
+    assert await warned(referrals)
     await wishes(referrals, PARTNER)
-    by_mail = await warned()
+    by_mail = await warned(referrals)
     await execute(referrals, "UPDATE notice_preferences SET mode = 'off'")
 
-    assert (by_feed, by_mail, await warned()) == (False, False, True)
+    assert (by_mail, await warned(referrals)) == (False, True)
+
+
+async def test_a_partner_is_told_by_its_feed_as_long_as_it_looked_within_the_week_new_events_or_not(referrals: Referrals) -> None:
+    """One look long ago tells nobody; who looks each day and finds nothing new is told."""
+    await execute(
+        referrals,
+        f"INSERT INTO stream_readers (stream, client_id, epoch, sequence, acknowledged_at, given_at)"
+        f" VALUES ('{PARTNER}', 'gone', 0, 0, now() - interval '1 year', now() - interval '1 year')",
+    )
+    long_ago = await warned(referrals)
+
+    assert (await referrals.get("partner-95", f"/v1/streams/{PARTNER}/events")).json()["events"] == []
+    looked = await warned(referrals)
+    await execute(referrals, "UPDATE stream_readers SET looked_at = now() - interval '8 days'")
+    stopped = await warned(referrals)
+    await referrals.get("partner-95", f"/v1/streams/{PARTNER}/events")
+
+    assert (long_ago, looked, stopped, await warned(referrals)) == (True, False, True, False)
+
+
+async def test_a_partner_is_told_by_a_webhook_only_while_it_delivers(referrals: Referrals) -> None:
+    asked = {"stream": PARTNER, "url": "https://93.184.215.14/maillon"}
+    made = await referrals.post("partner-95", "/v1/subscriptions", asked)
+    assert made.status_code == 201, made.text
+    delivers = await warned(referrals)
+    seen = {}
+    for change in ("status = 'disabled', disabled_reason = 'gone'", "status = 'active', renewed_at = now() - interval '8 days'"):
+        await execute(referrals, f"UPDATE subscriptions SET {change}")
+        seen[change[:17]] = await warned(referrals)
+    await execute(referrals, "UPDATE subscriptions SET renewed_at = now()")
+
+    assert (delivers, await warned(referrals)) == (False, False)
+    assert list(seen.values()) == [True, True]
 
 
 async def test_a_post_learns_that_a_service_it_asked_has_closed_and_the_orientation_stays_for_it_to_look_after(
