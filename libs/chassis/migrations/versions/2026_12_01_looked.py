@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "chassis_looked_0001"
-down_revision = "chassis_audit_0001"
+down_revision = "chassis_vault_0002"
 branch_labels = None
 depends_on = None
 
