@@ -1,14 +1,17 @@
 """The referrals service with the demonstration territory heard: units, posts and services of the Val-d'Oise and the Yvelines."""
 
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from io import StringIO
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+import structlog
 
 from libs.chassis.database import migrate
 from libs.chassis.settings import secret_bytes
@@ -22,6 +25,7 @@ from services.referrals.delays.due import Delays
 from services.referrals.receiving.intake import Intakes
 from services.referrals.receiving.schemas import ReferralIn
 from services.referrals.receiving.sealing import Intake, sealed
+from services.referrals.rights import erasure
 from tests.serving import Served, served
 
 MORNING = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -157,3 +161,16 @@ def territory() -> list[Any]:
         for service in d.SERVICES
     ]
     return [*units, *posts, *services]
+
+
+@pytest.fixture
+def erasures_logged(monkeypatch: pytest.MonkeyPatch) -> StringIO:
+    """The lines about erasures that the service logs, as it writes them: whoever made the first application of the process has its output for all others."""
+    log = StringIO()
+    lines = structlog.wrap_logger(
+        structlog.PrintLogger(log),
+        processors=[structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+    monkeypatch.setattr(erasure, "_log", lines)
+    return log

@@ -1,6 +1,7 @@
 """What keeps a person's content for a time: an orientation that lives or has just ended, a requisition without answer, a child or a danger nobody looked at."""
 
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 from uuid import UUID
 
@@ -241,22 +242,19 @@ async def test_the_words_of_an_alert_outlive_the_refusal_of_whom_they_name_and_e
 
 
 async def test_after_a_restore_an_alert_keeps_its_words_where_the_erasure_had_left_them(
-    referrals: Referrals, capsys: pytest.CaptureFixture[str]
+    referrals: Referrals, erasures_logged: StringIO
 ) -> None:
     by_refusal, by_request = [await referrals.accepted(persons=persons_with(referrals, identity=MINOR)[:1]) for _ in range(2)]
-    log = ""
     for referral_id in (by_refusal, by_request):
         persons = await referrals.persons(referral_id)
-        capsys.readouterr()
         async with referrals.runtime.database.transaction() as session:
             referral = await session.get_one(Referral, referral_id)
             cause, kept = (ErasureCause.REFUSAL, False) if referral_id == by_refusal else (ErasureCause.REQUEST, True)
             await erasure.erase(session, referrals.runtime.vault, referral, persons, cause, datetime.now(UTC), by="test", alerts=kept)
             await session.rollback()
-        log += capsys.readouterr().out
         assert (await alert(referrals, referral_id, persons)).status_code == 201
 
-    assert await housekeeping.erase_again(referrals.runtime, housekeeping.erased_in(log.splitlines())) == 2
+    assert await housekeeping.erase_again(referrals.runtime, housekeeping.erased_in(erasures_logged.getvalue().splitlines())) == 2
 
     noted = [(await alerts(referrals, one))[0] for one in (by_refusal, by_request)]
     assert [(one["note"], one["erased"]) for one in noted] == [(NOTE, False), (None, True)]

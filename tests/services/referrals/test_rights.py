@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -444,17 +445,14 @@ def test_a_command_line_that_is_not_understood_erases_nothing(
 # A backup from before an erasure
 
 
-async def test_what_a_restored_backup_brought_back_is_erased_again_out_of_the_log(
-    referrals: Referrals, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_what_a_restored_backup_brought_back_is_erased_again_out_of_the_log(referrals: Referrals, erasures_logged: StringIO) -> None:
     referral_id = await referrals.receive()
     tables = ("referrals", "vault_keys", "persons")
     async with referrals.runtime.database.transaction() as session:
         for table in tables:
             await session.execute(text(f"CREATE TABLE backup_{table} AS TABLE {table}"))
-    capsys.readouterr()
     await erase(referrals, referral_id, await referrals.persons(referral_id), ErasureCause.REQUEST)
-    log = capsys.readouterr().out.splitlines()
+    log = erasures_logged.getvalue().splitlines()
     assert await living_keys(referrals) == 0
     async with referrals.runtime.database.transaction() as session:
         await session.execute(text("TRUNCATE referrals, persons, vault_keys, erasures CASCADE"))

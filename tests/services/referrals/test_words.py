@@ -1,6 +1,7 @@
 """The words of an alert outlive a refusal, not the request of whom they name, nor the end of the retention; a requisition without answer holds them."""
 
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 from uuid import UUID
 
@@ -36,11 +37,10 @@ async def note(referrals: Referrals, referral_id: UUID) -> str | None:
 
 
 async def test_after_a_refusal_the_words_of_an_alert_are_erased_when_that_is_asked_for(
-    referrals: Referrals, capsys: pytest.CaptureFixture[str]
+    referrals: Referrals, erasures_logged: StringIO
 ) -> None:
     referral_id, [person] = await refused(referrals, [0])
     before, [version] = await note(referrals, referral_id), await referrals.rows("SELECT version FROM referrals")
-    capsys.readouterr()
 
     asked = await ask(referrals, referral_id, [person])
     again = await ask(referrals, referral_id, [person])
@@ -52,19 +52,16 @@ async def test_after_a_refusal_the_words_of_an_alert_are_erased_when_that_is_ask
     assert not keys & {row.id for row in await referrals.rows("SELECT id FROM vault_keys WHERE wrapped IS NOT NULL")}
     [row] = await referrals.rows("SELECT person_ids, whole, cause FROM erasures WHERE cause = 'request'")
     assert (row.person_ids, row.whole) == ([person], False)
-    [told] = housekeeping.erased_in(capsys.readouterr().out.splitlines())
+    *_, told = housekeeping.erased_in(erasures_logged.getvalue().splitlines())
     assert (told.person_ids, told.alerts) == ([person], True), "and again after a restore"
 
 
-async def test_what_was_asked_for_after_a_refusal_is_erased_again_after_a_restore(
-    referrals: Referrals, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_what_was_asked_for_after_a_refusal_is_erased_again_after_a_restore(referrals: Referrals, erasures_logged: StringIO) -> None:
     referral_id, [person] = await refused(referrals, [0])
     [kept] = await referrals.rows("SELECT content, key_id FROM alerts")
     [key] = await referrals.rows(f"SELECT wrapped FROM vault_keys WHERE id = '{kept.key_id}'")
-    capsys.readouterr()
     assert (await ask(referrals, referral_id, [person])).status_code == 201
-    log = capsys.readouterr().out.splitlines()
+    log = erasures_logged.getvalue().splitlines()
     async with referrals.runtime.database.transaction() as session:
         await session.execute(text("UPDATE alerts SET content = :content"), {"content": kept.content})
         await session.execute(
