@@ -170,9 +170,10 @@ def marked_requests(document: Schema) -> tuple[list[Shown], set[Place]]:
 
 
 def _told_apart(value: Any) -> Any:
-    """Of one name and birth they would be one person on both sides; signs and digits make no difference to a name."""
+    """Of one name and birth they would be one person on both sides; signs and digits make no difference to a name. An age would contradict the birth."""
     for number, person in enumerate(_persons_of(value)):
         person["identity"]["given_name"] = WORD + chr(ord("a") + number)
+        person.pop("approximate_age", None)
     return value
 
 
