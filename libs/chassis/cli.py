@@ -29,7 +29,7 @@ from libs.chassis.database import Database, sqlstate
 from libs.chassis.here import NOT_HERE
 from libs.chassis.outbox import SESSION_KEY, Speaker
 from libs.chassis.security import Principal
-from libs.chassis.settings import Settings, SettingsError, named_keys
+from libs.chassis.settings import BESIDE, Settings, SettingsError, named_keys
 from libs.chassis.signing import SignatureInvalid, Signer
 from libs.chassis.vault import Vault, VaultError
 from libs.contracts.envelope import Event
@@ -38,7 +38,6 @@ from libs.contracts.vocabularies import Role
 
 IN_ORDER, NOT_IN_ORDER, MISCONFIGURED, NO_DATABASE = range(4)
 
-_UNUSED = "https://unused.invalid"
 _REWRAP_BATCH = 500
 
 T = TypeVar("T")
@@ -51,13 +50,7 @@ vault_app = typer.Typer(name="vault", help="Coffre : changer la clé qui protèg
 class OperatorSettings(Settings):
     """A service's settings as far as an operator's command needs them."""
 
-    kafka_bootstrap_servers: str = "unused:9092"
-    kafka_allow_plaintext: bool = True
-    token_issuer: str = _UNUSED
-    token_jwks_url: str = _UNUSED
-    token_url: str = _UNUSED
     client_id: str = ""
-    client_secret: SecretStr = SecretStr("")
     pseudonym_key: SecretStr = SecretStr("")
     search_key: SecretStr = SecretStr("")
     signing_key: SecretStr = SecretStr("")
@@ -101,7 +94,7 @@ def _settings(service: str) -> OperatorSettings:
         "NamedSettings", (OperatorSettings,), {"service": service, "__annotations__": {}, "__module__": __name__}
     )
     try:
-        return kind.load()
+        return kind.load(**BESIDE)
     except SettingsError as error:
         here = () if f"{service.upper()}_DATABASE_URL" in os.environ else (NOT_HERE,)
         raise CommandFailed(MISCONFIGURED, f"Les réglages du service {service} sont à corriger :", *error.sentences, *here) from None

@@ -6,9 +6,10 @@ plain connections are refused. No message ever shows a value, only the variable'
 
 import json
 from base64 import b64decode, b64encode, urlsafe_b64encode
+from collections.abc import Mapping
 from hashlib import sha256
 from ipaddress import ip_network
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -278,6 +279,18 @@ def _key_bytes(text: str) -> bytes:
     if len(key) != 32:
         raise _wrong("doit contenir 32 octets en base64 (par exemple : openssl rand -base64 32)")
     return key
+
+
+_UNUSED = "https://unused.invalid"
+BESIDE: Final[Mapping[str, Any]] = {
+    "kafka_bootstrap_servers": "unused:9092",
+    "kafka_allow_plaintext": True,
+    "token_issuer": _UNUSED,
+    "token_jwks_url": _UNUSED,
+    "token_url": _UNUSED,
+    "client_secret": SecretStr(""),
+}
+"""For `Settings.load(**BESIDE)`: a command that works beside the service, on its database alone, reaches no broker and no issuer, whatever is configured."""
 
 
 def secret_bytes(secret: SecretStr) -> bytes:

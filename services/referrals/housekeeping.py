@@ -17,12 +17,11 @@ from typing import NamedTuple, NoReturn
 from uuid import UUID
 
 import asyncpg
-from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 
 from libs.chassis.here import NOT_HERE, find_here
 from libs.chassis.runtime import Runtime
-from libs.chassis.settings import SettingsError
+from libs.chassis.settings import BESIDE, SettingsError
 from services.referrals.app import SERVICE
 from services.referrals.models import Referral
 from services.referrals.rights import erasure, retention
@@ -32,19 +31,11 @@ from services.referrals.settings import Settings
 
 COMMANDS = ("retention", "erase-again")
 
-_UNUSED = "https://unused.invalid"
-
 
 class OperatorSettings(Settings):
     """As far as these commands need them: what they say waits in the outbox for the worker, and nobody's token is looked at."""
 
-    kafka_bootstrap_servers: str = "unused:9092"
-    kafka_allow_plaintext: bool = True
-    token_issuer: str = _UNUSED
-    token_jwks_url: str = _UNUSED
-    token_url: str = _UNUSED
     client_id: str = "referrals"
-    client_secret: SecretStr = SecretStr("")
 
 
 class ErasedBefore(NamedTuple):
@@ -78,7 +69,7 @@ def run_and_exit(arguments: Sequence[str]) -> NoReturn:
     find_here()
     try:
         found = _read(asked.logs) if asked.command == "erase-again" else []
-        settings = OperatorSettings.load()
+        settings = OperatorSettings.load(**BESIDE)
     except OSError as error:
         _fail(2, f"Un journal ne peut pas être lu ({type(error).__name__}).")
     except SettingsError as error:

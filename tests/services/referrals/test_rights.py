@@ -432,7 +432,7 @@ def test_a_command_line_that_is_not_understood_erases_nothing(
         return ""
 
     monkeypatch.setattr(housekeeping, "_run", run)
-    monkeypatch.setattr(Settings, "load", lambda: None)
+    monkeypatch.setattr(Settings, "load", lambda **_: None)
 
     with pytest.raises(SystemExit) as ended:
         housekeeping.run_and_exit(arguments)
