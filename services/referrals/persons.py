@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.chassis.vault import Vault, keyed_hash
+from libs.chassis.vault import DataKey, Vault, keyed_hash
 from libs.contracts.referrals import number_of
 from libs.contracts.types import civil_day
 from libs.contracts.vocabularies import AgeBand, age_band_of
@@ -20,6 +20,15 @@ PERSON = "person/content"
 NARRATIVE = "referral/narrative"
 REJECTION = "orientation/rejection"
 """The vault's contexts: what is sealed for one place opens at no other."""
+
+
+def sealed_content(key: DataKey, content: PersonContent) -> bytes:
+    return key.seal(content.model_dump_json().encode(), context=PERSON)
+
+
+def opened_content(key: DataKey, sealed: bytes) -> PersonContent:
+    """Raises SealBroken."""
+    return PersonContent.model_validate_json(key.open(sealed, context=PERSON))
 
 
 class Hashes(NamedTuple):
@@ -79,7 +88,7 @@ async def reseal(
     The caller has locked the referral. Raises KeyDestroyed (410) for who was erased: nothing is sealed for them any more.
     """
     key = await vault.open_key(session, person.key_id)
-    person.content = key.seal(content.model_dump_json().encode(), context=PERSON)
+    person.content = sealed_content(key, content)
     found_by = hashes_of(search_key, content.identity)
     person.identity_hash, person.name_hash = found_by.identity, found_by.name
     person.age_band = age_band_on(content, occurred_at)

@@ -43,7 +43,7 @@ from services.referrals.exports.schemas import (
 from services.referrals.models import Person, Referral
 from services.referrals.orientations.models import Orientation, OrientationLink
 from services.referrals.orientations.telling import reason_text_of
-from services.referrals.persons import NARRATIVE, PERSON
+from services.referrals.persons import NARRATIVE, opened_content
 from services.referrals.rights import acknowledgements, retention
 from services.referrals.rights.models import Erasure
 from services.referrals.schemas import PersonContent
@@ -251,7 +251,7 @@ class _Gathered:
         for one in kept:
             key = await self._key(one.key_id)
             if key is not None:
-                return PersonContent.model_validate_json(key.open(one.before, context=PERSON))
+                return opened_content(key, one.before)
         return None
 
     async def _narrative_before(self, kept: Sequence[CorrectedContent]) -> str | None:

@@ -9,7 +9,7 @@ from libs.chassis.ids import new_id
 from libs.chassis.telemetry import Trace
 from libs.chassis.vault import FreshKey, Vault
 from libs.contracts.referrals import PersonCounted
-from services.referrals.persons import NARRATIVE, PERSON, Hashes, age_band_on, hashes_of
+from services.referrals.persons import NARRATIVE, Hashes, age_band_on, hashes_of, sealed_content
 from services.referrals.receiving.schemas import ReferralIn
 from services.referrals.schemas import PersonContent, PersonIn
 
@@ -73,7 +73,7 @@ def _person(vault: Vault, search_key: bytes, person: PersonIn, request: Referral
         agreement=person.agreement,
         known_to_services=person.known_to_services,
     )
-    content_sealed = key.key.seal(content.model_dump_json().encode(), context=PERSON)
+    content_sealed = sealed_content(key.key, content)
     return SealedPerson(person_id, counted, key, content_sealed, hashes_of(search_key, person.identity))
 
 

@@ -15,7 +15,7 @@ from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import PersonRole
 from services.referrals.domain import MINORS
 from services.referrals.models import Person
-from services.referrals.persons import PERSON
+from services.referrals.persons import sealed_content
 from services.referrals.schemas import PersonContent, RulesOf, SafeContact
 from services.referrals.working.helping import speaks_for_minors
 from services.referrals.working.safe_contact import strictest
@@ -66,7 +66,7 @@ async def leave_to_minors(session: AsyncSession, vault: Vault, persons: Sequence
         if applied[one.id].of is RulesOf.ADULTS:
             key = await vault.open_key(session, one.key_id)
             content = contents[one.id].model_copy(update={"safe_contact": applied[one.id].rules})
-            one.content = key.seal(content.model_dump_json().encode(), context=PERSON)
+            one.content = sealed_content(key, content)
 
 
 def _own(content: PersonContent | None) -> Applied:

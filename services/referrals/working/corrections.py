@@ -41,7 +41,7 @@ from services.referrals.orientations.domain import Unfounded
 from services.referrals.orientations.following import end_unagreed, tell_changed
 from services.referrals.orientations.links import Links
 from services.referrals.orientations.waiting import hasten
-from services.referrals.persons import NARRATIVE, PERSON, age_band_on, hashes_of, hashes_sought_of, reseal, told_as
+from services.referrals.persons import NARRATIVE, age_band_on, hashes_of, hashes_sought_of, reseal, sealed_content, told_as
 from services.referrals.receiving import repeats, routing
 from services.referrals.receiving.domain import Verdict
 from services.referrals.receiving.home import check_stays
@@ -395,7 +395,7 @@ async def _added(
             refused_at=made.corrected_at if given.agreement is ContactAgreement.REFUSED else None,
             known_to_services=given.known_to_services,
             key_id=key.id,
-            content=key.seal(content.model_dump_json().encode(), context=PERSON),
+            content=sealed_content(key, content),
             identity_hash=found_by.identity,
             name_hash=found_by.name,
             joined_at=made.corrected_at,

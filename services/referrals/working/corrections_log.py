@@ -9,7 +9,7 @@ from sqlmodel import col
 from libs.chassis.security import Principal
 from libs.chassis.vault import Vault
 from libs.contracts.vocabularies import Role
-from services.referrals.persons import NARRATIVE, PERSON
+from services.referrals.persons import NARRATIVE, opened_content
 from services.referrals.queries import visible
 from services.referrals.schemas import PersonContent
 from services.referrals.working.corrections_schemas import ChangeOut, ContentBefore, CorrectionList, CorrectionOut
@@ -36,7 +36,7 @@ async def log(session: AsyncSession, caller: Principal, vault: Vault, referral_i
     def content(one: CorrectedContent) -> PersonContent | None:
         if one.key_id not in keys:
             return None
-        return PersonContent.model_validate_json(keys[one.key_id].open(one.before, context=PERSON))
+        return opened_content(keys[one.key_id], one.before)
 
     return CorrectionList(
         items=[

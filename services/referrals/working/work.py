@@ -37,7 +37,7 @@ from services.referrals.justice.models import Alert
 from services.referrals.models import Person, PostHeard, Referral, Withdrawable
 from services.referrals.orientations.domain import ORIENTATION_TAKEN
 from services.referrals.orientations.models import Orientation
-from services.referrals.persons import NARRATIVE, PERSON
+from services.referrals.persons import NARRATIVE, opened_content
 from services.referrals.receiving import routing
 from services.referrals.receiving.domain import Decision, PostState, Verdict
 from services.referrals.rules import UnknownPerson, UnknownPost, check_kept
@@ -421,8 +421,4 @@ async def content_of(session: AsyncSession, vault: Vault, person: Person) -> Per
 async def contents_of(session: AsyncSession, vault: Vault, persons: Sequence[Person]) -> dict[UUID, PersonContent]:
     """What is sealed of some persons, by their ids, in one statement. Who was erased is missing."""
     keys = await vault.open_keys(session, [person.key_id for person in persons])
-    return {
-        person.id: PersonContent.model_validate_json(keys[person.key_id].open(person.content, context=PERSON))
-        for person in persons
-        if person.key_id in keys
-    }
+    return {person.id: opened_content(keys[person.key_id], person.content) for person in persons if person.key_id in keys}
